@@ -1,0 +1,63 @@
+"""The seam between ``net`` and ``link``: what a frame carries beside its bytes, and who takes it.
+
+A frame crosses the seam as one header and a list of payload views, so that a ring's views go to ``writev`` uncopied.
+What the two sides tell each other about it (offloads) is a :class:`FrameMeta`; what a device can do is its
+:class:`LinkCaps`. Frames and views belong to the caller until the call returns; whoever delays them, copies.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+
+class FrameMeta:
+    """What goes with one frame besides its bytes.
+
+    ``gso_size``     payload bytes a segment when the frame is a super-segment, else 0
+    ``csum_start``   sending: offset from the start of the frame at which the device is to sum, 0: nothing is asked
+    ``csum_offset``  sending: where, from ``csum_start``, the device puts the sum
+    ``header_len``   sending a super-segment: bytes of link, IP and TCP header that are repeated in each segment
+    ``csum_valid``   receiving: the device vouches for the transport checksum (or it never left this machine)
+    """
+
+    __slots__ = ("csum_offset", "csum_start", "csum_valid", "gso_size", "header_len")
+
+    def __init__(
+        self,
+        gso_size: int = 0,
+        csum_start: int = 0,
+        csum_offset: int = 0,
+        header_len: int = 0,
+        csum_valid: bool = False,
+    ) -> None:
+        self.gso_size = gso_size
+        self.csum_start = csum_start
+        self.csum_offset = csum_offset
+        self.header_len = header_len
+        self.csum_valid = csum_valid
+
+
+PLAIN: Final = FrameMeta()  # one ordinary frame, its checksums in place; shared, never written to
+
+
+@dataclass(frozen=True, slots=True)
+class LinkCaps:
+    """What a link can do.
+
+    ``mtu``           largest IP packet, bytes
+    ``mac``           our hardware address (6 bytes); None on a link without Ethernet (TUN), which carries bare IP packets
+    ``tx_checksum``   the device fills in the transport checksum (``FrameMeta.csum_start``)
+    ``tx_gso``        the device segments TCP over IPv4 (``FrameMeta.gso_size``)
+    """
+
+    mtu: int = 1500
+    mac: bytes | None = None
+    tx_checksum: bool = False
+    tx_gso: bool = False
+
+
+class Sink(Protocol):
+    """Where frames go out."""
+
+    def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:
+        """Take one frame. False: not taken (a full queue), and the caller's state is as before."""
+        ...

@@ -1,0 +1,46 @@
+"""The settings of a connection, with their units, defaults and sources.
+
+One frozen value per connection; ``Connection.configure`` replaces it. Times are nanoseconds, sizes bytes.
+"""
+
+from dataclasses import dataclass
+
+from usertcp.units import HOUR, MIB, MS, SEC
+
+
+@dataclass(frozen=True, slots=True)
+class TcpConfig:
+    """What a user may choose for a connection (or, on a listener, for those it accepts).
+
+    Defaults are Linux's unless the comment says otherwise.
+    """
+
+    receive_buffer: int = 1 * MIB  # the largest window we offer
+    send_buffer: int = 1 * MIB  # what ``write`` takes before the peer acknowledges
+    max_segment: int = 0  # upper bound of the segments of both directions (TCP_MAXSEG); 0: what the path carries
+    congestion: str = "reno"  # a name of tcp.cc.registry
+    nodelay: bool = False  # True switches Nagle's algorithm off (RFC 9293 §3.7.4, MUST-17)
+    timestamps: bool = True  # RFC 7323 §3
+    sack: bool = True  # RFC 2018
+    window_scaling: bool = True  # RFC 7323 §2
+
+    delayed_ack: int = 40 * MS  # below 0.5 s (RFC 9293 §3.8.6.3, MUST-40)
+    initial_rto: int = 1 * SEC  # RFC 6298 §2.1
+    min_rto: int = 200 * MS  # RFC 6298 §2.4 asks for 1 s, which is too slow on a LAN
+    max_rto: int = 120 * SEC  # RFC 6298 §2.5 asks for at least 60 s
+    syn_timeout: int = 180 * SEC  # R2 for SYN, at least 3 minutes (RFC 9293 §3.8.3, MUST-23); Linux gives up at 127 s
+    synack_retries: int = 5  # SYN,ACK retransmissions of a passive open
+    r1: int = 3  # retransmissions after which IP is told (RFC 9293 §3.8.3, SHLD-10)
+    r2: int = 15  # retransmissions after which the connection is given up (RFC 9293 §3.8.3, MUST-20)
+    user_timeout: int = 0  # unacknowledged for so long: given up, whatever r2 (RFC 5482); 0: r2 decides
+
+    keepalive: bool = False  # RFC 9293 §3.8.4, MUST-25
+    keepalive_idle: int = 2 * HOUR  # MUST-28
+    keepalive_interval: int = 75 * SEC
+    keepalive_count: int = 9  # unanswered probes before the connection is given up (MUST-29)
+
+    msl: int = 30 * SEC  # TIME-WAIT lasts 2 MSL; RFC 9293 §3.4.2 takes MSL as 2 minutes, Linux as 30 s
+    fin_wait_2_timeout: int = 60 * SEC  # FIN-WAIT-2 without a user (TCP_LINGER2)
+
+    ttl: int = 64  # RFC 9293 §3.9.2, MUST-49
+    tos: int = 0  # DSCP in the upper six bits (RFC 9293 §3.9.1.9, MUST-48)
