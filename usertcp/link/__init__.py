@@ -1,0 +1,1 @@
+"""Devices: TAP and TUN, AF_PACKET, memory; what goes in between; and the setting up of all that."""

@@ -1,0 +1,1 @@
+"""One host: addresses, neighbours, routes, flows, and the stack that ties them to connections. Does no I/O."""

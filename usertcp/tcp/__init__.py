@@ -1,0 +1,1 @@
+"""The protocol: states, buffers, timers, congestion control. Knows nothing of IP, links or sockets, and does no I/O."""

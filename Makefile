@@ -1,0 +1,47 @@
+# `make` lists the targets. Each installs what it needs first (scripts/setup); PYTHON names the interpreter.
+
+PYTHON ?=
+SETUP = PYTHON='$(PYTHON)' scripts/setup
+BIN = .venv/bin
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo lab test check format docs clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+
+setup: ## make .venv and install the programs the tests talk to
+	@$(SETUP) tools
+
+demo: ## a handshake, 10 MB each way and the close, against the kernel's TCP (root)
+	@$(SETUP)
+	@$(BIN)/usertcp demo $(ARGS)
+
+lab: ## every scenario, against the kernel's TCP (root)
+	@$(SETUP)
+	@$(BIN)/usertcp lab --all $(ARGS)
+
+test: ## the whole test suite (root for tests/netns); ARGS="-k handshake" selects
+	@$(SETUP) tools
+	@$(BIN)/python -m pytest $(ARGS)
+
+check: ## ruff, mypy --strict on the package and the tests, the import layers
+	@$(SETUP)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy --strict usertcp tests
+	$(BIN)/python -m pytest -q tests/unit/test_layers.py
+
+format: ## let ruff format and mend what it can
+	@$(SETUP)
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+docs: ## draw the state diagram in docs/ anew from the code
+	@$(SETUP)
+	@$(BIN)/python scripts/draw_states.py
+
+clean: ## remove .venv, caches and what was built
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
