@@ -3,7 +3,8 @@
 The sum of 16-bit words in one's complement is the sum modulo 0xFFFF, except that a sum of anything but zeros never
 comes out as 0 (it is 0xFFFF, "minus zero"). So the whole buffer can be read as one big integer and reduced: 2^16 is 1
 modulo 0xFFFF, hence every word weighs the same. That is four times as fast in CPython as adding up words, and makes
-headers cheap too: the sum of a header is the sum of its fields.
+headers cheap too: the sum of a header is the sum of its fields. A long number is first folded onto itself in halves,
+which costs less than to divide all of it.
 
 A *sum* here is a folded, not negated 16-bit value; a *checksum* is the negated one that goes on the wire. Data that is
 summed with a correct checksum in place gives 0xFFFF. UDP's rule that 0 is sent as 0xFFFF is not applied here.
@@ -16,6 +17,10 @@ from usertcp.errors import WireError
 Buffer: TypeAlias = bytes | bytearray | memoryview
 
 VALID: Final = 0xFFFF  # the sum over data that carries its own correct checksum
+
+_LONG: Final = 256  # bytes from which on halving is faster than dividing
+_TOP: Final = 18  # 2^18 bits: half of the largest packet
+_MASKS: Final = tuple((1 << (1 << level)) - 1 for level in range(_TOP + 1))
 
 
 class BadChecksum(WireError):
@@ -31,7 +36,13 @@ def combine(*sums: int) -> int:
 def sum16(data: Buffer, start: int = 0) -> int:
     """The folded sum of ``data``, padded right with a zero byte if its length is odd, added to the sum ``start``."""
     total = int.from_bytes(data, "big")
-    if len(data) & 1:
+    size = len(data)
+    if size >= _LONG:
+        level = min((size * 8 - 1).bit_length() - 1, _TOP)
+        while level > 9:
+            total = (total & _MASKS[level]) + (total >> (1 << level))
+            level -= 1
+    if size & 1:
         total = (total % 0xFFFF or (0xFFFF if total else 0)) << 8
     total += start
     return total % 0xFFFF or (0xFFFF if total else 0)
