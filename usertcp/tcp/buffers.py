@@ -1,0 +1,189 @@
+"""The two buffers of a connection: what the user wrote and the peer has not acknowledged, and what came and is unread.
+
+Both are a :class:`Ring` and a few numbers on the sequence line::
+
+      send       start             end                 receive    read_seq      nxt    [arrived)  [arr)  top
+                 v                 v                              v             v                        v
+             ----[=================)----free---)              ----[=============)-----[=======)--[=====)-----room---)
+                 SND.UNA                       start+limit        unread       RCV.NXT                   read_seq+limit
+
+A byte is copied once on the way in and, out of the receive buffer, once on the way to the user; sending hands out
+views. Nothing that was accepted is thrown away again (no reneging, RFC 2018 §8). SYN and FIN have sequence numbers but
+no bytes, and are none of the buffers' business; neither are windows.
+
+Memory is taken at the first byte and given back as soon as a buffer is empty, so that an idle connection holds none.
+"""
+
+from usertcp.tcp.ranges import RangeSet
+from usertcp.tcp.ring import Buffer, Ring
+
+
+def _bytewise(data: Buffer) -> memoryview:
+    """``data`` as a view of single bytes, whatever its items were."""
+    view = memoryview(data)
+    return view if view.format == "B" and view.ndim == 1 else view.cast("B")
+
+
+class SendBuffer:
+    """Bytes ``[start, end)``: written by the user, not yet acknowledged. At most ``limit`` bytes, which may change."""
+
+    __slots__ = ("_ring", "end", "limit", "start")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._ring = Ring()
+        self.start = self.end = 0
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    @property
+    def free(self) -> int:
+        """Bytes that ``write`` would take now."""
+        return max(0, self.limit - self.end + self.start)
+
+    def reset(self, seq: int) -> None:
+        """Empty; the first byte written will be number ``seq`` (ISS + 1)."""
+        self._ring.release()
+        self.start = self.end = seq
+
+    def write(self, data: Buffer) -> int:
+        """Copy as much of ``data`` as fits; return how many bytes that was, 0 when full."""
+        view = _bytewise(data)
+        n = len(view)
+        start, end = self.start, self.end
+        room = self.limit - end + start
+        if n > room:
+            n = max(0, room)
+            view = view[:n]
+        if not n:
+            return 0
+        ring = self._ring
+        if end + n - start > ring.capacity:
+            ring.reserve(start, end + n)
+        ring.write(end, view)
+        self.end = end + n
+        return n
+
+    def views(self, seq: int, n: int) -> list[memoryview]:
+        """The bytes ``[seq, seq + n)``, which must be held, uncopied, in one piece or two (none when ``n`` is 0).
+
+        They are good until acknowledged and written over: the caller sends or copies them before it returns.
+        """
+        if n <= 0:
+            return []
+        assert self.start <= seq <= self.end - n
+        return self._ring.views(seq, n)
+
+    def ack(self, una: int) -> None:
+        """Let go of the bytes below ``una``; numbers outside the buffer (an old ACK, that of a FIN) do no harm."""
+        if una > self.start:
+            if una < self.end:
+                self.start = una
+            else:
+                self.start = self.end
+                self._ring.release()
+
+
+class ReceiveBuffer:
+    """Bytes ``[read_seq, nxt)`` in order and unread, and beyond ``nxt`` those of ``arrived``, out of order.
+
+    ``nxt`` is RCV.NXT as far as data goes, ``top`` the end of the highest byte held; they are equal when there is no
+    gap. ``limit`` bytes are promised to the peer at most; lowering it throws nothing away.
+    """
+
+    __slots__ = ("_ring", "arrived", "limit", "nxt", "read_seq", "top")
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._ring = Ring()
+        self.arrived = RangeSet()
+        self.read_seq = self.nxt = self.top = 0
+
+    @property
+    def readable(self) -> int:
+        """Bytes that ``read`` would give now."""
+        return self.nxt - self.read_seq
+
+    @property
+    def room(self) -> int:
+        """Bytes from ``nxt`` on that may still come: the most that the window may be."""
+        return max(0, self.limit - self.nxt + self.read_seq)
+
+    def reset(self, seq: int) -> None:
+        """Empty; the first byte will be number ``seq`` (IRS + 1)."""
+        self._ring.release()
+        self.arrived.clear()
+        self.read_seq = self.nxt = self.top = seq
+
+    def clear(self) -> None:
+        """Forget what is unread and what is out of order; ``nxt`` stays."""
+        self.reset(self.nxt)
+
+    def insert(self, seq: int, data: Buffer) -> int:
+        """Copy ``data`` to the numbers from ``seq`` on; return by how many bytes ``nxt`` went on.
+
+        The caller has cut it to ``[nxt, read_seq + limit)``. Bytes that come twice while out of order are written
+        twice: of a sender that contradicts itself the latest word counts.
+        """
+        nxt = self.nxt
+        end = seq + len(data)
+        ring = self._ring
+        if seq == nxt == self.top:  # in order and no gap anywhere: nearly always
+            if end - self.read_seq > ring.capacity:
+                ring.reserve(self.read_seq, end)
+            ring.write(seq, data)
+            self.nxt = self.top = end
+            return end - nxt
+        assert seq >= nxt
+        if end == seq:
+            return 0
+        if end > self.top:
+            self.top = end
+            ring.reserve(self.read_seq, end)
+        ring.write(seq, data)
+        arrived = self.arrived
+        arrived.add(seq, end)
+        first = arrived.first
+        if first is None or first[0] > nxt:
+            return 0
+        self.nxt = first[1]
+        arrived.remove_below(first[1])
+        return first[1] - nxt
+
+    def peek(self, n: int) -> list[memoryview]:
+        """At most ``n`` unread bytes, uncopied, in one piece or two (none when nothing is readable).
+
+        They are good until ``consume``, ``read`` or ``read_into``.
+        """
+        n = min(n, self.nxt - self.read_seq)
+        return self._ring.views(self.read_seq, n) if n > 0 else []
+
+    def read(self, n: int) -> bytes:
+        """At most ``n`` bytes, and let go of them; empty when nothing is readable."""
+        n = min(n, self.nxt - self.read_seq)
+        if n <= 0:
+            return b""
+        data = self._ring.copy(self.read_seq, n)
+        self.consume(n)
+        return data
+
+    def read_into(self, target: bytearray | memoryview) -> int:
+        """Fill ``target`` as far as there are bytes, and let go of them; return how many."""
+        view = _bytewise(target)
+        n = self.nxt - self.read_seq
+        if n < len(view):
+            view = view[:n]
+        else:
+            n = len(view)
+        if n:
+            self._ring.read_into(self.read_seq, view)
+            self.consume(n)
+        return n
+
+    def consume(self, n: int) -> None:
+        """Let go of the first ``n`` unread bytes (after ``peek``); there must be as many."""
+        self.read_seq += n
+        assert self.read_seq <= self.nxt
+        if self.read_seq == self.top:
+            self._ring.release()

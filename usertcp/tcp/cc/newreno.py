@@ -1,0 +1,94 @@
+"""NewReno: the congestion control that the standards describe (RFC 5681, RFC 6582), counting bytes (RFC 3465).
+
+Below ``ssthresh`` the window doubles in a round trip, above it grows by one segment; a loss halves it, a time-out sets
+it to one segment::
+
+      cwnd |            . loss
+           |          .' |      .' |
+           |        .'   |    .'   |  time-out         .'
+           |      .'     |  .'     |                 .'    <- congestion avoidance: + mss a round trip
+           |     /       |.'       |     _.........-' - - - - ssthresh
+           |   _/                  |   _/                  <- slow start: x 2 a round trip
+           +----------------------------------------------- time
+
+It knows nothing of delay, and does not pace.
+"""
+
+from typing import ClassVar
+
+from usertcp.tcp.cc.base import UNLIMITED, CongestionControl
+
+
+class NewReno(CongestionControl):
+    """``_credit``: bytes acknowledged towards congestion avoidance's next step; ``_prior_*``: before the last loss."""
+
+    __slots__ = ("_after_rto", "_credit", "_prior_cwnd", "_prior_ssthresh")
+
+    name: ClassVar[str] = "reno"
+
+    def __init__(self, mss: int) -> None:
+        super().__init__(mss)
+        self._credit = 0
+        self._after_rto = False
+        self._prior_cwnd = 0
+        self._prior_ssthresh = UNLIMITED
+
+    def on_ack(self, acked: int, flight: int, rtt: int, now: int) -> None:
+        """Grow, if the window was used: a window half empty has not been tried out (RFC 7661 §4.1).
+
+        In slow start the window grows by what is acknowledged, for one ACK may answer a whole burst (RFC 3465 §2.2
+        allows two segments an ACK, and means two an ACK of two segments). After a time-out by one segment an ACK at
+        most: what it acknowledges then may have left the network long ago (RFC 3465 §2.3).
+        """
+        cwnd = self.cwnd
+        if 2 * (flight + acked) < cwnd:
+            return
+        if cwnd < self.ssthresh:
+            step = min(acked, self._mss) if self._after_rto else acked
+            cwnd += step
+            acked = cwnd - self.ssthresh  # what is left when slow start ends counts for what follows
+            if acked <= 0:
+                self.cwnd = cwnd
+                return
+            cwnd = self.ssthresh
+        self._credit += acked
+        if self._credit >= cwnd:
+            self._credit -= cwnd
+            cwnd += self._mss
+        self.cwnd = cwnd
+
+    def on_congestion(self, flight: int, now: int) -> None:
+        """Halve (RFC 5681 §3.2 step 2, RFC 6582 §3.2 step 2)."""
+        self._remember()
+        self.cwnd = self.ssthresh = max(flight >> 1, 2 * self._mss)
+
+    def on_rto(self, flight: int, now: int) -> None:
+        """Start over from one segment, the loss window; ``ssthresh`` falls only once for a segment (RFC 5681 §3.1).
+
+        A window of one segment means that the timer has sent it already and nothing was acknowledged since.
+        """
+        if self.cwnd > self._mss:
+            self._remember()
+            self.ssthresh = max(flight >> 1, 2 * self._mss)
+        self.cwnd = self._mss
+        self._after_rto = True
+
+    def on_recovered(self, now: int) -> None:
+        """Go on from ``ssthresh`` (RFC 6582 §3.2 step 3), or after a time-out from where slow start has come."""
+        if self._after_rto:
+            self._after_rto = False
+        else:
+            self.cwnd = self.ssthresh
+
+    def on_spurious(self) -> None:
+        """As if it had not happened."""
+        self._after_rto = False
+        self.cwnd = max(self.cwnd, self._prior_cwnd)
+        self.ssthresh = max(self.ssthresh, self._prior_ssthresh)
+
+    def _remember(self) -> None:
+        """Note the state before a reduction."""
+        self._credit = 0
+        self._after_rto = False
+        self._prior_cwnd = self.cwnd
+        self._prior_ssthresh = self.ssthresh

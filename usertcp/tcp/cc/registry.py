@@ -1,0 +1,20 @@
+"""The congestion control algorithms by the names that users give (``TCP_CONGESTION``)."""
+
+import errno
+from typing import Final
+
+from usertcp.errors import os_error
+from usertcp.tcp.cc.base import CongestionControl
+from usertcp.tcp.cc.newreno import NewReno
+
+_ALGORITHMS: Final[dict[str, type[CongestionControl]]] = {NewReno.name: NewReno}
+
+NAMES: Final = tuple(_ALGORITHMS)
+
+
+def create(name: str, mss: int) -> CongestionControl:
+    """The algorithm called ``name`` for segments of ``mss`` bytes; FileNotFoundError (ENOENT), as Linux, if unknown."""
+    algorithm = _ALGORITHMS.get(name)
+    if algorithm is None:
+        raise os_error(errno.ENOENT)
+    return algorithm(mss)

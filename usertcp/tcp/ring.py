@@ -1,0 +1,96 @@
+"""Memory in which every sequence number has its place: byte ``s`` lies at ``buf[s & mask]``.
+
+The capacity is a power of two, so the place follows from the number alone: nothing moves when the window slides, and
+data that comes out of order is written where it will be read::
+
+      numbers    lo                 hi          (hi - lo <= capacity)
+                 v                  v
+      line   ----[==================)--------------
+      buf    [=======)  [===========]           what passes the end goes on at index 0: one or two pieces
+             0       ^  ^           capacity
+                     hi & mask, lo & mask
+
+The ring knows neither which bytes are valid nor how many are wanted at most; its owner (``buffers``) does. Views of it
+may be out while it grows or is released: it then takes new memory and leaves the old to them, and never resizes.
+"""
+
+from typing import Final, TypeAlias
+
+from usertcp.units import KIB
+
+Buffer: TypeAlias = bytes | bytearray | memoryview  # memoryviews of bytes: one dimension, format "B"
+
+MIN_CAPACITY: Final = 4 * KIB  # bytes; a page, and more than two segments of an Ethernet
+_NONE: Final = memoryview(b"")
+
+
+class Ring:
+    """Bytes addressed by sequence number; ``capacity`` in bytes, 0 until something is reserved."""
+
+    __slots__ = ("_mask", "_view", "capacity")
+
+    def __init__(self) -> None:
+        self._view = _NONE
+        self._mask = 0
+        self.capacity = 0
+
+    def reserve(self, lo: int, hi: int) -> None:
+        """Make room for the numbers ``[lo, hi)`` at once; what was written at ``lo`` and above stays.
+
+        Grows to the power of two that is needed, so that n bytes cost at most 2n moves however small the steps.
+        """
+        if hi - lo <= self.capacity:
+            return
+        kept = self.views(lo, self.capacity)
+        self.capacity = max(MIN_CAPACITY, 1 << (hi - lo - 1).bit_length())
+        self._mask = self.capacity - 1
+        self._view = memoryview(bytearray(self.capacity))
+        for piece in kept:
+            self.write(lo, piece)
+            lo += len(piece)
+
+    def release(self) -> None:
+        """Give the memory back."""
+        self._view = _NONE
+        self._mask = self.capacity = 0
+
+    def write(self, seq: int, data: Buffer) -> None:
+        """Copy ``data`` to the numbers from ``seq`` on; the room must be reserved."""
+        i = seq & self._mask
+        end = i + len(data)
+        capacity = self.capacity
+        if end <= capacity:
+            self._view[i:end] = data
+        else:
+            data = memoryview(data)
+            self._view[i:] = data[: capacity - i]
+            self._view[: end - capacity] = data[capacity - i :]
+
+    def views(self, seq: int, n: int) -> list[memoryview]:
+        """The ``n`` bytes from ``seq`` on, uncopied, in one piece or two; good until their places are written."""
+        i = seq & self._mask
+        end = i + n
+        capacity = self.capacity
+        if end <= capacity:
+            return [self._view[i:end]]
+        return [self._view[i:], self._view[: end - capacity]]
+
+    def read_into(self, seq: int, target: bytearray | memoryview) -> None:
+        """Fill the whole of ``target`` with the bytes from ``seq`` on."""
+        i = seq & self._mask
+        end = i + len(target)
+        capacity = self.capacity
+        if end <= capacity:
+            target[:] = self._view[i:end]
+        else:
+            target[: capacity - i] = self._view[i:]
+            target[capacity - i :] = self._view[: end - capacity]
+
+    def copy(self, seq: int, n: int) -> bytes:
+        """A copy of the ``n`` bytes from ``seq`` on."""
+        i = seq & self._mask
+        end = i + n
+        capacity = self.capacity
+        if end <= capacity:
+            return self._view[i:end].tobytes()
+        return b"".join((self._view[i:], self._view[: end - capacity]))

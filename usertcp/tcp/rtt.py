@@ -1,0 +1,61 @@
+"""How long an acknowledgment takes, and how long to wait for one: RFC 6298.
+
+A smoothed round-trip time and its mean deviation are moved a little by each sample (Jacobson), and the retransmission
+time-out is the one plus four times the other::
+
+      RTTVAR <- 3/4 RTTVAR + 1/4 |SRTT - R|        SRTT <- 7/8 SRTT + 1/8 R        RTO <- SRTT + max(G, 4 RTTVAR)
+
+Each time-out doubles the RTO, and only a new sample, or progress, takes that back. Which measurements are samples
+(Karn: none of what was sent twice, unless a timestamp tells which) is decided by who calls; nothing here has a timer.
+"""
+
+from typing import Final
+
+from usertcp.units import MS, SEC
+
+GRANULARITY: Final = 1 * MS  # G, the clock's step as far as the RTO goes (RFC 6298 §4)
+SYN_LOSS_RTO: Final = 3 * SEC  # the RTO when data begins after a SYN was lost (RFC 6298 §5.7)
+
+
+class RttEstimator:
+    """Times in ns: ``srtt`` and ``min_rtt`` (0 until the first sample), ``rttvar``, ``rto``; ``backoffs`` counts."""
+
+    __slots__ = ("_max", "_min", "_start", "backoffs", "min_rtt", "rto", "rttvar", "srtt")
+
+    def __init__(self, initial_rto: int, min_rto: int, max_rto: int) -> None:
+        self._min = min_rto
+        self._max = max_rto
+        self._start = initial_rto
+        self.srtt = self.rttvar = self.min_rtt = 0
+        self.backoffs = 0
+        self.rto = initial_rto
+
+    def sample(self, rtt: int) -> None:
+        """Take in a measurement of ``rtt`` ns (RFC 6298 §2.2, §2.3); it ends any backoff."""
+        rtt = max(rtt, 1)
+        if not self.srtt:
+            self.srtt = self.min_rtt = rtt
+            self.rttvar = rtt >> 1
+        else:
+            error = rtt - self.srtt
+            self.rttvar += (abs(error) - self.rttvar) >> 2
+            self.srtt = max(1, self.srtt + (error >> 3))
+            if rtt < self.min_rtt:
+                self.min_rtt = rtt
+        self.reset_backoff()
+
+    def backoff(self) -> None:
+        """Double the RTO, up to the maximum: a time-out happened (RFC 6298 §5.5)."""
+        self.backoffs += 1
+        self.rto = min(self.rto * 2, self._max)
+
+    def reset_backoff(self) -> None:
+        """Compute the RTO from the estimate again, as if no time-out had happened: new data was acknowledged."""
+        self.backoffs = 0
+        rto = self.srtt + max(GRANULARITY, 4 * self.rttvar) if self.srtt else self._start
+        self.rto = min(max(rto, self._min), self._max)
+
+    def syn_was_lost(self) -> None:
+        """The handshake needed a retransmission and gave no sample: start data with at least 3 s (RFC 6298 §5.7)."""
+        self._start = max(self._start, SYN_LOSS_RTO)
+        self.reset_backoff()

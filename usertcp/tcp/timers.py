@@ -1,0 +1,75 @@
+"""The timers of a connection: a closed set over one flat list of deadlines.
+
+A timer is an index, a deadline is an int of nanoseconds, and a stopped timer's deadline never comes. Eight of them are
+searched faster than any heap is kept in order, and restarting one, which happens with every acknowledgment, is one
+store. Nothing here knows what a timer means or does when it is due: that is ``Connection.on_timers``.
+"""
+
+from typing import Final
+
+from usertcp.units import NEVER
+
+RETRANSMIT: Final = 0  # the oldest unacknowledged segment is sent again (RFC 6298 §5)
+PERSIST: Final = 1  # a zero window is probed (RFC 9293 §3.8.6.1, MUST-36)
+DELAYED_ACK: Final = 2  # an acknowledgment held back is sent (RFC 9293 §3.8.6.3, MUST-40)
+SWS_OVERRIDE: Final = 3  # data held back against silly windows is sent (RFC 9293 §3.8.6.2.1, SHLD-9)
+KEEPALIVE: Final = 4  # an idle peer is probed (RFC 9293 §3.8.4)
+USER_TIMEOUT: Final = (
+    5  # unacknowledged data has waited too long: the connection is given up (RFC 9293 §3.9.1, RFC 5482)
+)
+FIN_WAIT_2: Final = 6  # the peer of a connection that the user has closed sends no FIN: given up
+TIME_WAIT: Final = 7  # 2 MSL have passed: CLOSED (RFC 9293 §3.6.1, MUST-13)
+
+NAMES: Final = (
+    "RETRANSMIT",
+    "PERSIST",
+    "DELAYED_ACK",
+    "SWS_OVERRIDE",
+    "KEEPALIVE",
+    "USER_TIMEOUT",
+    "FIN_WAIT_2",
+    "TIME_WAIT",
+)  # by id, for traces and tools
+
+
+class Timers:
+    """The deadlines (ns) of one connection's timers, :data:`NEVER` for those that are stopped."""
+
+    __slots__ = ("_at",)
+
+    def __init__(self) -> None:
+        self._at = [NEVER] * len(NAMES)
+
+    def set(self, timer: int, at: int) -> None:
+        """Start ``timer``, or start it anew, so that it is due at ``at`` (ns)."""
+        self._at[timer] = at
+
+    def stop(self, timer: int) -> None:
+        """Stop ``timer``; no harm when it is stopped already."""
+        self._at[timer] = NEVER
+
+    def stop_all(self) -> None:
+        """Stop every timer."""
+        self._at = [NEVER] * len(NAMES)
+
+    def is_set(self, timer: int) -> bool:
+        """Whether ``timer`` runs."""
+        return self._at[timer] != NEVER
+
+    def at(self, timer: int) -> int:
+        """When ``timer`` is due (ns); :data:`NEVER` when it is stopped."""
+        return self._at[timer]
+
+    def next_deadline(self) -> int:
+        """When the first timer is due (ns); :data:`NEVER` when none runs."""
+        return min(self._at)
+
+    def expired(self, now: int) -> list[int]:
+        """The timers that are due at ``now``, the earliest first (of equals the lower id), and stop them."""
+        at = self._at
+        if min(at) > now:
+            return []
+        due = sorted([timer for timer, when in enumerate(at) if when <= now], key=at.__getitem__)
+        for timer in due:
+            at[timer] = NEVER
+        return due
