@@ -1,0 +1,89 @@
+"""What can be put between a stack and a link: a recorder, an observer, a bad network.
+
+A middleware is itself a link and hands everything on to the one inside it. It sees frames in both directions, knows
+the time of the turn from ``tick`` and never reads a clock. Frames are borrowed; what is kept is copied.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import BinaryIO, Self
+
+from usertcp.frame import FrameMeta
+from usertcp.link.base import IN, OUT, Link, Middleware
+from usertcp.link.faults import Corrupt, Delay, Drop, Duplicate, Faults, Reorder, Rule
+from usertcp.wire.pcap import ETHERNET, RAW, Writer
+
+__all__ = [
+    "Corrupt",
+    "Delay",
+    "Drop",
+    "Duplicate",
+    "Faults",
+    "Middleware",
+    "Observe",
+    "Pcap",
+    "Reorder",
+    "Rule",
+]
+
+
+class Pcap(Middleware):
+    """Records both directions. ``epoch_offset`` (ns) is added to the driver's time to give the time of day.
+
+    With offloads the capture shows what crosses the boundary: super-segments, and checksums left to the device.
+    """
+
+    def __init__(self, inner: Link, writer: Writer, epoch_offset: int = 0) -> None:
+        super().__init__(inner)
+        self.writer = writer
+        self.epoch_offset = epoch_offset
+        self._file: BinaryIO | None = None
+
+    @classmethod
+    def open(cls, inner: Link, path: str | Path, epoch_offset: int = 0) -> Self:
+        """Record into a new file, which is closed with the link. OSError if it cannot be written."""
+        file = open(path, "wb")  # noqa: SIM115  (closed in close)
+        link = cls(inner, Writer(file, RAW if inner.caps.mac is None else ETHERNET), epoch_offset)
+        link._file = file
+        return link
+
+    def read(self) -> tuple[memoryview, FrameMeta] | None:
+        item = self.inner.read()
+        if item is not None:
+            self.writer.write(self.now + self.epoch_offset, item[0])
+        return item
+
+    def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:
+        if not self.inner.send(header, payload, meta):
+            return False
+        self.writer.write(self.now + self.epoch_offset, header, *payload)
+        return True
+
+    def close(self) -> None:
+        super().close()
+        if self._file is None:
+            self.writer.flush()
+        elif not self._file.closed:
+            self.writer.flush()
+            self._file.close()
+
+
+class Observe(Middleware):
+    """Calls ``on_frame(direction, frame, now)`` with a copy of each frame; ``direction`` is "in" or "out"."""
+
+    def __init__(self, inner: Link, on_frame: Callable[[str, bytes, int], None]) -> None:
+        super().__init__(inner)
+        self.on_frame = on_frame
+
+    def read(self) -> tuple[memoryview, FrameMeta] | None:
+        item = self.inner.read()
+        if item is not None:
+            self.on_frame(IN, bytes(item[0]), self.now)
+        return item
+
+    def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:
+        frame = b"".join((header, *payload))  # before it is sent: the views may change hands
+        if not self.inner.send(header, payload, meta):
+            return False
+        self.on_frame(OUT, frame, self.now)
+        return True
