@@ -1,0 +1,195 @@
+"""The pump: one stack, one link and one clock, and a turn of the crank.
+
+A stack does nothing by itself. Somebody hands it the frames that have come in, asks it for those that are to go out,
+and comes back at its next deadline; that is a *turn*, and every road to a connection (a waiting thread, an engine's
+thread, an asyncio loop, the simulated world) is only another answer to the question who makes the turns:
+
+    tick the link -> read frames, a slice at a time -> after each slice let the stack send -> tell the front ends
+
+A turn is bounded by a budget of frames, so that whoever shares the thread gets its share of the time. Reading is cut in
+slices because acknowledgments leave between them: a peer whose window is full must not wait for a whole budget.
+
+Front ends are told through the free ``user`` slot of what became ready (a connection, a listener, a pinger): it holds
+None or an object with ``on_ready()``. Readiness is a level: ``on_ready`` says "look again", it carries no news itself.
+
+The pump does not wait, starts no thread and reads no clock but the one it was given; waiting is in ``engine``.
+"""
+
+import errno
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from usertcp.errors import StackError, os_error
+from usertcp.frame import FrameMeta
+from usertcp.link.base import Link
+from usertcp.net.stack import Stack
+from usertcp.tcp.state import FAILED
+from usertcp.units import MS, NEVER
+
+BUDGET: Final = 64  # frames read, and about as many sent, in one turn
+SLICE_FRAMES: Final = 8  # frames read before the stack may answer
+SLICE_BYTES: Final = 64 << 10  # bytes read before the stack may answer: one full super-segment
+ROUNDS: Final = 16  # times that callbacks may cause callbacks within one turn
+RETRY: Final = 1 * MS  # a full device that cannot be polled for room is tried again after this long
+
+# The device is gone for good. Anything else that a device reports (EIO while it is down, ENOBUFS) loses one frame,
+# which is what TCP is made for.
+FATAL: Final = frozenset({errno.ENETDOWN, errno.ENODEV, errno.ENXIO, errno.EBADF, errno.EBADFD})
+
+
+class Watcher(Protocol):
+    """What a front end puts into the ``user`` slot of a connection, listener or pinger."""
+
+    def on_ready(self) -> None:
+        """Something changed: look at the levels again. Called within a turn; may call the core, but not the pump."""
+        ...
+
+
+class Pump:
+    """A stack on a link. Used by one thread at a time.
+
+    ``pending``  the last turn left work that needs no event to go on (budget spent)
+    ``blocked``  the link was full: go on when it is writable, or after ``RETRY``
+    ``failure``  why the device is gone, or None. Nothing moves any more once it is set
+    ``lost``     frames that the device refused for good
+    """
+
+    __slots__ = ("_dying", "_send", "blocked", "clock", "failure", "link", "lost", "on_failure", "pending", "stack")
+
+    def __init__(self, stack: Stack, link: Link, clock: Callable[[], int]) -> None:
+        self.stack = stack
+        self.link = link
+        self.clock = clock
+        self.pending = False
+        self.blocked = False
+        self.failure: OSError | None = None
+        self.on_failure: Callable[[], None] | None = None  # called once, when ``failure`` is set
+        self.lost = 0
+        self._dying: OSError | None = None  # the fatal error that came in the middle of a turn, whose end acts on it
+        self._send = link.send
+
+    # -- turning ---------------------------------------------------------------------------------------------------
+
+    def turn(self, budget: int = BUDGET) -> bool:
+        """Receive, send, and tell the front ends. True: there is more to do at once (call again)."""
+        if self.failure is not None:
+            return False
+        now = self.clock()
+        self.link.tick(now)
+        return self._settle(now, self._exchange(now, budget))
+
+    def flush(self, budget: int = BUDGET) -> bool:
+        """Only send: what a front end calls after it wrote, read or closed. True: there is more to do at once."""
+        if self.failure is not None:
+            return False
+        now = self.clock()
+        self.link.tick(now)
+        self.blocked = False
+        more = self.stack.poll(now, self, budget)
+        return self._settle(now, more)
+
+    def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:
+        """The sink that the stack sees: the link, with its errors turned into answers."""
+        try:
+            if self._send(header, payload, meta):
+                return True
+        except OSError as error:
+            if self._survives(error):
+                return True
+        self.blocked = True
+        return False
+
+    def _exchange(self, now: int, budget: int) -> bool:
+        """Read up to ``budget`` frames and let the stack answer after each slice. True: more waits."""
+        read, receive, poll = self.link.read, self.stack.receive, self.stack.poll
+        self.blocked = False
+        while True:
+            frames, size = SLICE_FRAMES, SLICE_BYTES
+            while frames and size > 0:
+                try:
+                    got = read()
+                except OSError as error:
+                    got = None
+                    if self._survives(error):
+                        frames -= 1
+                        continue
+                if got is None:
+                    return poll(now, self, BUDGET)
+                frame, meta = got
+                size -= len(frame)
+                frames -= 1
+                receive(frame, now, meta)
+            budget -= SLICE_FRAMES
+            more = poll(now, self, BUDGET)
+            if budget <= 0 or self.blocked:
+                return True
+
+    def _settle(self, now: int, more: bool) -> bool:
+        """Dispatch readiness, send what the callbacks wrote, and note what is left."""
+        stack = self.stack
+        for _ in range(ROUNDS):
+            if self._dying is not None:
+                self.fail(self._dying)
+                return False
+            ready = stack.take_ready()
+            if not ready:
+                break
+            for item in ready:
+                user = item.user
+                if user is not None:
+                    user.on_ready()
+            more = stack.poll(now, self, BUDGET)
+        else:
+            more = True
+        self.pending = more and not self.blocked
+        return self.pending
+
+    # -- waiting ---------------------------------------------------------------------------------------------------
+
+    def deadline(self, now: int) -> int:
+        """When the next turn is due although nothing comes in (ns); ``now`` or earlier: at once; NEVER."""
+        if self.failure is not None:
+            return NEVER
+        if self.blocked:
+            return now + RETRY
+        if self.pending:
+            return now
+        return min(self.stack.next_deadline(), self.link.next_deadline())
+
+    def timeout_ns(self, now: int) -> int:
+        """Nanoseconds until the next turn is due, 0 at once, NEVER when nothing is scheduled."""
+        deadline = self.deadline(now)
+        return NEVER if deadline >= NEVER else max(0, deadline - now)
+
+    def fileno(self) -> int:
+        """What to poll for frames (and, while ``blocked``, for room); -1: the link has no descriptor."""
+        return -1 if self.failure is not None else self.link.fileno()
+
+    # -- the end of the device ---------------------------------------------------------------------------------------
+
+    def _survives(self, error: OSError) -> bool:
+        """Whether the device only lost a frame; otherwise the turn ends with ``fail``."""
+        if error.errno in FATAL:
+            self._dying = error
+            return False
+        self.lost += 1
+        return True
+
+    def fail(self, cause: OSError) -> None:
+        """The device is gone: every connection gets ENETDOWN and everybody who waits is woken."""
+        if self.failure is not None:
+            return
+        self.failure = StackError(f"the device {self.link.name} is gone ({cause.strerror or cause})")
+        users: list[Watcher | None] = []
+        for conn in list(self.stack.connections()):
+            conn.abort()
+            conn.error = os_error(errno.ENETDOWN)
+            conn.ready |= FAILED
+            users.append(conn.user)
+        users.extend(listener.user for listener in list(self.stack.listeners()))
+        self.pending = self.blocked = False
+        if self.on_failure is not None:
+            self.on_failure()
+        for user in users:
+            if user is not None:
+                user.on_ready()
