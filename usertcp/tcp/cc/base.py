@@ -26,13 +26,11 @@ class CongestionControl(ABC):
     1. *All is well.* Every acknowledgment of new data comes as ``on_ack``. The window grows: fast (slow start) while
        ``cwnd < ssthresh``, that is, while below what the network is known to carry; then cautiously.
     2. *A loss is inferred*, from duplicate or selective acknowledgments: ``on_congestion``, once for a window of data.
-       The algorithm says how much the network is now thought to hold. Until ``on_recovered`` (everything that was
-       in flight is acknowledged) there is no ``on_ack``. The window is not inflated by duplicate acknowledgments as
-       RFC 6582 §3.2 words it: the sender, which knows that each of them means a segment has left the network, takes
-       it off the flight instead, which comes to the same.
-    3. *The retransmission timer ran out*, nothing is heard: ``on_rto``, once for each time-out. The window starts over
-       from one segment; acknowledgments come as ``on_ack`` again, and ``on_recovered`` when all that was in flight at
-       the time-out is acknowledged.
+       The algorithm says how much the network is now thought to hold. Until ``on_recovered`` (everything that was in
+       flight is acknowledged) there is no ``on_ack``. That each duplicate acknowledgment means a segment has left the
+       network, the "inflation" of RFC 6582 §3.2, is no change of mind about the network: the sender counts it.
+    3. *The retransmission timer ran out*, nothing is heard: ``on_rto``. It ends a recovery that was under way; the
+       window starts over from one segment, and acknowledgments come as ``on_ack``.
     4. *It was a false alarm* (the original arrived after all): ``on_spurious`` takes the last reduction back.
     5. *The user had nothing to send* for longer than the RTO: ``on_idle``, before the next data goes out. What was
        known about the network is stale.
@@ -72,20 +70,21 @@ class CongestionControl(ABC):
     def on_ack(self, acked: int, flight: int, rtt: int, now: int) -> None:
         """``acked`` bytes were acknowledged for the first time, at ``now`` (ns).
 
-        ``flight`` bytes are outstanding after that; ``rtt`` is the sample in ns, -1 when the ACK gave none.
+        ``flight`` bytes were believed in the network just before; fewer than ``acked`` when some of those had been
+        given up for lost. ``rtt`` is the sample in ns, -1 when the ACK gave none.
         """
 
     @abstractmethod
     def on_congestion(self, flight: int, now: int) -> None:
-        """A loss was inferred, or the network says so (ECN), with ``flight`` bytes outstanding."""
+        """A loss was inferred, or the network says so (ECN), with ``flight`` bytes in the network."""
 
     @abstractmethod
     def on_rto(self, flight: int, now: int) -> None:
-        """The retransmission timer ran out with ``flight`` bytes outstanding."""
+        """The retransmission timer ran out with ``flight`` bytes believed in the network."""
 
     @abstractmethod
     def on_recovered(self, now: int) -> None:
-        """All that was outstanding at the last ``on_congestion`` or ``on_rto`` is acknowledged."""
+        """All that was outstanding at the last ``on_congestion`` is acknowledged."""
 
     @abstractmethod
     def on_spurious(self) -> None:

@@ -16,40 +16,38 @@ It knows nothing of delay, and does not pace.
 
 from typing import ClassVar
 
-from usertcp.tcp.cc.base import UNLIMITED, CongestionControl
+from usertcp.tcp.cc.base import CongestionControl
 
 
 class NewReno(CongestionControl):
     """``_credit``: bytes acknowledged towards congestion avoidance's next step; ``_prior_*``: before the last loss."""
 
-    __slots__ = ("_after_rto", "_credit", "_prior_cwnd", "_prior_ssthresh")
+    __slots__ = ("_credit", "_prior_cwnd", "_prior_ssthresh")
 
     name: ClassVar[str] = "reno"
 
     def __init__(self, mss: int) -> None:
         super().__init__(mss)
         self._credit = 0
-        self._after_rto = False
         self._prior_cwnd = 0
-        self._prior_ssthresh = UNLIMITED
+        self._prior_ssthresh = 0
 
     def on_ack(self, acked: int, flight: int, rtt: int, now: int) -> None:
-        """Grow, if the window was used: a window half empty has not been tried out (RFC 7661 §4.1).
+        """Grow, if the window was used: one that was half empty has not been tried out (RFC 7661 §4.1).
 
-        In slow start the window grows by what is acknowledged, for one ACK may answer a whole burst (RFC 3465 §2.2
-        allows two segments an ACK, and means two an ACK of two segments). After a time-out by one segment an ACK at
-        most: what it acknowledges then may have left the network long ago (RFC 3465 §2.3).
+        In slow start the window grows by what is acknowledged, since one ACK may answer a whole burst (RFC 3465 §2.2
+        allows two segments an ACK, thinking of two segments), but by no more than was in the network: after a time-out
+        an ACK covers data that left it long ago (the concern of RFC 3465 §2.3).
         """
         cwnd = self.cwnd
-        if 2 * (flight + acked) < cwnd:
+        if 2 * flight < cwnd:
             return
         if cwnd < self.ssthresh:
-            step = min(acked, self._mss) if self._after_rto else acked
-            cwnd += step
-            acked = cwnd - self.ssthresh  # what is left when slow start ends counts for what follows
-            if acked <= 0:
+            cwnd += min(acked, flight)
+            if cwnd <= self.ssthresh:
                 self.cwnd = cwnd
                 return
+            acked = cwnd - self.ssthresh  # what is left when slow start ends counts for what follows
             cwnd = self.ssthresh
         self._credit += acked
         if self._credit >= cwnd:
@@ -70,25 +68,19 @@ class NewReno(CongestionControl):
         if self.cwnd > self._mss:
             self._remember()
             self.ssthresh = max(flight >> 1, 2 * self._mss)
-        self.cwnd = self._mss
-        self._after_rto = True
+            self.cwnd = self._mss
 
     def on_recovered(self, now: int) -> None:
-        """Go on from ``ssthresh`` (RFC 6582 §3.2 step 3), or after a time-out from where slow start has come."""
-        if self._after_rto:
-            self._after_rto = False
-        else:
-            self.cwnd = self.ssthresh
+        """Go on in congestion avoidance (RFC 6582 §3.2 step 3)."""
+        self.cwnd = self.ssthresh
 
     def on_spurious(self) -> None:
         """As if it had not happened."""
-        self._after_rto = False
         self.cwnd = max(self.cwnd, self._prior_cwnd)
         self.ssthresh = max(self.ssthresh, self._prior_ssthresh)
 
     def _remember(self) -> None:
         """Note the state before a reduction."""
         self._credit = 0
-        self._after_rto = False
         self._prior_cwnd = self.cwnd
         self._prior_ssthresh = self.ssthresh
