@@ -32,6 +32,9 @@ class TcpConfig:
     synack_retries: int = 5  # SYN,ACK retransmissions of a passive open
     r1: int = 3  # retransmissions after which IP is told (RFC 9293 §3.8.3, SHLD-10)
     r2: int = 15  # retransmissions after which the connection is given up (RFC 9293 §3.8.3, MUST-20)
+    connect_fails_on_icmp: bool = (
+        False  # True, as Linux (RFC 5461): any ICMP error ends an opening connection (MUST-56)
+    )
     user_timeout: int = 0  # unacknowledged for so long: given up, whatever r2 (RFC 5482); 0: r2 decides
 
     keepalive: bool = False  # RFC 9293 §3.8.4, MUST-25

@@ -27,22 +27,31 @@ _NONE: Final = memoryview(b"")
 class Ring:
     """Bytes addressed by sequence number; ``capacity`` in bytes, 0 until something is reserved."""
 
-    __slots__ = ("_mask", "_view", "capacity")
+    __slots__ = ("_mask", "_next", "_view", "capacity")
 
     def __init__(self) -> None:
         self._view = _NONE
         self._mask = 0
+        self._next = 0  # how large to begin after a release, bytes
         self.capacity = 0
 
     def reserve(self, lo: int, hi: int) -> None:
         """Make room for the numbers ``[lo, hi)`` at once; what was written at ``lo`` and above stays.
 
-        Grows to the power of two that is needed, so that n bytes cost at most 2n moves however small the steps.
+        Grows to the power of two that is needed, so that n bytes cost at most 2n moves however small the steps. After a
+        release it begins with what it had, or with half of that when that was not outgrown: under bulk transfer, which
+        empties buffers all the time, growth is not repeated, and one byte later on does not cost a megabyte for long.
         """
         if hi - lo <= self.capacity:
             return
         kept = self.views(lo, self.capacity)
-        self.capacity = max(MIN_CAPACITY, 1 << (hi - lo - 1).bit_length())
+        needed = max(MIN_CAPACITY, 1 << (hi - lo - 1).bit_length())
+        if self.capacity:
+            self._next = needed
+        else:
+            needed = max(needed, self._next)
+            self._next = needed >> 1
+        self.capacity = needed
         self._mask = self.capacity - 1
         self._view = memoryview(bytearray(self.capacity))
         for piece in kept:

@@ -1,0 +1,290 @@
+"""SEGMENT ARRIVES: RFC 9293 §3.10.7, one function a step, in the RFC's order and with its ordinals.
+
+::
+
+    CLOSED, LISTEN  §3.10.7.1, .2   in ``listener``: there is no connection yet
+    SYN-SENT        §3.10.7.3       ``_in_syn_sent``
+    all others      §3.10.7.4       ``_first_check_sequence`` ... ``_eighth_process_fin``
+
+In front of the eight steps stands header prediction: the next segment of an established stream passes the first four at
+one glance. RFC 5961 (blind attacks), RFC 7323 (PAWS) and RFC 1337 (TIME-WAIT) speak up where their step is. A step that
+answers False ends the matter. Nothing is sent here: replies become due and leave in ``output``.
+"""
+
+import errno
+from typing import TYPE_CHECKING, Final
+
+from usertcp.tcp import timers as timer
+from usertcp.tcp.output import TS_TICK, reset_for
+from usertcp.tcp.receiver import ACK_NOW
+from usertcp.tcp.state import CAN_RECEIVE, CAN_SEND, EOF, READABLE, URGENT, WRITABLE, State
+from usertcp.units import MASK32, SEC
+from usertcp.wire.tcp import ACK, FIN, PSH, RST, SYN, URG, Segment
+
+if TYPE_CHECKING:
+    from usertcp.tcp.connection import Connection
+
+CHALLENGES_PER_SECOND: Final = 100  # ACKs a connection sends to segments that may be forged (RFC 5961 §7)
+
+
+def segment_arrives(conn: "Connection", seg: Segment, now: int) -> None:
+    """SEGMENT ARRIVES for a connection that exists (RFC 9293 §3.10.7): the state may change, replies become due."""
+    if conn.state is State.SYN_SENT:
+        _in_syn_sent(conn, seg, now)
+    elif conn.state is not State.CLOSED:
+        _otherwise(conn, seg, now)
+
+
+def _in_syn_sent(conn: "Connection", seg: Segment, now: int) -> None:
+    """RFC 9293 §3.10.7.3."""
+    snd = conn.snd
+    ack = snd.absolute(seg.ack)
+    acceptable = bool(seg.flags & ACK) and snd.una < ack <= snd.nxt
+    if seg.flags & ACK and not acceptable:
+        conn.reset_due = reset_for(seg.flags, seg.seq, seg.ack, seg.length)
+        return
+    if seg.flags & RST:
+        if acceptable:
+            conn.fail(errno.ECONNREFUSED)
+        return
+    if not seg.flags & SYN:
+        return
+    conn.take_syn(seg, now)
+    if not acceptable:  # both ends open at once (RFC 9293 §3.5, MUST-10)
+        conn.enter(State.SYN_RECEIVED)
+        conn.syn_due = True
+        return
+    snd.on_ack(ack, now, _echoed_rtt(conn, seg, now))
+    snd.wl2 = ack
+    conn.establish(now)
+    conn.rcv.ack = ACK_NOW
+    if seg.payload or seg.flags & FIN:
+        _seventh_process_text(conn, seg, conn.rcv.irs, now)
+
+
+def _otherwise(conn: "Connection", seg: Segment, now: int) -> None:
+    """RFC 9293 §3.10.7.4."""
+    seq = conn.rcv.absolute(seg.seq)
+    if _predicted(conn, seg, seq):
+        if not _paws_passes(conn, seg, seq, now):
+            return
+    else:
+        if not _first_check_sequence(conn, seg, seq, now):
+            return
+        if seg.flags & RST:
+            _second_check_rst(conn, seq, now)
+            return
+        # third: security and compartment, obsolete (RFC 9293 §A.1)
+        if seg.flags & SYN and not _fourth_check_syn(conn, seg, seq, now):
+            return
+    if not _fifth_check_ack(conn, seg, seq, now):
+        return
+    if seg.flags & URG:
+        _sixth_check_urg(conn, seg, seq)
+    if seg.payload or seg.flags & FIN:
+        _seventh_process_text(conn, seg, seq, now)
+
+
+def _predicted(conn: "Connection", seg: Segment, seq: int) -> bool:
+    """Header prediction: the next segment in order, inside the window, an ACK and nothing else but PSH."""
+    rcv = conn.rcv
+    return (
+        seg.flags & ~PSH == ACK
+        and seq == rcv.nxt
+        and conn.state is State.ESTABLISHED
+        and seq + len(seg.payload) <= rcv.edge
+    )
+
+
+def _paws_passes(conn: "Connection", seg: Segment, seq: int, now: int) -> bool:
+    """RFC 7323 §5.3 R1: timestamps first. False: the segment is dropped."""
+    if not conn.ts_ok or seg.flags & RST:
+        return True
+    options = seg.options
+    if not options.has_ts:
+        return False  # RFC 7323 §3.2: silently
+    if conn.rcv.paws_rejects(options.tsval, now):
+        _acknowledge_suspicious(conn, seg, now)
+        return False
+    conn.rcv.update_ts_recent(seq, options.tsval, now)
+    return True
+
+
+def _first_check_sequence(conn: "Connection", seg: Segment, seq: int, now: int) -> bool:
+    rcv = conn.rcv
+    if conn.state is State.SYN_RECEIVED and seg.flags & SYN and seq == rcv.irs and not seg.flags & RST:
+        if not seg.flags & ACK:  # the peer's SYN again: our SYN,ACK was lost
+            conn.syn_due = True
+            return False
+        return True  # a simultaneous open's SYN,ACK: its ACK counts (RFC 9293 §3.5, Figure 8)
+    if not rcv.acceptable(seq, seg.length):
+        if conn.state is State.TIME_WAIT and seg.flags & FIN and seq + seg.length == rcv.nxt:
+            conn.timers.set(timer.TIME_WAIT, now + 2 * conn.config.msl)  # eighth, TIME-WAIT: start 2 MSL anew
+        if not seg.flags & RST:
+            _acknowledge_suspicious(conn, seg, now)
+        return False
+    return _paws_passes(conn, seg, seq, now)
+
+
+def _acknowledge_suspicious(conn: "Connection", seg: Segment, now: int) -> None:
+    """An ACK for what is old, out of the window or forged. Bare ACKs are answered sparingly, so that two ends that
+    disagree do not answer each other for ever."""
+    if seg.length == 0:
+        _challenge(conn, now)
+    else:
+        conn.rcv.ack = ACK_NOW
+
+
+def _challenge(conn: "Connection", now: int) -> None:
+    """A challenge ACK (RFC 5961 §3, §4, §5), rationed (§7)."""
+    if now - conn.challenge_at >= SEC:
+        conn.challenge_at = now
+        conn.challenges = 0
+    conn.challenges += 1
+    if conn.challenges <= CHALLENGES_PER_SECOND:
+        conn.rcv.ack = ACK_NOW
+
+
+def _second_check_rst(conn: "Connection", seq: int, now: int) -> None:
+    """RFC 5961 §3: only the very next number resets; one elsewhere in the window is asked about."""
+    if conn.state is State.TIME_WAIT:  # RFC 1337: an old reset must not end TIME-WAIT early
+        return
+    if seq != conn.rcv.nxt:
+        _challenge(conn, now)
+        return
+    if conn.state is State.SYN_RECEIVED:
+        if conn.passive:  # back to LISTEN, which is the listener (MUST-11)
+            conn.end()
+        else:
+            conn.fail(errno.ECONNREFUSED)
+    elif conn.state is State.CLOSE_WAIT:
+        conn.fail(errno.EPIPE)  # as Linux: the peer had closed already
+    elif conn.state in (State.CLOSING, State.LAST_ACK):
+        conn.end()
+    else:
+        conn.fail(errno.ECONNRESET)
+
+
+def _fourth_check_syn(conn: "Connection", seg: Segment, seq: int, now: int) -> bool:
+    if conn.state is State.SYN_RECEIVED:
+        if seq == conn.rcv.irs:
+            return True
+        if conn.passive:  # back to LISTEN
+            conn.end()
+            return False
+    _challenge(conn, now)  # RFC 5961 §4
+    return False
+
+
+def _fifth_check_ack(conn: "Connection", seg: Segment, seq: int, now: int) -> bool:
+    if not seg.flags & ACK:
+        return False
+    snd = conn.snd
+    ack = snd.absolute(seg.ack)
+    if conn.state is State.SYN_RECEIVED:
+        if not _ack_of_syn(conn, seg, seq, ack, now):
+            return False
+    elif ack > snd.nxt or ack < snd.una - snd.max_wnd:  # RFC 5961 §5
+        _challenge(conn, now)
+        return False
+    elif ack >= snd.una:
+        _take_ack(conn, seg, seq, ack, now)
+    conn.probes = 0
+    if snd.fin_acked:
+        return _fin_acked(conn, now)
+    return True
+
+
+def _ack_of_syn(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) -> bool:
+    """SYN-RECEIVED, fifth: an ACK of our SYN establishes; any other is answered by a reset."""
+    snd = conn.snd
+    if not snd.una < ack <= snd.nxt:
+        conn.reset_due = reset_for(seg.flags, seg.seq, seg.ack, seg.length)
+        return False
+    if conn.listener is not None and not conn.listener.has_room():
+        return False  # the accept queue is full: the peer's next segment tries again
+    snd.on_ack(ack, now, _echoed_rtt(conn, seg, now))
+    snd.wnd = seg.wnd << snd.shift
+    snd.max_wnd = max(snd.max_wnd, snd.wnd)
+    snd.wl1, snd.wl2 = seq, ack
+    conn.establish(now)
+    conn.rearm(now)
+    return True
+
+
+def _take_ack(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) -> None:
+    """ESTABLISHED, fifth: SND.UNA, the window, duplicates."""
+    snd = conn.snd
+    before = snd.una
+    changed = snd.update_window(seq, ack, seg.wnd << snd.shift)
+    if ack > before:
+        acked = snd.on_ack(ack, now, _echoed_rtt(conn, seg, now))
+        conn.bytes_acked += acked
+        if snd.buffer.free * 3 >= snd.buffer.limit and conn.state in CAN_SEND:
+            conn.signal(WRITABLE)
+        conn.rearm(now, restart=True)
+        conn.arm_user_timeout()
+        return
+    if snd.outstanding and not seg.payload and not seg.flags & FIN and (not changed or seg.options.sack):
+        snd.on_duplicate(now)
+    if changed:
+        conn.rearm(now)
+
+
+def _echoed_rtt(conn: "Connection", seg: Segment, now: int) -> int:
+    """The RTT by the timestamp echo (RFC 7323 §4.1), ns; -1 without one."""
+    if not conn.ts_ok or not seg.options.has_ts or not seg.options.tsecr:
+        return -1
+    ticks = (conn.ts_now(now) - seg.options.tsecr) & MASK32
+    return max(ticks, 1) * TS_TICK if ticks < 1 << 31 else -1
+
+
+def _fin_acked(conn: "Connection", now: int) -> bool:
+    """Our FIN is acknowledged. False: the connection is gone."""
+    if conn.state is State.FIN_WAIT_1:
+        conn.enter(State.FIN_WAIT_2)
+        conn.watch_fin_wait_2(now)
+    elif conn.state is State.CLOSING:
+        conn.time_wait(now)
+    elif conn.state is State.LAST_ACK:
+        conn.end()
+        return False
+    return True
+
+
+def _sixth_check_urg(conn: "Connection", seg: Segment, seq: int) -> None:
+    if conn.state in CAN_RECEIVE and conn.rcv.urgent(seq, seg.urg):
+        conn.signal(URGENT)
+
+
+def _seventh_process_text(conn: "Connection", seg: Segment, seq: int, now: int) -> None:
+    if conn.state not in CAN_RECEIVE:
+        return
+    rcv = conn.rcv
+    if seg.flags & SYN:
+        seq += 1
+    seq, text, fin = rcv.trim(seg, seq)
+    if text:
+        if conn.orphan:  # nobody will read it: the peer must know (SHLD-3)
+            conn.reset_peer()
+            conn.end()
+            return
+        before = rcv.nxt
+        if rcv.take(seq, text, seg.gso_size or len(seg.payload)):
+            conn.bytes_received += rcv.nxt - before
+            conn.signal(READABLE)
+    if fin:
+        rcv.take_fin(seq + len(text))
+    if rcv.fin is not None and rcv.fin_reached():
+        _eighth_process_fin(conn, now)
+
+
+def _eighth_process_fin(conn: "Connection", now: int) -> None:
+    """The peer's FIN is in order."""
+    if conn.state is State.ESTABLISHED:
+        conn.enter(State.CLOSE_WAIT)
+    elif conn.state is State.FIN_WAIT_1:
+        conn.enter(State.CLOSING)
+    elif conn.state is State.FIN_WAIT_2:
+        conn.time_wait(now)
+    conn.signal(EOF | READABLE)

@@ -1,0 +1,670 @@
+"""One connection: the state machine of RFC 9293 §3.10, between the network, the clock and the user.
+
+Three sides call in. The network: :meth:`Connection.on_segment`, :meth:`Connection.on_unreachable`,
+:meth:`Connection.on_path_failed`. The clock: :meth:`Connection.on_timers` when :meth:`Connection.next_deadline` is due.
+The user: ``open``, ``write``, ``read_into``, ``shutdown_write``, ``close``, ``abort``, ``configure``. None of them
+sends: what is to be said leaves in :meth:`Connection.poll`, which the stack calls for every connection that declared itself
+dirty. ``ready``, the buffers, EOF and the error live here, so that a front end only has to look.
+
+What an arriving segment does is in ``arrives``, in the RFC's order; what is sent next in ``sender``; what is acceptable
+and when to acknowledge in ``receiver``; how segments are built in ``output``. ``enter`` alone writes ``state``.
+"""
+
+import errno
+from dataclasses import replace
+from typing import Any, Final, Protocol
+
+from usertcp.errors import os_error
+from usertcp.tcp import timers as timer
+from usertcp.tcp.arrives import segment_arrives
+from usertcp.tcp.cc.registry import create
+from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.info import TcpInfo
+from usertcp.tcp.listener import Listener
+from usertcp.tcp.output import SWS_OVERRIDE_DELAY, TS_TICK, Transmit, poll
+from usertcp.tcp.receiver import ACK_NOW, Receiver
+from usertcp.tcp.sender import DEFAULT_MSS, MIN_MSS, Sender
+from usertcp.tcp.state import (
+    CAN_RECEIVE,
+    CAN_SEND,
+    CONNECTED,
+    EOF,
+    FAILED,
+    FRAGMENTATION_NEEDED,
+    GONE,
+    READABLE,
+    TRANSITIONS,
+    UNREACHABLE_HOST,
+    UNREACHABLE_NET,
+    UNREACHABLE_PORT,
+    UNREACHABLE_PROTOCOL,
+    URGENT,
+    WRITABLE,
+    State,
+)
+from usertcp.tcp.timers import Timers
+from usertcp.tcp.trace import Tracer
+from usertcp.units import MASK32
+from usertcp.wire.tcp import ACK, RST, SYN, Segment, sack, timestamps
+
+HEADERS: Final = 40  # IPv4 and TCP without options, bytes
+MIN_PATH_MTU: Final = 552  # an ICMP that claims less is not believed (Linux min_pmtu; RFC 5927 §7)
+TIMESTAMP_OPTION: Final = 12  # bytes in every segment once agreed on
+
+_UNREACHABLE_ERRNO: Final = {
+    UNREACHABLE_NET: errno.ENETUNREACH,
+    UNREACHABLE_HOST: errno.EHOSTUNREACH,
+    UNREACHABLE_PROTOCOL: errno.ENOPROTOOPT,
+    UNREACHABLE_PORT: errno.ECONNREFUSED,
+}
+_KEEPS_ALIVE: Final = frozenset(
+    {State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_1, State.FIN_WAIT_2, State.CLOSING, State.LAST_ACK}
+)
+_ABORT_SENDS_RESET: Final = frozenset(  # RFC 9293 §3.10.5
+    {State.SYN_RECEIVED, State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2, State.CLOSE_WAIT}
+)
+
+
+class Host(Protocol):
+    """What a connection asks of the stack it lives in."""
+
+    def dirty(self, conn: "Connection") -> None:
+        """``conn`` has something to send or its deadline moved: poll it."""
+        ...
+
+    def notify(self, item: "Connection | Listener") -> None:
+        """The readiness of ``item`` changed."""
+        ...
+
+    def forget(self, conn: "Connection") -> None:
+        """``conn`` is CLOSED and has nothing more to say."""
+        ...
+
+    def suspect(self, conn: "Connection") -> None:
+        """R1 was reached: the path of ``conn`` may be dead (RFC 9293 §3.8.3, MUST-20)."""
+        ...
+
+
+class Connection:
+    """A TCP connection. See the module's text for who calls what.
+
+    ``mss`` is the largest segment the path carries: MTU less 40 bytes. ``max_burst`` bounds the text of one
+    super-segment. ``iss`` and ``ts_offset`` come from the stack's keyed hash (RFC 6528, RFC 7323 §5.4).
+    """
+
+    __slots__ = (
+        "_opened_at",
+        "advertised_mss",
+        "bytes_acked",
+        "bytes_received",
+        "challenge_at",
+        "challenges",
+        "config",
+        "dport",
+        "error",
+        "flow",
+        "host",
+        "keepalive_due",
+        "last_received_at",
+        "listener",
+        "max_burst",
+        "orphan",
+        "override",
+        "passive",
+        "path_mss",
+        "probe_due",
+        "probes",
+        "rcv",
+        "read_shut",
+        "ready",
+        "reset_due",
+        "sack_ok",
+        "scale_ok",
+        "segments_in",
+        "segments_out",
+        "snd",
+        "soft_error",
+        "sport",
+        "state",
+        "syn_due",
+        "timers",
+        "tracer",
+        "ts_offset",
+        "ts_ok",
+        "user",
+    )
+
+    def __init__(
+        self,
+        host: Host,
+        config: TcpConfig,
+        sport: int,
+        dport: int,
+        *,
+        mss: int,
+        iss: int,
+        ts_offset: int,
+        max_burst: int,
+        tracer: Tracer | None = None,
+    ) -> None:
+        self.host = host
+        self.config = config
+        self.sport = sport
+        self.dport = dport
+        self.path_mss = mss
+        self.advertised_mss = min(mss, config.max_segment or mss)
+        self.max_burst = max_burst
+        self.tracer = tracer
+        self.ts_offset = ts_offset
+        self.flow: Any = None  # net's
+        self.user: Any = None  # the front end's
+        self.state = State.CLOSED
+        self.ready = 0
+        self.error: OSError | None = None
+        self.soft_error: OSError | None = None  # what the path last complained of (SHLD-25)
+        self.passive = False
+        self.listener: Listener | None = None
+        self.orphan = False  # the user has closed: nobody reads any more
+        self.read_shut = False
+        self.snd = Sender(config, iss, mss)
+        self.rcv = Receiver(config)
+        self.timers = Timers()
+        self.ts_ok = self.sack_ok = self.scale_ok = False
+        self.syn_due = self.probe_due = self.keepalive_due = self.override = False
+        self.reset_due: tuple[int, int, int] | None = None  # seq, ack, flags
+        self.segments_in = self.segments_out = 0
+        self.bytes_acked = self.bytes_received = 0
+        self.last_received_at = 0
+        self._opened_at = 0
+        self.probes = 0  # keepalive and window probes that nobody has answered
+        self.challenge_at = 0
+        self.challenges = 0
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.flow if self.flow is not None else (self.sport, self.dport)} {self.state}>"
+
+    # --- state -------------------------------------------------------------------------------------------------------
+
+    def enter(self, state: State) -> None:
+        old = self.state
+        assert state in TRANSITIONS[old], f"{old} -> {state}"
+        self.state = state
+        if self.tracer is not None:
+            self.tracer.on_state(self, old, state)
+
+    def signal(self, bits: int) -> None:
+        if bits & ~self.ready:
+            self.ready |= bits
+            self.host.notify(self)
+
+    def fail(self, number: int) -> None:
+        """The connection ends with an error that the user is to see once."""
+        self.error = os_error(number)
+        self.end(FAILED)
+
+    def end(self, bits: int = 0) -> None:
+        """Enter CLOSED: nothing waits any more, nothing is due but a reset."""
+        self.enter(State.CLOSED)
+        self.timers.stop_all()
+        self.snd.buffer.reset(self.snd.buffer.end)
+        if self.listener is not None:
+            self.listener.on_gone(self)
+        self.signal(bits | GONE | EOF | READABLE | WRITABLE)
+        self.host.dirty(self)
+
+    def establish(self, now: int) -> None:
+        """Enter ESTABLISHED; a FIN that the user has queued meanwhile takes it on (RFC 9293 §3.10.4)."""
+        snd = self.snd
+        self.enter(State.ESTABLISHED)
+        self.timers.stop(timer.RETRANSMIT)
+        self.timers.stop(timer.USER_TIMEOUT)
+        if snd.retransmissions > 1:  # RFC 6928 §2 asks for a cautious start after lost SYNs; Linux: after the second
+            snd.cc.cwnd = snd.cc.mss
+        if snd.retransmissions and snd.rtt.srtt == 0:
+            snd.rtt.syn_was_lost()
+        snd.retries = 0
+        if self.config.keepalive:
+            self.timers.set(timer.KEEPALIVE, now + self.config.keepalive_idle)
+        if self.listener is not None:
+            self.listener.on_established(self)
+        self.signal(CONNECTED | WRITABLE)
+        if snd.fin_queued:
+            self.enter(State.FIN_WAIT_1)
+
+    def time_wait(self, now: int) -> None:
+        """Enter TIME-WAIT for 2 MSL (RFC 9293 §3.6.1, MUST-13)."""
+        self.enter(State.TIME_WAIT)
+        self.timers.stop_all()
+        self.timers.set(timer.TIME_WAIT, now + 2 * self.config.msl)
+        self.snd.buffer.reset(self.snd.buffer.end)
+
+    def watch_fin_wait_2(self, now: int) -> None:
+        if self.state is State.FIN_WAIT_2 and self.orphan:
+            self.timers.set(timer.FIN_WAIT_2, now + self.config.fin_wait_2_timeout)
+
+    # --- the user: OPEN (RFC 9293 §3.10.1) ---------------------------------------------------------------------------
+
+    def open(self, now: int) -> None:
+        """Active OPEN: SYN-SENT; the SYN leaves at the next poll."""
+        self._opened_at = self.last_received_at = now
+        self.enter(State.SYN_SENT)
+        self.syn_due = True
+        self.timers.set(timer.USER_TIMEOUT, now + (self.config.user_timeout or self.config.syn_timeout))
+        self.host.dirty(self)
+
+    def accept_syn(self, seg: Segment, now: int, listener: Listener) -> None:
+        """Passive OPEN: ``seg`` is a SYN that ``listener`` admits (RFC 9293 §3.10.7.2, third). Text on it is not taken;
+        the peer sends it again."""
+        self._opened_at = self.last_received_at = now
+        self.segments_in += 1
+        self.passive = True
+        self.listener = listener
+        self.enter(State.LISTEN)
+        if self.tracer is not None:
+            self.tracer.on_segment(self, False, seg, now)
+        self.take_syn(seg, now)
+        self.enter(State.SYN_RECEIVED)
+        self.syn_due = True
+        listener.on_half_open(self)
+        self.host.dirty(self)
+
+    def take_syn(self, seg: Segment, now: int) -> None:
+        """Agree on MSS, window scale, SACK and timestamps (RFC 9293 §3.7.1, RFC 7323, RFC 2018)."""
+        options, config, snd, rcv = seg.options, self.config, self.snd, self.rcv
+        self.scale_ok = config.window_scaling and options.wscale >= 0
+        self.sack_ok = config.sack and options.sack_permitted
+        self.ts_ok = config.timestamps and options.has_ts
+        rcv.start(seg.seq, scaled=self.scale_ok)
+        if self.ts_ok:
+            rcv.ts_recent, rcv.ts_recent_at = options.tsval, now
+        snd.shift = options.wscale if self.scale_ok else 0
+        snd.mss = max(min(self.advertised_mss, options.mss or DEFAULT_MSS), MIN_MSS)
+        snd.cc = create(config.congestion, self._text_in_full_segment())
+        snd.wnd = snd.max_wnd = seg.wnd  # a SYN's window is never scaled
+        snd.wl1, snd.wl2 = rcv.irs, snd.iss
+
+    def _text_in_full_segment(self) -> int:
+        return self.snd.mss - (TIMESTAMP_OPTION if self.ts_ok else 0)
+
+    # --- the user: SEND, RECEIVE (RFC 9293 §3.10.2, §3.10.3) ---------------------------------------------------------
+
+    def write(self, data: bytes | bytearray | memoryview, *, urgent: bool = False) -> int:
+        """Queue ``data``; the number of bytes taken, at least one of a non-empty ``data``.
+
+        BlockingIOError: the buffer is full. BrokenPipeError: closed for sending. The pending error, once, otherwise.
+        """
+        self._raise_pending()
+        snd = self.snd
+        if snd.fin_queued or (self.state not in CAN_SEND and self.state not in (State.SYN_SENT, State.SYN_RECEIVED)):
+            raise os_error(errno.EPIPE)
+        taken = snd.buffer.write(data)
+        if snd.buffer.free <= 0:
+            self.ready &= ~WRITABLE
+        if not taken and len(data):
+            raise os_error(errno.EAGAIN)
+        if urgent:
+            snd.up = snd.buffer.end
+        self.host.dirty(self)
+        return taken
+
+    def read_into(self, target: bytearray | memoryview) -> int:
+        """Move received bytes into ``target``; 0 means the end: the peer's FIN, and nothing is left.
+
+        BlockingIOError: nothing yet. The pending error, once, after what had arrived before it was read.
+        """
+        taken = self.rcv.buffer.read_into(target)
+        if not taken and len(target):
+            self._nothing_to_read()
+        self._after_read()
+        return taken
+
+    def read(self, limit: int) -> bytes:
+        """Like :meth:`read_into`, as ``bytes`` of at most ``limit``."""
+        data = self.rcv.buffer.read(limit)
+        if not data and limit:
+            self._nothing_to_read()
+        self._after_read()
+        return data
+
+    def peek(self, limit: int) -> list[memoryview]:
+        """Views of up to ``limit`` unread bytes, which stay; borrowed until the next call."""
+        return self.rcv.buffer.peek(limit)
+
+    def consume(self, count: int) -> None:
+        """Let go of the first ``count`` unread bytes, which :meth:`peek` showed."""
+        self.rcv.buffer.consume(count)
+        self._after_read()
+
+    def _nothing_to_read(self) -> None:
+        self._raise_pending()
+        if not self.at_eof:
+            raise os_error(errno.EAGAIN)
+
+    def _after_read(self) -> None:
+        if not self.rcv.buffer.readable and not self.ready & GONE:
+            self.ready &= ~READABLE
+        if self.urgent_mark is None:
+            self.ready &= ~URGENT
+        if self.state in CAN_RECEIVE and self.rcv.window_update_due():
+            self.host.dirty(self)
+
+    def _raise_pending(self) -> None:
+        error = self.take_error()
+        if error is not None:
+            raise error
+
+    def take_error(self) -> OSError | None:
+        """The pending error, which is pending no longer."""
+        error, self.error = self.error, None
+        self.ready &= ~FAILED
+        return error
+
+    @property
+    def readable(self) -> int:
+        """Bytes that can be read now."""
+        return self.rcv.buffer.readable
+
+    @property
+    def writable(self) -> int:
+        """Bytes that can be written now."""
+        return self.snd.buffer.free if self.state in CAN_SEND and not self.snd.fin_queued else 0
+
+    @property
+    def at_eof(self) -> bool:
+        """Whether nothing is left to read and nothing will come."""
+        if self.rcv.buffer.readable:
+            return False
+        return self.read_shut or bool(self.ready & EOF)
+
+    @property
+    def urgent_mark(self) -> int | None:
+        """Bytes from the first unread one to the end of the urgent data; None when all of that is read (MUST-33)."""
+        ahead = self.rcv.up - self.rcv.buffer.read_seq
+        return ahead if ahead > 0 else None
+
+    # --- the user: CLOSE, ABORT, STATUS (RFC 9293 §3.10.4 to §3.10.6) ------------------------------------------------
+
+    def shutdown_write(self) -> None:
+        """The user has no more to send: a FIN follows what is queued. Reading goes on (a half-close)."""
+        snd = self.snd
+        if snd.fin_queued:
+            return
+        snd.fin_queued = True
+        if self.state is State.ESTABLISHED:
+            self.enter(State.FIN_WAIT_1)
+        elif self.state is State.CLOSE_WAIT:
+            self.enter(State.LAST_ACK)
+        self.host.dirty(self)
+
+    def shutdown_read(self) -> None:
+        """The user reads no more; what is still unread can be had, then comes the end."""
+        self.read_shut = True
+        self.signal(EOF | READABLE)
+
+    def close(self) -> None:
+        """The user is done with the connection. Unread bytes make it a reset, so that the peer knows they were lost
+        (SHLD-3); otherwise a FIN follows what is queued, and whatever the peer still sends is answered by a reset."""
+        if self.orphan or self.state is State.CLOSED:
+            self.orphan = True
+            return
+        if self.state is State.SYN_SENT:
+            self.orphan = True
+            self.end()
+            return
+        if self.rcv.buffer.readable and self.state is not State.TIME_WAIT:
+            self.abort()
+            return
+        self.orphan = True
+        self.shutdown_write()
+        if self.state is State.FIN_WAIT_2:
+            self.timers.set(timer.FIN_WAIT_2, self.snd.last_sent_at + self.config.fin_wait_2_timeout)
+            self.host.dirty(self)
+
+    def abort(self) -> None:
+        """Drop everything and tell the peer by a reset where the state asks for it (RFC 9293 §3.10.5)."""
+        self.orphan = True
+        if self.state is State.CLOSED:
+            return
+        if self.state in _ABORT_SENDS_RESET:
+            self.reset_peer()
+        self.rcv.buffer.clear()
+        self.end()
+
+    def reset_peer(self) -> None:
+        self.reset_due = (self.snd.nxt, self.rcv.nxt, RST | ACK)
+
+    def configure(self, **changes: Any) -> None:
+        """Change settings (fields of :class:`TcpConfig`); they take effect at once."""
+        old, config = self.config, replace(self.config, **changes)
+        self.config = config
+        if config.congestion != old.congestion:
+            cc = create(config.congestion, self.snd.cc.mss)
+            cc.cwnd, cc.ssthresh = self.snd.cc.cwnd, self.snd.cc.ssthresh
+            self.snd.cc = cc
+        self.snd.buffer.limit = config.send_buffer
+        self.rcv.buffer.limit = max(config.receive_buffer, self.rcv.edge - self.rcv.buffer.read_seq)
+        if self.state in _KEEPS_ALIVE and (config.keepalive, config.keepalive_idle) != (
+            old.keepalive,
+            old.keepalive_idle,
+        ):
+            self.timers.stop(timer.KEEPALIVE)
+            if config.keepalive:
+                self.timers.set(timer.KEEPALIVE, self.last_received_at + config.keepalive_idle)
+        self.host.dirty(self)
+
+    def info(self) -> TcpInfo:
+        """The figures of this moment (STATUS, RFC 9293 §3.10.6)."""
+        snd, rcv = self.snd, self.rcv
+        return TcpInfo(
+            state=self.state,
+            rto=snd.rtt.rto,
+            srtt=snd.rtt.srtt,
+            rttvar=snd.rtt.rttvar,
+            min_rtt=snd.rtt.min_rtt,
+            snd_mss=snd.cc.mss,
+            rcv_mss=rcv.mss,
+            cwnd=snd.cc.cwnd,
+            ssthresh=snd.cc.ssthresh,
+            snd_wnd=snd.wnd,
+            rcv_wnd=rcv.edge - rcv.nxt,
+            snd_wscale=snd.shift,
+            rcv_wscale=rcv.shift,
+            timestamps=self.ts_ok,
+            sack=self.sack_ok,
+            unacked=snd.outstanding,
+            unsent=max(snd.unsent, 0),
+            unread=rcv.buffer.readable,
+            out_of_order=rcv.buffer.arrived.total,
+            retries=snd.retries,
+            retransmissions=snd.retransmissions,
+            probes=self.probes,
+            segments_in=self.segments_in,
+            segments_out=self.segments_out,
+            bytes_acked=self.bytes_acked,
+            bytes_received=self.bytes_received,
+            opened_at=self._opened_at,
+            last_received_at=self.last_received_at,
+            last_sent_at=snd.last_sent_at,
+        )
+
+    # --- the network (RFC 9293 §3.10.7) ------------------------------------------------------------------------------
+
+    def on_segment(self, seg: Segment, now: int) -> None:
+        """Take one segment of this connection, its checksum verified."""
+        self.segments_in += 1
+        self.last_received_at = now
+        if self.tracer is not None:
+            self.tracer.on_segment(self, False, seg, now)
+        segment_arrives(self, seg, now)
+        self.host.dirty(self)
+
+    def reusable_by(self, seg: Segment) -> bool:
+        """Whether ``seg``, a SYN, may replace this connection in TIME-WAIT: its timestamp or its number is newer
+        (RFC 6191 §2, MAY-2)."""
+        if self.state is not State.TIME_WAIT or seg.flags & (SYN | ACK | RST) != SYN:
+            return False
+        if self.ts_ok and seg.options.has_ts and seg.options.tsval != self.rcv.ts_recent:
+            return ((seg.options.tsval - self.rcv.ts_recent) & MASK32) < 1 << 31
+        return 0 < ((seg.seq - self.rcv.nxt) & MASK32) < 1 << 31
+
+    def expire(self) -> None:
+        """End TIME-WAIT now."""
+        assert self.state is State.TIME_WAIT
+        self.end()
+
+    # --- the path (RFC 9293 §3.9.2.2, RFC 5461, RFC 5927, RFC 1191) --------------------------------------------------
+
+    def on_unreachable(self, kind: int, seq: int, mtu: int, now: int) -> None:
+        """An ICMP error about our segment ``seq`` (wire number); about nothing in flight: ignored (RFC 5927 §4)."""
+        snd = self.snd
+        if not snd.una <= snd.absolute(seq) < max(snd.nxt, snd.una + 1):
+            return
+        if kind == FRAGMENTATION_NEEDED:
+            self.set_path_mtu(mtu, now)
+            return
+        number = _UNREACHABLE_ERRNO.get(kind, errno.EHOSTUNREACH)
+        opening = self.state is State.SYN_SENT or (self.state is State.SYN_RECEIVED and not self.passive)
+        hard = kind in (UNREACHABLE_PORT, UNREACHABLE_PROTOCOL) or self.config.connect_fails_on_icmp
+        if opening and hard:
+            self.fail(number)
+        else:
+            self.soft_error = os_error(number)
+
+    def on_path_failed(self, now: int) -> None:
+        """The next hop does not answer: an opening connection fails, an open one waits for it (as on Linux)."""
+        if self.state is State.SYN_SENT:
+            self.fail(errno.EHOSTUNREACH)
+        else:
+            self.soft_error = os_error(errno.EHOSTUNREACH)
+
+    def set_path_mtu(self, mtu: int, now: int) -> None:
+        """The path carries packets of ``mtu`` bytes; larger segments in flight go again at once (RFC 1191 §6.3)."""
+        mss = max(mtu, MIN_PATH_MTU) - HEADERS
+        if self.state is State.CLOSED or mss >= self.snd.mss:
+            return
+        self.snd.shrink(mss, self._text_in_full_segment() - (self.snd.mss - mss))
+        self.host.dirty(self)
+
+    # --- timers (RFC 9293 §3.10.8) -----------------------------------------------------------------------------------
+
+    def next_deadline(self) -> int:
+        """When :meth:`on_timers` is due (ns), or NEVER."""
+        return self.timers.next_deadline()
+
+    def on_timers(self, now: int) -> None:
+        """Act on every timer that has run out by ``now``."""
+        for which in self.timers.expired(now):
+            if which == timer.RETRANSMIT:
+                self._on_retransmit_timeout(now)
+            elif which == timer.PERSIST:
+                self._on_persist_timeout()
+            elif which == timer.DELAYED_ACK:
+                self.rcv.ack = ACK_NOW
+            elif which == timer.SWS_OVERRIDE:
+                self.override = True
+            elif which == timer.KEEPALIVE:
+                self._on_keepalive(now)
+            elif which == timer.USER_TIMEOUT:
+                self._timed_out()
+            else:  # TIME_WAIT, FIN_WAIT_2
+                self.end()
+            if self.state is State.CLOSED:
+                break
+        self.host.dirty(self)
+
+    def rearm(self, now: int, *, restart: bool = False) -> None:
+        """Set the timers that belong to sending: retransmission (RFC 6298 §5.1 to §5.3), the probe of a closed window
+        (RFC 9293 §3.8.6.1), the override of silly-window avoidance (§3.8.6.2.1)."""
+        snd, timers = self.snd, self.timers
+        if snd.wnd == 0 and (snd.outstanding or snd.pending):
+            timers.stop(timer.RETRANSMIT)
+            if not timers.is_set(timer.PERSIST):
+                delay = min(snd.rtt.rto << min(snd.backed_off_probes, 16), self.config.max_rto)
+                timers.set(timer.PERSIST, now + delay)
+            return
+        timers.stop(timer.PERSIST)
+        self.probe_due = False
+        if snd.outstanding == 0:
+            timers.stop(timer.RETRANSMIT)
+        elif restart or not timers.is_set(timer.RETRANSMIT):
+            timers.set(timer.RETRANSMIT, now + snd.rtt.rto)
+            self.arm_user_timeout()
+        if not snd.silly_blocked():
+            timers.stop(timer.SWS_OVERRIDE)
+        elif not timers.is_set(timer.SWS_OVERRIDE):
+            timers.set(timer.SWS_OVERRIDE, now + SWS_OVERRIDE_DELAY)
+
+    def arm_user_timeout(self) -> None:
+        """RFC 5482: the user's bound on how long data may stay unacknowledged."""
+        if self.config.user_timeout and self.snd.outstanding:
+            self.timers.set(timer.USER_TIMEOUT, self.snd.unacked_since + self.config.user_timeout)
+        else:
+            self.timers.stop(timer.USER_TIMEOUT)
+
+    def _on_retransmit_timeout(self, now: int) -> None:
+        snd, config = self.snd, self.config
+        if self.state in (State.SYN_SENT, State.SYN_RECEIVED):
+            if self.state is State.SYN_RECEIVED and snd.retries >= config.synack_retries:
+                self.end() if self.passive else self._timed_out()
+                return
+            snd.retries += 1
+            snd.rtt.backoff()
+            self.syn_due = True
+            return
+        if snd.retries >= config.r2:
+            self._timed_out()
+            return
+        snd.on_rto(now)
+        if snd.retries == config.r1:
+            self.host.suspect(self)
+        self.rearm(now)
+
+    def _on_persist_timeout(self) -> None:
+        """Probe; as long as the peer answers, however often (RFC 9293 §3.8.6.1, MUST-37)."""
+        if self.probes > self.config.r2:
+            self._timed_out()
+            return
+        self.probes += 1
+        self.snd.backed_off_probes += 1
+        self.probe_due = True
+
+    def _on_keepalive(self, now: int) -> None:
+        """RFC 9293 §3.8.4: only when nothing is outstanding and nothing came for the whole interval (MUST-26)."""
+        config = self.config
+        idle_until = self.last_received_at + config.keepalive_idle
+        if self.snd.outstanding or self.snd.pending or idle_until > now:
+            self.probes = 0 if idle_until > now else self.probes
+            self.timers.set(timer.KEEPALIVE, max(idle_until, now + config.keepalive_interval))
+            return
+        silent = now - self.last_received_at
+        if self.probes >= config.keepalive_count or (
+            config.user_timeout and self.probes and silent >= config.user_timeout
+        ):
+            self._timed_out()
+            return
+        self.probes += 1
+        self.keepalive_due = True
+        self.timers.set(timer.KEEPALIVE, now + config.keepalive_interval)
+
+    def _timed_out(self) -> None:
+        """R2, the user timeout or keepalive gave the peer up: reset it, tell the user (RFC 9293 §3.8.3)."""
+        if self.state in _ABORT_SENDS_RESET:
+            self.reset_peer()
+        soft = self.soft_error
+        self.fail(soft.errno if soft is not None and soft.errno else errno.ETIMEDOUT)
+
+    # --- the network takes what is to be sent ------------------------------------------------------------------------
+
+    def poll(self, now: int, tx: Transmit, budget: int) -> bool:
+        """Send what may be sent, at most ``budget`` (super-)segments. True: more waits for budget or for the sink."""
+        return poll(self, now, tx, budget)
+
+    def ts_now(self, now: int) -> int:
+        """Our timestamp clock's value (RFC 7323 §5.4), wire-sized."""
+        return (now // TS_TICK + self.ts_offset) & MASK32
+
+    def options(self, now: int) -> bytes:
+        """The options of a segment sent now: timestamps, and SACK blocks while there are gaps."""
+        blocks = self.rcv.sack_blocks(3 if self.ts_ok else 4) if self.sack_ok and self.rcv.buffer.arrived else None
+        stamps = timestamps(self.ts_now(now), self.rcv.ts_recent) if self.ts_ok else b""
+        return stamps + sack(blocks) if blocks else stamps

@@ -1,0 +1,91 @@
+"""A listening port: the half-open connections, and those that wait for ``accept`` (RFC 9293 §3.10.1, passive OPEN).
+
+The listener is the LISTEN state that every connection it begets starts from. It bounds both queues: a SYN that finds no
+room is dropped, so that the peer tries again, and so is the third segment of a handshake while the accept queue is
+full.
+It holds no segment and sends none.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.output import reset_for
+from usertcp.tcp.state import READABLE
+from usertcp.wire.tcp import ACK, Segment
+
+if TYPE_CHECKING:
+    from usertcp.tcp.connection import Connection, Host
+
+MIN_HALF_OPEN: Final = (
+    128  # half-open connections a listener holds however small its backlog (Linux: tcp_max_syn_backlog)
+)
+
+
+class Listener:
+    """A port in LISTEN. ``backlog`` bounds the connections that wait for :meth:`accept`."""
+
+    __slots__ = ("backlog", "closed", "config", "flow", "half_open", "host", "port", "queue", "ready", "user")
+
+    def __init__(self, host: "Host", config: TcpConfig, port: int, backlog: int) -> None:
+        self.host = host
+        self.config = config
+        self.port = port
+        self.backlog = max(backlog, 0)
+        self.half_open: set[Connection] = set()
+        self.queue: deque[Connection] = deque()
+        self.ready = 0
+        self.closed = False
+        self.flow: Any = None  # net's: the address it listens on
+        self.user: Any = None  # the front end's
+
+    def admit(self) -> bool:
+        """Whether another SYN may begin a connection."""
+        return not self.closed and self.has_room() and len(self.half_open) < max(self.backlog, MIN_HALF_OPEN)
+
+    def has_room(self) -> bool:
+        """Whether the accept queue takes another; as on Linux it holds ``backlog`` + 1."""
+        return len(self.queue) <= self.backlog
+
+    def on_half_open(self, conn: "Connection") -> None:
+        """``conn`` entered SYN-RECEIVED."""
+        self.half_open.add(conn)
+
+    def on_established(self, conn: "Connection") -> None:
+        """``conn`` finished its handshake: it waits to be accepted."""
+        self.half_open.discard(conn)
+        self.queue.append(conn)
+        self.ready |= READABLE
+        self.host.notify(self)
+
+    def on_gone(self, conn: "Connection") -> None:
+        """``conn`` is CLOSED. One that waits for ``accept`` stays: its user is to learn of the error (as on Linux)."""
+        self.half_open.discard(conn)
+
+    def accept(self) -> "Connection | None":
+        """The connection that has waited longest, or None."""
+        conn = self.queue.popleft() if self.queue else None
+        if not self.queue:
+            self.ready &= ~READABLE
+        return conn
+
+    def close(self) -> None:
+        """Stop listening; what was not accepted is aborted with a reset (RFC 9293 §3.10.4, LISTEN)."""
+        self.closed = True
+        self.ready = 0
+        waiting = [*self.half_open, *self.queue]
+        self.half_open.clear()
+        self.queue.clear()
+        for conn in waiting:
+            conn.abort()
+
+
+def closed_reply(seg: Segment) -> tuple[int, int, int] | None:
+    """The reset for a segment that finds no connection (RFC 9293 §3.10.7.1), or one that a listener does not take
+    (§3.10.7.2): (seq, ack, flags) on the wire, or None when silence is asked for."""
+    return reset_for(seg.flags, seg.seq, seg.ack, seg.length)
+
+
+def listen_reply(seg: Segment) -> tuple[int, int, int] | None:
+    """The reset for a segment in LISTEN that is no SYN: only an ACK is answered (RFC 9293 §3.10.7.2)."""
+    return closed_reply(seg) if seg.flags & ACK else None

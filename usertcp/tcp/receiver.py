@@ -1,0 +1,235 @@
+"""The receiving half of a connection: RCV.*, what is acceptable, the window we offer, and when to acknowledge.
+
+::
+
+    read_seq         rcv.nxt                    rcv.edge
+       |   unread       |  out of order, gaps      |
+    ---+----------------+---##-----####------------+----->  sequence numbers (absolute, RFC 9293 §3.3.1)
+       |<------------ receive_buffer ------------->|
+
+Everything in front of ``nxt`` is acknowledged and is never given up again; neither is what lies behind a gap once it
+was reported in a SACK block (RFC 2018 §8: we never renege). ``edge`` is the right edge as the peer was last told it; it
+never moves left (RFC 9293 §3.8.6, SHLD-14). This file decides; it sends nothing and sets no timer itself.
+"""
+
+from typing import Final
+
+from usertcp.tcp.buffers import ReceiveBuffer
+from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.seq import unwrap
+from usertcp.units import MASK32, SEC
+from usertcp.wire.tcp import FIN, Segment
+
+ACK_NONE: Final = 0
+ACK_DELAYED: Final = 1
+ACK_NOW: Final = 2
+
+QUICK_ACKS: Final = (
+    16  # segments at the start that are acknowledged at once, so that the peer's slow start runs (Linux)
+)
+MAX_SHIFT: Final = 14  # RFC 7323 §2.3
+PAWS_IDLE: Final = 24 * 24 * 3600 * SEC  # after 24 idle days ts_recent is worthless (RFC 7323 §5.5)
+MAX_DUPLICATE_ACKS: Final = 8  # duplicates owed at once to a peer without SACK; more tell it nothing new
+
+
+def window_shift(buffer: int) -> int:
+    """The smallest window scale with which ``buffer`` bytes can be offered (RFC 7323 §2.2)."""
+    shift = 0
+    while buffer >> shift > 0xFFFF and shift < MAX_SHIFT:
+        shift += 1
+    return shift
+
+
+class Receiver:
+    """RCV.* of RFC 9293 §3.3.1, in absolute sequence numbers and bytes."""
+
+    __slots__ = (
+        "ack",
+        "buffer",
+        "duplicates",
+        "edge",
+        "fin",
+        "irs",
+        "last_ack_sent",
+        "mss",
+        "newest",
+        "nxt",
+        "quick",
+        "shift",
+        "since_ack",
+        "ts_recent",
+        "ts_recent_at",
+        "ts_used",
+        "up",
+    )
+
+    def __init__(self, config: TcpConfig) -> None:
+        self.buffer = ReceiveBuffer(config.receive_buffer)
+        self.irs = 0
+        self.nxt = 0
+        self.edge = 0  # RCV.NXT + RCV.WND as last told to the peer
+        self.up = 0  # RCV.UP
+        self.shift = window_shift(config.receive_buffer) if config.window_scaling else 0
+        self.fin: int | None = None  # the sequence number of the peer's FIN, as soon as one was seen in the window
+        self.mss = 536  # the largest segment seen: what "full-sized" means for delayed ACKs
+        self.ack = ACK_NONE
+        self.duplicates = 0  # duplicate ACKs owed, one for each segment out of order (RFC 5681 §4.2)
+        self.since_ack = 0  # bytes received since the last ACK was sent
+        self.quick = QUICK_ACKS
+        self.last_ack_sent = 0
+        self.newest: int | None = None  # a byte of the range that arrived last: its SACK block goes first
+        self.ts_used = False
+        self.ts_recent = 0
+        self.ts_recent_at = 0
+
+    def start(self, irs: int, *, scaled: bool) -> None:
+        """Begin after the peer's SYN with number ``irs``; ``scaled``: both ends sent the window scale option."""
+        self.irs = irs
+        self.nxt = self.last_ack_sent = self.up = irs + 1
+        self.buffer.reset(self.nxt)
+        self.edge = self.nxt + min(self.buffer.limit, 0xFFFF)  # the SYN's window is never scaled (RFC 7323 §2.2)
+        if not scaled:
+            self.shift = 0
+
+    # --- what is acceptable ------------------------------------------------------------------------------------------
+
+    def acceptable(self, seq: int, length: int) -> bool:
+        """The four cases of RFC 9293 §3.10.7.4, first; ``length`` counts SYN and FIN.
+
+        With a zero window a segment that begins at RCV.NXT is let through so that its ACK, RST or URG is processed
+        (MUST-66); :meth:`trim` then takes its text away.
+        """
+        if length == 0:
+            return self.nxt <= seq < self.edge or seq == self.nxt
+        return (seq < self.edge and seq + length > self.nxt) or (seq == self.nxt == self.edge)
+
+    def trim(self, seg: Segment, seq: int) -> tuple[int, memoryview, bool]:
+        """Cut ``seg`` to the window: (first sequence number, text, whether its FIN is inside)."""
+        text = seg.payload
+        fin = bool(seg.flags & FIN)
+        if seq < self.nxt:
+            text = text[self.nxt - seq :]
+            seq = self.nxt
+        beyond = seq + len(text) + fin - self.edge
+        if beyond > 0:  # past the right edge, the FIN first: the peer hears the window again
+            text = text[: max(0, self.edge - seq)]
+            fin = False
+            self.ack = ACK_NOW
+        return seq, text, fin
+
+    # --- timestamps (RFC 7323 §4, §5) --------------------------------------------------------------------------------
+
+    def paws_rejects(self, tsval: int, now: int) -> bool:
+        """Whether a timestamp is older than the newest seen (RFC 7323 §5.2)."""
+        if ((tsval - self.ts_recent) & MASK32) < 1 << 31:
+            return False
+        return now - self.ts_recent_at < PAWS_IDLE
+
+    def update_ts_recent(self, seq: int, tsval: int, now: int) -> None:
+        """RFC 7323 §4.3 (2): only a segment that reaches back to the last ACK sent may renew TS.Recent."""
+        if seq <= self.last_ack_sent and ((tsval - self.ts_recent) & MASK32) < 1 << 31:
+            self.ts_recent = tsval
+            self.ts_recent_at = now
+
+    # --- text --------------------------------------------------------------------------------------------------------
+
+    def take(self, seq: int, text: memoryview, segment_size: int) -> bool:
+        """Keep ``text`` (already trimmed). True: in-order bytes were added. Decides about the ACK that is owed."""
+        self.mss = max(self.mss, min(segment_size, 0xFFFF))
+        had_gaps = bool(self.buffer.arrived)
+        advanced = self.buffer.insert(seq, text)
+        if not advanced:  # out of order: at once, so that fast retransmit runs (RFC 5681 §4.2, MAY-13)
+            self.newest = seq
+            self.duplicates = min(self.duplicates + 1, MAX_DUPLICATE_ACKS)
+            self.ack = ACK_NOW
+            return False
+        self.nxt = self.buffer.nxt
+        self.since_ack += advanced
+        if had_gaps or self.quick > 0 or self.since_ack >= 2 * self.mss:  # SHLD-19
+            self.quick -= self.quick > 0
+            self.ack = ACK_NOW
+        elif self.ack == ACK_NONE:
+            self.ack = ACK_DELAYED
+        return True
+
+    def take_fin(self, seq: int) -> None:
+        """Remember a FIN with number ``seq``, in order or not."""
+        self.fin = seq
+
+    def fin_reached(self) -> bool:
+        """Whether everything before the peer's FIN has arrived; the FIN is then counted in RCV.NXT, once."""
+        if self.fin is None or self.nxt != self.fin:
+            return False
+        self.nxt += 1
+        self.edge = max(self.edge, self.nxt)
+        self.ack = ACK_NOW
+        return True
+
+    # --- the window (RFC 9293 §3.8.6.2.2, RFC 7323 §2) ---------------------------------------------------------------
+
+    def _reachable_edge(self) -> int:
+        """The right edge that the free buffer would allow."""
+        return self.nxt + max(0, self.buffer.room)
+
+    def window_field(self, *, syn: bool = False) -> int:
+        """The window field for a segment sent now; moves ``edge`` as far as the peer will read it.
+
+        The edge moves right by at least min(buffer/2, MSS) or not at all (MUST-39). What was offered stays offered:
+        its size is rounded up to the scale's unit as long as the buffer has that little to spare.
+        """
+        if syn:
+            return min(self.edge - self.nxt, 0xFFFF)
+        shift = self.shift
+        reachable = self._reachable_edge()
+        if reachable - self.edge >= min(self.buffer.limit // 2, self.mss):
+            field = min((reachable - self.nxt) >> shift, 0xFFFF)
+        else:
+            field = min((self.edge - self.nxt + (1 << shift) - 1) >> shift, 0xFFFF)
+            if self.nxt + (field << shift) > reachable + self.buffer.limit // 16:
+                field = (self.edge - self.nxt) >> shift
+        self.edge = max(self.edge, self.nxt + (field << shift))
+        return field
+
+    def window_update_due(self) -> bool:
+        """Whether the user has read so much that the peer must hear of it now (MUST-39).
+
+        That is half the buffer, or, when the peer can hardly send any more, one segment.
+        """
+        opened = self._reachable_edge() - self.edge
+        half = self.buffer.limit // 2
+        return opened >= half or (self.edge - self.nxt < self.mss and opened >= min(half, self.mss))
+
+    # --- acknowledgments ---------------------------------------------------------------------------------------------
+
+    def ack_sent(self) -> None:
+        """A segment carrying our ACK has left."""
+        self.ack = ACK_NONE
+        self.duplicates = 0
+        self.since_ack = 0
+        self.last_ack_sent = self.nxt
+
+    def sack_blocks(self, limit: int) -> list[tuple[int, int]]:
+        """At most ``limit`` blocks for the SACK option, wire numbers: the newest first, the others ascending from the
+        lowest gap (RFC 2018 §4)."""
+        ranges = list(self.buffer.arrived)
+        if not ranges:
+            self.newest = None
+            return []
+        newest = self.newest
+        if newest is not None:
+            ranges.sort(key=lambda r: not r[0] <= newest < r[1])
+        return [(start & MASK32, end & MASK32) for start, end in ranges[:limit]]
+
+    # --- urgent data (RFC 9293 §3.8.5, RFC 6093) ---------------------------------------------------------------------
+
+    def urgent(self, seq: int, pointer: int) -> bool:
+        """Move RCV.UP; True when it advanced past what the user has read (MUST-32)."""
+        mark = seq + pointer
+        if mark <= self.up or mark <= self.buffer.read_seq:
+            return False
+        self.up = mark
+        return True
+
+    def absolute(self, wire: int) -> int:
+        """The absolute number of a wire sequence number."""
+        return unwrap(wire, self.nxt)
