@@ -93,7 +93,10 @@ class Options:
         self.malformed = malformed
 
     def __repr__(self) -> str:
-        return f"Options({', '.join(f'{name}={getattr(self, name)!r}' for name in self.__slots__)})"
+        return (
+            f"Options(mss={self.mss}, wscale={self.wscale}, sack_permitted={self.sack_permitted}, sack={self.sack}, "
+            f"has_ts={self.has_ts}, tsval={self.tsval}, tsecr={self.tsecr}, malformed={self.malformed})"
+        )
 
 
 NO_OPTIONS: Final = Options()  # shared, never written to

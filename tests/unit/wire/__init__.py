@@ -1,0 +1,1 @@
+"""Bytes and values: one file a format; known vectors, limits and damage."""
