@@ -2,8 +2,8 @@
 
 The stack's side of the TAP is a pump turned by the test; its clock is a number that the test advances, so that nothing
 here waits for a timer. The kernel's side has no IP address and scapy has a hardware address of its own, so that the
-kernel takes no part in the conversation (and resets nothing). scapy only builds and dissects: the frames go through a raw
-AF_PACKET socket, which does not depend on scapy's view of the interfaces.
+kernel takes no part in the conversation (and resets nothing). scapy only builds and dissects: the frames go through a
+raw AF_PACKET socket, which does not depend on scapy's view of the interfaces.
 """
 
 import os
