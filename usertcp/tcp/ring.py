@@ -21,7 +21,7 @@ from usertcp.units import KIB
 Buffer: TypeAlias = bytes | bytearray | memoryview  # memoryviews of bytes: one dimension, format "B"
 
 MIN_CAPACITY: Final = 4 * KIB  # bytes; a page, and more than two segments of an Ethernet
-_NONE: Final = memoryview(b"")
+_NONE: Final = memoryview(bytearray())  # no memory; writable, so that nothing may be written to it
 
 
 class Ring:

@@ -1,0 +1,66 @@
+"""The buffers against plain bytes: whatever the order of pieces, acknowledgments and reads, one stream comes out."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usertcp.tcp.buffers import ReceiveBuffer, SendBuffer
+
+BASE = 0xFFFF_FF00
+STREAM = bytes((i * 131 + (i >> 8)) & 0xFF for i in range(40_000))
+
+
+@given(steps=st.lists(st.tuples(st.integers(0, 9000), st.integers(0, 9000)), max_size=20), limit=st.integers(1, 12_000))
+def test_send_buffer_after_any_writes_and_acks_holds_the_stream(steps: list[tuple[int, int]], limit: int) -> None:
+    buffer = SendBuffer(limit)
+    buffer.reset(BASE)
+    start = end = 0
+    for n, acked in steps:
+        data = STREAM[end : end + n]
+        taken = buffer.write(data)
+        assert taken == min(len(data), limit - (end - start))
+        end += taken
+        assert b"".join(buffer.views(BASE + start, end - start)) == STREAM[start:end]
+        start = min(end, start + acked)
+        buffer.ack(BASE + start)
+        assert (buffer.start, buffer.end) == (BASE + start, BASE + end)
+        assert (len(buffer), buffer.free) == (end - start, limit - (end - start))
+        assert (buffer._ring.capacity == 0) == (start == end)
+
+
+@given(
+    steps=st.lists(
+        st.tuples(st.integers(0, 6000), st.integers(0, 3000), st.integers(0, 4000), st.sampled_from("rip")), max_size=30
+    ),
+    limit=st.integers(1, 9000),
+)
+def test_receive_buffer_after_any_pieces_and_reads_gives_the_stream(
+    steps: list[tuple[int, int, int, str]], limit: int
+) -> None:
+    buffer = ReceiveBuffer(limit)
+    buffer.reset(BASE)
+    held: set[int] = set()  # offsets that arrived, from nxt on
+    read = nxt = 0
+    for offset, n, wanted, how in steps:
+        at = min(nxt + offset * (offset % 3 > 0), read + limit)  # a third of the pieces come in order
+        end = min(at + n, read + limit, len(STREAM))
+        held.update(range(at, end))
+        before = nxt
+        while nxt in held:
+            held.discard(nxt)
+            nxt += 1
+        assert buffer.insert(BASE + at, memoryview(STREAM)[at:end]) == nxt - before
+        assert (buffer.nxt, buffer.readable, buffer.room) == (BASE + nxt, nxt - read, limit - (nxt - read))
+        assert buffer.arrived.total == len(held)
+        assert buffer.top == BASE + max(held, default=nxt - 1) + 1
+        expected = STREAM[read : min(nxt, read + wanted)]
+        if how == "r":
+            assert buffer.read(wanted) == expected
+        elif how == "i":
+            target = bytearray(wanted)
+            assert buffer.read_into(target) == len(expected)
+            assert target[: len(expected)] == expected
+        else:
+            assert b"".join(buffer.peek(wanted)) == expected
+            buffer.consume(len(expected))
+        read += len(expected)
+        assert (buffer._ring.capacity == 0) == (buffer.top == buffer.read_seq)
