@@ -49,6 +49,13 @@ def test_lost_syn_begins_with_one_segment() -> None:
     assert (cc.cwnd, cc.ssthresh) == (MSS, UNLIMITED)
 
 
+def test_time_out_after_a_lost_syn_ends_slow_start_early() -> None:
+    cc = NewReno(MSS)
+    cc.on_syn_lost()
+    cc.on_rto(MSS, 0)
+    assert (cc.cwnd, cc.ssthresh) == (MSS, 2 * MSS)
+
+
 @pytest.mark.rfc(3465, "2.2")
 def test_slow_start_acknowledged_in_bursts_doubles_in_a_round_trip() -> None:
     cc = NewReno(MSS)

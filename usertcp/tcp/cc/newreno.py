@@ -16,7 +16,7 @@ It knows nothing of delay, and does not pace.
 
 from typing import ClassVar
 
-from usertcp.tcp.cc.base import CongestionControl
+from usertcp.tcp.cc.base import UNLIMITED, CongestionControl
 
 
 class NewReno(CongestionControl):
@@ -63,9 +63,10 @@ class NewReno(CongestionControl):
     def on_rto(self, flight: int, now: int) -> None:
         """Start over from one segment, the loss window; ``ssthresh`` falls only once for a segment (RFC 5681 §3.1).
 
-        A window of one segment means that the timer has sent it already and nothing was acknowledged since.
+        A window of one segment means that the timer has sent it already and nothing was acknowledged since (or, while
+        ``ssthresh`` is unlimited, that a SYN was lost).
         """
-        if self.cwnd > self._mss:
+        if self.cwnd > self._mss or self.ssthresh == UNLIMITED:
             self._remember()
             self.ssthresh = max(flight >> 1, 2 * self._mss)
             self.cwnd = self._mss
