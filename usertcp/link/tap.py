@@ -18,6 +18,7 @@ from usertcp.errors import SetupError, os_error
 from usertcp.frame import PLAIN, FrameMeta, LinkCaps
 from usertcp.link import netns as namespaces
 from usertcp.link.base import Link
+from usertcp.link.causes import AS_ROOT, checked_name
 from usertcp.wire import vnet
 
 DEVICE: Final = "/dev/net/tun"
@@ -38,16 +39,6 @@ SIOCGIFHWADDR: Final = 0x8927
 EBADFD: Final = 77  # Linux: the device behind the descriptor was removed
 
 _IFREQ: Final = struct.Struct("16s24s")
-
-
-def checked_name(name: str) -> str:
-    """``name`` if an interface may be called so (dev_valid_name in the kernel), else SetupError."""
-    good = 0 < len(name.encode()) <= 15 and name not in (".", "..")
-    if not good or any(character in "/:" or character.isspace() for character in name):
-        raise SetupError(
-            f"an interface cannot be called {name!r}", "choose a name of 1 to 15 characters without '/', ':' and spaces"
-        )
-    return name
 
 
 def interface_request(name: str, request: int, sock: socket.socket) -> bytes:
@@ -183,7 +174,7 @@ class TapLink(Link):
 
 def _device_missing(error: OSError) -> SetupError:
     if error.errno in (errno.EACCES, errno.EPERM):
-        return SetupError(f"not allowed to open {DEVICE}", "run as root, or with CAP_NET_ADMIN")
+        return SetupError(f"not allowed to open {DEVICE}", AS_ROOT)
     return SetupError(
         f"there is no {DEVICE} ({error.strerror})",
         "load the driver with: modprobe tun; in a container, start it with --device /dev/net/tun",
@@ -199,5 +190,5 @@ def _cannot_attach(name: str, tun: bool, error: OSError) -> SetupError:
     if error.errno == errno.EINVAL:
         return SetupError(f"{name!r} is no {kind} device", "choose another name, or --packet for an ordinary interface")
     if error.errno in (errno.EPERM, errno.EACCES):
-        return SetupError(f"not allowed to attach to {name!r}", "run as root, or with CAP_NET_ADMIN")
+        return SetupError(f"not allowed to attach to {name!r}", AS_ROOT)
     return SetupError(f"cannot attach to {name!r} ({error.strerror})", "look at: ip -d link show " + name)

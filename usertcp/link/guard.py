@@ -1,0 +1,51 @@
+"""Sharing the host's own address with the kernel.
+
+A stack on a raw packet socket with the host's address gets a copy of every frame; the kernel gets the frame as well,
+knows no such connection, and resets it. The guard is a small table of packet rules that keeps a range of TCP ports of
+that address from the kernel, before it tracks or reads the segment. ARP, ICMP, UDP and all other ports stay the
+kernel's: the packet link filters accordingly, so that neither side answers twice.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from typing import Final
+
+from usertcp.errors import SetupError
+from usertcp.link import nft
+from usertcp.link.provision import install_rules, tcp_states
+from usertcp.link.settings import reserve_ports
+
+PORTS: Final = (61000, 65535)  # above the range from which Linux chooses its own (ip_local_port_range)
+
+_numbers: Final = count(1)
+
+
+@contextmanager
+def guard(address: str, ports: tuple[int, int] = PORTS, *, netns: str | None = None) -> Iterator[None]:
+    """Within the block the kernel leaves the TCP ``ports`` (first, last) of its own ``address`` to us.
+
+    It never sees a segment to them, so it answers none with RST; a reset from them is dropped besides; and it gives
+    none of them to a connection of its own. Its other ports are untouched. SetupError if it uses one of them already.
+    If this process is killed, the kernel drops the rules by itself.
+    """
+    low, high = ports
+    if not 0 < low <= high < 65536:
+        raise SetupError(f"{low}-{high} is no range of ports", "give two ports between 1 and 65535, the smaller first")
+    for there in tcp_states(netns):
+        if low <= there.local[1] <= high and there.local[0] in (address, "0.0.0.0", "::"):
+            raise SetupError(
+                f"port {there.local[1]} of {there.local[0]} is in use by the kernel ({there.state})",
+                "choose ports that no program of this host uses",
+            )
+    table = f"usertcp_guard_{os.getpid()}_{next(_numbers)}"
+    host = f"{address}/32"
+    steps = [
+        nft.add_chain(table, "in", nft.PREROUTING, nft.BEFORE_TRACKING),
+        nft.add_rule(table, "in", nft.destination(host), nft.tcp(), nft.destination_port(low, high), nft.drop()),
+        nft.add_chain(table, "out", nft.OUTPUT, nft.BEFORE_TRACKING),
+        nft.add_rule(table, "out", nft.source(host), nft.tcp(), nft.source_port(low, high), nft.reset(), nft.drop()),
+    ]
+    with reserve_ports(low, high, netns=netns), install_rules(table, steps, netns=netns, owned=True):
+        yield

@@ -1,0 +1,657 @@
+"""Devices, addresses, routes, namespaces, packet rules and socket tables of the kernel, through netlink.
+
+Everything here is undone exactly: what makes something gives back a :class:`~usertcp.link.undo.Made`, a context
+manager, and each is remembered until it is undone (see :mod:`usertcp.link.undo`; :func:`unwinding` is for programs
+that may be ended by a signal). Every failure is a :class:`~usertcp.errors.SetupError` with cause and cure. Addresses
+and routes are IPv4. This is the only module that knows pyroute2; what ``usertcp up`` and ``down`` do with it is in
+:mod:`usertcp.link.uplink`.
+
+A conversation is short: a thread of its own enters the namespace, opens a netlink socket, asks, and closes it. Nothing
+is forked, no descriptor stays open, and it does not matter whether the caller runs an event loop.
+"""
+
+import errno
+import ipaddress
+import itertools
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from pyroute2 import DiagSocket, IPRoute, NetlinkError
+from pyroute2 import netns as pyroute2_netns
+from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg, nftsocket
+
+from usertcp.errors import SetupError
+from usertcp.link import netns as namespaces
+from usertcp.link import nft
+from usertcp.link.causes import checked_name, failure
+from usertcp.link.settings import set_sysctl as set_sysctl
+from usertcp.link.settings import sysctl as sysctl
+from usertcp.link.tap import DEVICE
+from usertcp.link.undo import Made, apart, forget_inside
+from usertcp.link.undo import undo_all as undo_all
+from usertcp.link.undo import unwinding as unwinding
+
+T = TypeVar("T")
+
+NAMESPACE_PREFIX: Final = "usertcp-"  # of namespaces that we name: usertcp-<pid>-<start of that process>-<n>
+GONE: Final = (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENXIO)
+
+_numbers: Final = itertools.count(1)
+
+
+# --- conversations ----------------------------------------------------------------------------------------------------
+
+
+def _failure(doing: str, error: OSError | NetlinkError) -> SetupError:
+    return failure(doing, error.code if isinstance(error, NetlinkError) else error.errno)
+
+
+def _talk(doing: str, netns: str | None, work: Callable[[IPRoute], T]) -> T:
+    """``work`` with a netlink socket in the namespace; errors become SetupError."""
+
+    def run() -> T:
+        try:
+            with namespaces.inside(netns), IPRoute() as route:
+                return work(route)
+        except (NetlinkError, OSError) as error:
+            raise _failure(doing, error) from None
+
+    return apart(run)
+
+
+@contextmanager
+def _already_gone() -> Iterator[None]:
+    """Undoing what somebody else undid is no error."""
+    try:
+        yield
+    except NetlinkError as error:
+        if error.code not in GONE:
+            raise
+
+
+def _undoing(doing: str, netns: str | None, work: Callable[[IPRoute], None]) -> None:
+    """The undo half of :func:`_talk`; runs in the thread of ``Made.remove``. A namespace that is gone took it along."""
+    if netns is not None and not namespaces.exists(netns):
+        return
+    try:
+        with namespaces.inside(netns), IPRoute() as route, _already_gone():
+            work(route)
+    except (NetlinkError, OSError) as error:
+        raise _failure(doing, error) from None
+
+
+def _index(route: IPRoute, name: str) -> int:
+    found = route.link_lookup(ifname=name)
+    if not found:
+        raise SetupError(f"there is no interface {name!r}", "look at: ip link (in the namespace meant)")
+    index: int = found[0]
+    return index
+
+
+def interface_of(text: str) -> ipaddress.IPv4Interface:
+    """``"10.9.0.1/24"`` as an address with its network; SetupError for anything else."""
+    try:
+        if "/" not in text:
+            raise ValueError("no prefix length")
+        return ipaddress.IPv4Interface(text)
+    except ValueError:
+        raise SetupError(f"{text!r} is not an address with a prefix length", "write it like 10.9.0.1/24") from None
+
+
+# --- namespaces -------------------------------------------------------------------------------------------------------
+
+
+def _started(pid: int) -> str:
+    """When a process started (clock ticks since boot): with its id it names it for good. Empty if there is none."""
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        return ""
+
+
+class Namespace(Made):
+    """A network namespace of our own; made by :meth:`create`, gone with ``remove`` or the ``with`` block."""
+
+    @classmethod
+    def create(cls, name: str | None = None) -> "Namespace":
+        """A new namespace with its loopback up. Without a name it gets one by which :func:`stale` knows it."""
+        chosen = name or f"{NAMESPACE_PREFIX}{os.getpid()}-{_started(os.getpid())}-{next(_numbers)}"
+        if "/" in chosen or chosen in (".", "..") or len(chosen.encode()) > 255:
+            raise SetupError(f"a namespace cannot be called {chosen!r}", "choose a name without '/'")
+        doing = f"making the namespace {chosen!r}"
+
+        def make() -> Namespace:
+            try:
+                namespaces.unshare()
+                pyroute2_netns.attach(chosen, "thread-self")
+                made = cls(chosen, chosen, lambda: _remove_namespace(chosen))
+                with IPRoute() as route:
+                    route.link("set", index=_index(route, "lo"), state="up")
+            except FileExistsError:
+                raise SetupError(
+                    f"the namespace {chosen!r} is there already", f"remove it with: ip netns delete {chosen}"
+                ) from None
+            except (NetlinkError, OSError) as error:
+                raise _failure(doing, error) from None
+            return made
+
+        return apart(make)
+
+    def run(self, work: Callable[[], T]) -> T:
+        """``work()`` with the calling thread inside. Sockets and processes it makes stay inside; the thread returns."""
+        with namespaces.inside(self.name):
+            return work()
+
+
+def _remove_namespace(name: str) -> None:
+    forget_inside(name)
+    try:
+        with suppress(FileNotFoundError):
+            pyroute2_netns.remove(name)
+    except OSError as error:
+        raise _failure(f"removing the namespace {name!r}", error) from None
+
+
+def namespace_exists(name: str) -> bool:
+    return namespaces.exists(name)
+
+
+def run_inside(netns: str | None, work: Callable[[], T]) -> T:
+    """``work()`` with the calling thread in the namespace ``netns`` (None: where it is); the thread returns."""
+    with namespaces.inside(netns):
+        return work()
+
+
+def stale() -> list[str]:
+    """Namespaces that a usertcp left behind which was killed: named by us, and that process is no more."""
+    left = []
+    for name in namespaces.names():
+        pid, _, rest = name.removeprefix(NAMESPACE_PREFIX).partition("-")
+        started = rest.partition("-")[0]
+        if name.startswith(NAMESPACE_PREFIX) and pid.isdigit() and started.isdigit() and _started(int(pid)) != started:
+            left.append(name)
+    return left
+
+
+def remove_stale() -> list[str]:
+    """Remove what :func:`stale` finds; the names."""
+    names = stale()
+    for name in names:
+        _remove_namespace(name)
+    return names
+
+
+# --- devices ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class LinkInfo:
+    """One interface. ``kind`` is the kernel's ("tun", "veth", "bridge"; empty for hardware)."""
+
+    name: str
+    index: int
+    mac: str
+    mtu: int
+    up: bool
+    kind: str
+    master: int
+
+
+def links(netns: str | None = None) -> list[LinkInfo]:
+    """The interfaces of a namespace."""
+    return _talk("listing interfaces", netns, lambda route: [_link_info(item) for item in route.get_links()])
+
+
+def _link_info(item: Any) -> LinkInfo:
+    return LinkInfo(
+        item.get("ifname"),
+        item["index"],
+        item.get("address") or "",
+        item.get("mtu"),
+        bool(item["flags"] & 1),
+        item.get(("linkinfo", "kind")) or "",
+        item.get("master") or 0,
+    )
+
+
+def link_exists(name: str, netns: str | None = None) -> bool:
+    return any(item.name == name for item in links(netns))
+
+
+def link_info(name: str, netns: str | None = None) -> LinkInfo:
+    """One interface; SetupError if there is none of that name."""
+    for item in links(netns):
+        if item.name == name:
+            return item
+    raise SetupError(f"there is no interface {name!r}", "look at: ip link (in the namespace meant)")
+
+
+def _refuse_name(route: IPRoute, name: str) -> None:
+    if route.link_lookup(ifname=checked_name(name)):
+        raise SetupError(f"an interface {name!r} is there already", f"choose another name, or: ip link delete {name}")
+
+
+def _new_link(route: IPRoute, name: str, netns: str | None, **arguments: Any) -> Made:
+    """Make an interface. An exception after this removes it again through the record."""
+    _refuse_name(route, name)
+    route.link("add", ifname=name, **arguments)
+    (index,) = route.link_lookup(ifname=name)
+
+    def undo(route: IPRoute) -> None:
+        if index in route.link_lookup(ifname=name):  # another of the same name is not ours
+            route.link("del", index=index)
+
+    return Made(name, netns, lambda: _undoing(f"removing {name!r}", netns, undo))
+
+
+@contextmanager
+def _or_removed(made: Made) -> Iterator[Made]:
+    """What fails half made is removed at once."""
+    try:
+        yield made
+    except BaseException:
+        made._remove()
+        raise
+
+
+def create_tap(
+    name: str,
+    *,
+    netns: str | None = None,
+    address: str | None = "10.9.0.1/24",
+    mtu: int = 1500,
+    tun: bool = False,
+    ipv6: bool = False,
+) -> Made:
+    """A persistent TAP (or TUN) that is up, ``address`` on its kernel side. Attach with TapLink.open.
+
+    Without ``ipv6`` the kernel does not speak IPv6 on it, so that only what is asked for crosses it.
+    """
+    if not os.path.exists(DEVICE):
+        raise SetupError(
+            f"there is no {DEVICE}",
+            "load the driver with: modprobe tun; in a container, start it with --device /dev/net/tun",
+        )
+
+    def make(route: IPRoute) -> Made:
+        _refuse_name(route, name)
+        if address is not None:
+            _refuse_taken(route, interface_of(address))
+        with _or_removed(_new_link(route, name, netns, kind="tuntap", mode="tun" if tun else "tap")) as made:
+            index = _index(route, name)
+            if not ipv6:
+                _disable_ipv6(name)
+            route.link("set", index=index, mtu=mtu)
+            if address is not None:
+                _put_address(route, index, interface_of(address))
+            route.link("set", index=index, state="up")
+            return made
+
+    return _talk(f"making the {'TUN' if tun else 'TAP'} {name!r}", netns, make)
+
+
+def create_veth(
+    name: str,
+    peer: str,
+    *,
+    netns: str | None = None,
+    peer_netns: str | None = None,
+    address: str | None = None,
+    peer_address: str | None = None,
+    mtu: int = 1500,
+    ipv6: bool = False,
+) -> Made:
+    """A pair of Ethernet devices, both up, each in its namespace. Removing it removes both ends."""
+
+    def finish(route: IPRoute, end: str, text: str | None) -> None:
+        index = _index(route, end)
+        if not ipv6:
+            _disable_ipv6(end)
+        if text is not None:
+            _put_address(route, index, interface_of(text))
+        route.link("set", index=index, mtu=mtu, state="up")
+
+    def make(route: IPRoute) -> Made:
+        with namespaces.inside(peer_netns or None):
+            there = os.open(namespaces.THREAD_NS, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            target = {"ifname": checked_name(peer), "net_ns_fd": there}
+            if peer_netns is None and netns is not None:
+                target = {"ifname": checked_name(peer)}  # unnamed namespace: next to the first end
+            made = _new_link(route, name, netns, kind="veth", peer=target)
+        finally:
+            os.close(there)
+        with _or_removed(made):
+            finish(route, name, address)
+            with namespaces.inside(peer_netns or None), IPRoute() as other:
+                finish(other, peer, peer_address)
+        return made
+
+    return _talk(f"making the pair {name!r} and {peer!r}", netns, make)
+
+
+def create_bridge(name: str, *, netns: str | None = None, mac: str | None = None, ipv6: bool = False) -> Made:
+    """A bridge that is up, without spanning tree, so that it forwards at once."""
+
+    def make(route: IPRoute) -> Made:
+        extra = {} if mac is None else {"address": mac}
+        with _or_removed(_new_link(route, name, netns, kind="bridge", br_stp_state=0, **extra)) as made:
+            if not ipv6:
+                _disable_ipv6(name)
+            route.link("set", index=_index(route, name), state="up")
+            return made
+
+    return _talk(f"making the bridge {name!r}", netns, make)
+
+
+def set_master(name: str, master: str | None, *, netns: str | None = None) -> Made:
+    """Put an interface under a bridge (None: take it out); undone, it is where it was."""
+
+    def make(route: IPRoute) -> Made:
+        index = _index(route, name)
+        former = next(iter(route.get_links(index))).get("master") or 0
+        route.link("set", index=index, master=0 if master is None else _index(route, master))
+        return Made(
+            f"{name} under {master}",
+            netns,
+            lambda: _undoing(
+                f"taking {name!r} out of {master!r}", netns, lambda again: again.link("set", index=index, master=former)
+            ),
+        )
+
+    return _talk(f"putting {name!r} under {master!r}", netns, make)
+
+
+def set_up(name: str, up: bool = True, *, netns: str | None = None) -> None:
+    """Switch an interface on or off."""
+    state = "up" if up else "down"
+    _talk(f"setting {name!r} {state}", netns, lambda route: route.link("set", index=_index(route, name), state=state))
+
+
+def set_mtu(name: str, mtu: int, *, netns: str | None = None) -> None:
+    """The largest IP packet of an interface, bytes."""
+    _talk(f"setting the MTU of {name!r}", netns, lambda route: route.link("set", index=_index(route, name), mtu=mtu))
+
+
+def _disable_ipv6(name: str) -> None:
+    with suppress(FileNotFoundError), open(f"/proc/sys/net/ipv6/conf/{name}/disable_ipv6", "w") as file:
+        file.write("1")
+
+
+# --- addresses and routes ---------------------------------------------------------------------------------------------
+
+
+def _all_addresses(route: IPRoute) -> Iterator[tuple[int, ipaddress.IPv4Interface]]:
+    for item in route.get_addr(family=socket.AF_INET):
+        yield item["index"], ipaddress.IPv4Interface(f"{item.get('local') or item.get('address')}/{item['prefixlen']}")
+
+
+def _refuse_taken(route: IPRoute, wanted: ipaddress.IPv4Interface) -> None:
+    """The kernel would take an address, or a network, on two links; traffic would then go to either."""
+    for index, there in _all_addresses(route):
+        if there.ip == wanted.ip:
+            raise SetupError(f"{wanted.ip} is already on {_name(route, index)!r}", "choose another address")
+        if there.network.overlaps(wanted.network) and there.network.prefixlen < 32 and wanted.network.prefixlen < 32:
+            raise SetupError(
+                f"{wanted.network} overlaps {there.network}, which is on {_name(route, index)!r}",
+                "choose an address in another network",
+            )
+
+
+def _name(route: IPRoute, index: int) -> str:
+    name: str = next(iter(route.get_links(index))).get("ifname")
+    return name
+
+
+def _put_address(route: IPRoute, index: int, address: ipaddress.IPv4Interface) -> None:
+    broadcast = {} if address.network.prefixlen >= 31 else {"broadcast": str(address.network.broadcast_address)}
+    try:
+        route.addr("add", index=index, address=str(address.ip), prefixlen=address.network.prefixlen, **broadcast)
+    except NetlinkError as error:
+        if error.code == errno.EEXIST:
+            raise SetupError(f"{address} is already on {_name(route, index)!r}", "choose another address") from None
+        raise
+
+
+def add_address(name: str, address: str, *, netns: str | None = None) -> Made:
+    """Put ``address`` ("10.9.0.1/24") on an interface."""
+    wanted = interface_of(address)
+
+    def make(route: IPRoute) -> Made:
+        index = _index(route, name)
+        _put_address(route, index, wanted)
+        return Made(f"{wanted} on {name}", netns, lambda: _undoing(f"removing {wanted} from {name!r}", netns, undo))
+
+    def undo(route: IPRoute) -> None:
+        for index in route.link_lookup(ifname=name):
+            route.addr("del", index=index, address=str(wanted.ip), prefixlen=wanted.network.prefixlen)
+
+    return _talk(f"putting {wanted} on {name!r}", netns, make)
+
+
+def addresses(name: str, *, netns: str | None = None) -> list[str]:
+    """The IPv4 addresses of an interface, with prefix length."""
+
+    def ask(route: IPRoute) -> list[str]:
+        index = _index(route, name)
+        return [str(address) for there, address in _all_addresses(route) if there == index]
+
+    return _talk(f"asking for the addresses of {name!r}", netns, ask)
+
+
+def add_route(destination: str, *, via: str | None = None, device: str | None = None, netns: str | None = None) -> Made:
+    """A route to ``destination`` ("192.0.2.0/24" or "default") through a gateway, a device, or both."""
+    doing = f"adding a route to {destination}"
+    try:
+        if destination != "default":
+            ipaddress.IPv4Network(destination)
+        if via is not None:
+            ipaddress.IPv4Address(via)
+    except ValueError as error:
+        raise SetupError(f"{doing}: {error}", "write a network like 192.0.2.0/24 and a gateway like 10.9.0.1") from None
+
+    def make(route: IPRoute) -> Made:
+        arguments: dict[str, Any] = {"dst": destination}
+        if via is not None:
+            arguments["gateway"] = via
+        if device is not None:
+            arguments["oif"] = _index(route, device)
+        try:
+            route.route("add", **arguments)
+        except NetlinkError as error:
+            if error.code in (errno.ENETUNREACH, errno.EHOSTUNREACH):
+                raise SetupError(
+                    f"the gateway {via} cannot be reached",
+                    "give one that lies in the network of an interface that is up",
+                ) from None
+            raise
+        undo: Callable[[IPRoute], None] = lambda again: again.route("del", **arguments)  # noqa: E731
+        return Made(f"route to {destination}", netns, lambda: _undoing(f"removing {doing[7:]}", netns, undo))
+
+    return _talk(doing, netns, make)
+
+
+def default_interface(netns: str | None = None) -> str | None:
+    """The interface that the default route leaves by; None if there is none."""
+
+    def ask(route: IPRoute) -> str | None:
+        found = [item for item in route.get_routes(family=socket.AF_INET, table=254) if item["dst_len"] == 0]
+        found = [item for item in found if item.get("oif")]
+        found.sort(key=lambda item: item.get("priority") or 0)
+        return _name(route, found[0].get("oif")) if found else None
+
+    return _talk("asking for the default route", netns, ask)
+
+
+# --- packet rules -----------------------------------------------------------------------------------------------------
+
+
+class _Rules(socket.socket):
+    """A netlink socket to nftables on which one transaction at a time is made."""
+
+    def __init__(self) -> None:
+        super().__init__(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 12)  # NETLINK_NETFILTER
+        self.bind((0, 0))
+        self.settimeout(10)  # seconds; the kernel answers at once
+
+    def commit(self, steps: Sequence[nft.Step]) -> None:
+        """All steps or none of them. NetlinkError as the kernel says."""
+        batch = [_nft_message(nfgen_msg, 16, 1, 0, [], NFNL_SUBSYS_NFTABLES)]  # NFNL_MSG_BATCH_BEGIN
+        for step in steps:
+            kind = (NFNL_SUBSYS_NFTABLES << 8) | getattr(nftsocket, f"NFT_MSG_{step.verb}")
+            encoder = getattr(nftsocket, step.message)
+            batch.append(_nft_message(encoder, kind, 1 | 4 | step.flags, step.family, step.attrs))  # REQUEST, ACK
+        batch.append(_nft_message(nfgen_msg, 17, 1, 0, [], NFNL_SUBSYS_NFTABLES))  # NFNL_MSG_BATCH_END
+        self.send(b"".join(batch))
+        acknowledged = 0
+        while acknowledged < len(steps):
+            answer = self.recv(65536)
+            while len(answer) >= 20:
+                length = int.from_bytes(answer[:4], "little")
+                if int.from_bytes(answer[4:6], "little") == 2:  # NLMSG_ERROR, also the acknowledgment
+                    number = -int.from_bytes(answer[16:20], "little", signed=True)
+                    if number:
+                        raise NetlinkError(number)
+                    acknowledged += 1
+                answer = answer[(length + 3) & ~3 :]
+
+
+def _nft_message(
+    message: Callable[[], Any], kind: int, flags: int, family: int, attrs: Sequence[Any], resource: int = 0
+) -> bytes:
+    encoded = message()
+    encoded["attrs"] = list(attrs)
+    encoded["nfgen_family"] = family
+    encoded["res_id"] = resource
+    encoded["header"]["type"] = kind
+    encoded["header"]["flags"] = flags
+    encoded["header"]["sequence_number"] = 1
+    encoded.encode()
+    data: bytes = bytes(encoded.data)
+    return data
+
+
+def install_rules(table: str, steps: Sequence[nft.Step], *, netns: str | None = None, owned: bool = False) -> Made:
+    """Put a table of packet rules in, in one transaction; ``steps`` fill the table, which is made here.
+
+    ``owned``: the kernel drops the table when this process ends, however it ends.
+    """
+
+    def make() -> Made:
+        with namespaces.inside(netns):
+            rules = _Rules()
+        try:
+            rules.commit([nft.add_table(table, owned=owned), *steps])
+        except (NetlinkError, OSError) as error:
+            rules.close()
+            raise _rules_failure(table, error) from None
+        if not owned:
+            rules.close()
+            return Made(table, netns, lambda: remove_rules(table, netns=netns))
+        return Made(table, netns, lambda: _remove_rules(rules, table))
+
+    return apart(make)
+
+
+def _rules_failure(table: str, error: OSError | NetlinkError) -> SetupError:
+    number = error.code if isinstance(error, NetlinkError) else error.errno
+    if number == errno.EEXIST:
+        return SetupError(f"there is a packet table {table!r} already", f"remove it with: nft delete table ip {table}")
+    if number in (errno.ENOENT, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT):
+        return SetupError(
+            f"the kernel does not know the packet rules of {table!r}", "load nf_tables, nft_ct and nft_masq"
+        )
+    return _failure(f"changing the packet rules {table!r}", error)
+
+
+def _remove_rules(rules: _Rules, table: str) -> None:
+    try:
+        with rules, _already_gone():
+            rules.commit([nft.delete_table(table)])
+    except (NetlinkError, OSError) as error:
+        raise _rules_failure(table, error) from None
+
+
+def remove_rules(table: str, *, netns: str | None = None) -> None:
+    """Remove a table of ours; none of that name is no error."""
+    if netns is not None and not namespaces.exists(netns):
+        return
+
+    def remove() -> None:
+        with namespaces.inside(netns):
+            rules = _Rules()
+        _remove_rules(rules, table)
+
+    apart(remove)
+
+
+# --- the kernel's own TCP ---------------------------------------------------------------------------------------------
+
+STATES: Final = (  # linux/tcp_states.h, spelled as RFC 9293 §3.3.2 does
+    "",
+    "ESTABLISHED",
+    "SYN-SENT",
+    "SYN-RECEIVED",
+    "FIN-WAIT-1",
+    "FIN-WAIT-2",
+    "TIME-WAIT",
+    "CLOSED",
+    "CLOSE-WAIT",
+    "LAST-ACK",
+    "LISTEN",
+    "CLOSING",
+    "SYN-RECEIVED",
+)
+ALL_STATES: Final = (1 << 12) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSocket:
+    """One TCP socket of the kernel. Queues in bytes (of a listener: connections); ``info`` is its tcp_info, if any.
+
+    ``expires``  milliseconds until the timer that it is waiting for runs out; 0: none
+    """
+
+    local: tuple[str, int]
+    remote: tuple[str, int]
+    state: str
+    receive_queue: int
+    send_queue: int
+    info: dict[str, int]
+    expires: int
+
+
+def tcp_states(netns: str | None = None) -> list[KernelSocket]:
+    """Every TCP socket of a namespace: listeners, half-open ones and TIME-WAIT too. IPv4, and IPv4 mapped into IPv6."""
+
+    def ask() -> list[KernelSocket]:
+        try:
+            with namespaces.inside(netns), DiagSocket() as diag:
+                diag.bind()
+                found = []
+                for family in (socket.AF_INET, socket.AF_INET6):
+                    found += diag.get_sock_stats(family=family, states=ALL_STATES, extensions=1 << 1)
+        except (NetlinkError, OSError) as error:
+            raise _failure("listing the kernel's TCP sockets", error) from None
+        return [_kernel_socket(item) for item in found]
+
+    return apart(ask)
+
+
+def _kernel_socket(item: Any) -> KernelSocket:
+    info = item.get("INET_DIAG_INFO") or {}
+    info.pop("tcpi_rcv_wscale", None)  # pyroute2 takes it from the wrong half of the byte
+    return KernelSocket(
+        (item["idiag_src"].removeprefix("::ffff:"), item["idiag_sport"]),
+        (item["idiag_dst"].removeprefix("::ffff:"), item["idiag_dport"]),
+        STATES[item["idiag_state"]],
+        item["idiag_rqueue"],
+        item["idiag_wqueue"],
+        {key.removeprefix("tcpi_"): value for key, value in info.items() if isinstance(value, int)},
+        item["idiag_expires"],
+    )

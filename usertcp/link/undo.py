@@ -1,0 +1,158 @@
+"""What was put into the kernel comes out again.
+
+A device, an address, a rule outlives the process that made it, so each is remembered here from the moment it exists
+until it is removed: by its owner's ``with`` block, by :func:`unwinding` when a signal ends the program, or at exit at
+the latest. Making and removing run in a short-lived thread of their own (:func:`apart`), which signals do not reach:
+Ctrl-C falls before or after a step, never into it. That thread may also enter another network namespace without
+disturbing anybody, and may talk netlink although the caller runs an event loop.
+
+Nothing helps against SIGKILL; what that leaves is recognised by its name (see :func:`usertcp.link.provision.stale`).
+"""
+
+import atexit
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType, TracebackType
+from typing import Final, Self, TypeVar
+
+T = TypeVar("T")
+
+_made: Final[list["Made"]] = []  # of this process, oldest first
+_lock: Final = threading.RLock()
+
+
+class Made:
+    """Something made that is undone once. ``remove`` or the end of a ``with`` block undoes it.
+
+    ``name``   for messages
+    ``netns``  the namespace it lies in; None: where the process is
+    """
+
+    def __init__(self, name: str, netns: str | None, undo: Callable[[], None]) -> None:
+        self.name = name
+        self.netns = netns
+        self._undo = undo
+        with _lock:
+            _made.append(self)
+
+    @property
+    def exists(self) -> bool:
+        """Whether it is still to be undone."""
+        return self in _made
+
+    def keep(self) -> None:
+        """Leave it in place: nobody undoes it any more."""
+        with _lock:
+            if self in _made:
+                _made.remove(self)
+
+    def remove(self) -> None:
+        """Undo it. What is gone already, or was removed before, is no error."""
+        apart(self._remove)
+
+    def _remove(self) -> None:
+        with _lock:
+            if self not in _made:
+                return
+            _made.remove(self)
+        self._undo()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.remove()
+
+
+def apart(work: Callable[[], T]) -> T:
+    """``work()`` in a thread of its own, waited for. A signal's exception is raised when it has ended, not before."""
+    results: list[T] = []
+    failures: list[BaseException] = []
+    ended = threading.Event()
+
+    def run() -> None:
+        try:
+            results.append(work())
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            ended.set()
+
+    thread = threading.Thread(target=run, name="usertcp-provision", daemon=True)
+    interrupt: BaseException | None = None
+    thread.start()
+    while not ended.is_set():
+        try:
+            ended.wait()
+        except BaseException as error:
+            interrupt = error
+    thread.join()
+    if interrupt is not None:
+        raise interrupt
+    if failures:
+        raise failures[0]
+    return results[0]
+
+
+def forget_inside(netns: str) -> None:
+    """The namespace is gone, and with it what was in it."""
+    with _lock:
+        _made[:] = [item for item in _made if item.netns != netns]
+
+
+def undo_all(since: int = 0) -> None:
+    """Undo what is still there, newest first; all of it, and only then raise the first failure."""
+    failure: Exception | None = None
+    while len(_made) > since:
+        item = _made[-1]
+        try:
+            item.remove()
+        except Exception as error:
+            failure = failure or error
+    if failure is not None:
+        raise failure
+
+
+@contextmanager
+def unwinding() -> Iterator[None]:
+    """Within the block SIGTERM and SIGHUP end the program in order, as Ctrl-C does; after it nothing made is left.
+
+    The exit status is 128 plus the signal's number. While things are being undone further signals wait. Handlers can
+    be set in the main thread only; elsewhere the block just cleans up.
+    """
+    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    main = threading.current_thread() is threading.main_thread()
+    former = {number: signal.getsignal(number) for number in signals} if main else {}
+    late: list[int] = []
+    since = len(_made)
+
+    def end(number: int, _: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    def defer(number: int, _: FrameType | None) -> None:
+        late.append(number)
+
+    try:
+        if main:
+            signal.signal(signal.SIGTERM, end)
+            signal.signal(signal.SIGHUP, end)
+        yield
+    finally:
+        for number in former:
+            signal.signal(number, defer)
+        try:
+            undo_all(since)
+        finally:
+            for number, handler in former.items():
+                signal.signal(number, handler if handler is not None else signal.SIG_DFL)
+    if late:
+        raise KeyboardInterrupt if late[0] == signal.SIGINT else SystemExit(128 + late[0])
+
+
+atexit.register(undo_all)
+os.register_at_fork(after_in_child=_made.clear)  # the parent's to undo, not the child's
