@@ -1,1 +1,1 @@
-"""One host: addresses, neighbours, routes, flows, and the stack that ties them to connections. Does no I/O."""
+"""One host on one network: addresses, neighbours, routes, ports, and the stack that ties them to TCP."""

@@ -1,0 +1,265 @@
+"""The way out: IPv4 and Ethernet around what connections and the stack itself send, and who takes it.
+
+Three things may happen to a packet. It is for this host: its bytes wait in ``local`` until the stack's next turn, and
+nobody sums them. Its next hop has a hardware address: it goes to the sink at once, the payload as the views it came
+in. Or it waits, copied, with its neighbour (``net.neighbor``). What the stack says of its own accord while it
+receives (resets, ICMP, ARP) has no sink at hand and waits in ``backlog``, bounded, until the next turn; the backlog
+leaves first, so order is kept.
+
+What a connection sends is not committed before the sink took it: :meth:`Egress.send` then says False. Only the rest
+of a super-segment of which the sink took the beginning goes to the backlog.
+"""
+
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from usertcp.frame import PLAIN, FrameMeta, LinkCaps, Sink
+from usertcp.net.interface import Interface
+from usertcp.net.neighbor import Neighbor, NeighborCache, Owner, Waiting
+from usertcp.net.route import Routes
+from usertcp.net.segmentation import split
+from usertcp.net.stats import Drop, Stats
+from usertcp.units import KIB, MIB
+from usertcp.wire import arp, ethernet, ipv4, tcp
+from usertcp.wire.checksum import pseudo_header_sum
+
+if TYPE_CHECKING:
+    from usertcp.tcp.connection import Connection
+
+MAX_REPLIES: Final = 256  # frames in the backlog beyond which answers are dropped
+MAX_LOCAL: Final = 4 * MIB  # bytes on the way from this host to itself
+MAX_BURST: Final = 64 * KIB - 1 - ipv4.HEADER_LEN - 60  # bytes of payload in a super-segment, whatever its options
+LOCAL: Final = FrameMeta(csum_valid=True)  # a packet that never left this host
+
+_CHECKSUM: Final = slice(tcp.CHECKSUM_OFFSET, tcp.CHECKSUM_OFFSET + 2)
+
+
+class Backlog:
+    """A sink that always takes: frames, copied, that wait for the real one."""
+
+    __slots__ = ("frames",)
+
+    def __init__(self) -> None:
+        self.frames: deque[tuple[bytes, FrameMeta]] = deque()
+
+    def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:
+        """Keep a copy."""
+        self.frames.append((b"".join((header, *payload)), meta))
+        return True
+
+
+class Egress:
+    """Implements ``Transmit``. ``full``: the sink refused during this turn; ``sent``: segments taken of connections."""
+
+    __slots__ = (
+        "_checksum",
+        "_gso",
+        "_ident",
+        "_interface",
+        "_link_len",
+        "_neighbors",
+        "_now",
+        "_partial",
+        "_routes",
+        "_sink",
+        "_stats",
+        "backlog",
+        "full",
+        "local",
+        "local_bytes",
+        "sent",
+    )
+
+    def __init__(
+        self, interface: Interface, caps: LinkCaps, routes: Routes, neighbors: NeighborCache, stats: Stats
+    ) -> None:
+        self._interface = interface
+        self._routes = routes
+        self._neighbors = neighbors
+        self._stats = stats
+        self._checksum = caps.tx_checksum
+        self._gso = caps.tx_checksum and caps.tx_gso  # segments need their checksums done, so one implies the other
+        self._link_len = ethernet.HEADER_LEN if interface.mac else 0
+        self._partial = FrameMeta(csum_start=self._link_len + ipv4.HEADER_LEN, csum_offset=tcp.CHECKSUM_OFFSET)
+        self._ident = 0
+        self._now = 0
+        self.backlog: Final = Backlog()
+        self._sink: Sink = self.backlog
+        self.local: Final[deque[tuple[bytes, FrameMeta]]] = deque()
+        self.local_bytes = 0
+        self.full = False
+        self.sent = 0
+
+    def begin(self, sink: Sink, now: int) -> None:
+        """A turn begins: frames go to ``sink`` until the next one."""
+        self._sink = sink
+        self._now = now
+        self.full = False
+
+    # --- connections ----------------------------------------------------------------------------------------------
+
+    def send(
+        self, conn: "Connection", header: bytearray, payload: list[memoryview], length: int, gso_size: int
+    ) -> bool:
+        """One segment of ``conn``, or with ``gso_size`` a super-segment. False: not taken, try again next turn."""
+        hop = conn.flow.next_hop
+        if not hop:
+            return self._send_local(conn, header, payload, length, gso_size)
+        if self.full:
+            return False
+        neighbor = self._neighbors.lookup(hop, self._now) if self._link_len else None
+        if not gso_size or self._gso:
+            parts = [(header, payload, length)]
+        else:
+            parts, gso_size = split(header, payload, length, gso_size), 0
+        sink = self._sink
+        for n, (head, views, size) in enumerate(parts):
+            if not self._send_one(sink, neighbor, conn, head, views, size, gso_size):
+                self.full = True
+                if n == 0:
+                    return False
+                sink = self.backlog  # the beginning is out, so the rest is committed
+                self._send_one(sink, neighbor, conn, head, views, size, gso_size)
+        self.sent += 1
+        self._stats.segments_out += 1
+        return True
+
+    def _send_one(
+        self,
+        sink: Sink,
+        neighbor: Neighbor | None,
+        conn: "Connection",
+        header: bytearray,
+        payload: list[memoryview],
+        length: int,
+        gso_size: int,
+    ) -> bool:
+        flow = conn.flow
+        src, dst = flow.local_ip, flow.remote_ip
+        size = len(header) + length
+        meta = PLAIN
+        if self._checksum:  # the device adds the rest: the field starts with the sum of the pseudo-header
+            check = pseudo_header_sum(src, dst, tcp.PROTOCOL, size)
+            meta = self._partial
+            if gso_size:
+                start = meta.csum_start
+                meta = FrameMeta(gso_size, start, tcp.CHECKSUM_OFFSET, start + len(header))
+        else:
+            check = tcp.checksum(src, dst, header, payload)
+        header[_CHECKSUM] = check.to_bytes(2, "big")
+        config = conn.config
+        ident = self._next_ident(-(-length // gso_size) if gso_size else 1)
+        ip = ipv4.header(src, dst, tcp.PROTOCOL, size, ident=ident, ttl=config.ttl, tos=config.tos)
+        if neighbor is None:
+            taken = sink.send(ip + header, payload, meta)
+        elif neighbor.mac:
+            taken = sink.send(b"".join((neighbor.header, ip, header)), payload, meta)
+        else:
+            self._neighbors.wait(neighbor, Waiting(b"".join((ip, header, *payload)), meta, conn))
+            return True
+        if taken and sink is not self.backlog:
+            self._stats.frames_out += 1
+            self._stats.bytes_out += self._link_len + ipv4.HEADER_LEN + size
+        return taken
+
+    def _send_local(
+        self, conn: "Connection", header: bytearray, payload: list[memoryview], length: int, gso_size: int
+    ) -> bool:
+        if self.local and self.local_bytes > MAX_LOCAL:
+            return False
+        flow, config = conn.flow, conn.config
+        size = len(header) + length
+        ident = self._next_ident(1)
+        ip = ipv4.header(flow.local_ip, flow.remote_ip, tcp.PROTOCOL, size, ident=ident, ttl=config.ttl, tos=config.tos)
+        meta = FrameMeta(gso_size, csum_valid=True) if gso_size else LOCAL
+        self._keep_local(b"".join((ip, header, *payload)), meta)
+        self.sent += 1
+        self._stats.segments_out += 1
+        return True
+
+    # --- the stack itself -----------------------------------------------------------------------------------------
+
+    def output(
+        self,
+        src: bytes,
+        dst: bytes,
+        proto: int,
+        body: bytes | bytearray,
+        now: int,
+        *,
+        ttl: int = 64,
+        owner: Owner | None = None,
+    ) -> bool:
+        """A packet that no connection sends: it leaves next turn. False, and counted: no route, or too much waits.
+
+        ``owner`` is told if the neighbour does not answer.
+        """
+        hop = self._routes.next_hop(dst)
+        if hop is None:
+            self._stats.drop(Drop.NO_ROUTE)
+            return False
+        if len(self.local) + len(self.backlog.frames) >= MAX_REPLIES:
+            self._stats.drop(Drop.REPLY_OVERFLOW)
+            return False
+        packet = ipv4.header(src, dst, proto, len(body), ident=self._next_ident(1), ttl=ttl) + body
+        if not hop:
+            self._keep_local(packet, LOCAL)
+            return True
+        if not self._link_len:
+            self.backlog.frames.append((packet, PLAIN))
+            return True
+        neighbor = self._neighbors.lookup(hop, now)
+        if neighbor.mac:
+            self.backlog.frames.append((neighbor.header + packet, PLAIN))
+        else:
+            self._neighbors.wait(neighbor, Waiting(packet, PLAIN, owner))
+        return True
+
+    def release(self, neighbor: Neighbor) -> None:
+        """``neighbor`` has a hardware address now: what waited for it leaves next turn."""
+        for waiting in neighbor.queue:
+            self.backlog.frames.append((neighbor.header + waiting.packet, waiting.meta))
+        neighbor.queue.clear()
+        neighbor.queued_bytes = 0
+
+    def send_arp(self, op: int, own: bytes, mac: bytes, ip: bytes) -> None:
+        """An ARP message to ``mac`` (b"": everybody) about ``ip``, from our address ``own``."""
+        if len(self.backlog.frames) >= MAX_REPLIES:
+            self._stats.drop(Drop.REPLY_OVERFLOW)
+            return
+        mine = self._interface.mac
+        message = arp.build(arp.Arp(op, mine, own, mac if op == arp.REPLY else bytes(6), ip))
+        header = ethernet.header(mac or ethernet.BROADCAST, mine, ethernet.ARP)
+        self.backlog.frames.append((header + message, PLAIN))
+
+    def flush(self) -> None:
+        """Hand the backlog to the sink, as far as it takes it."""
+        requests = self._neighbors.requests
+        while requests:
+            ip, mac = requests.popleft()
+            self.send_arp(arp.REQUEST, self._interface.on_link(ip) or self._interface.primary, mac, ip)
+        frames = self.backlog.frames
+        while frames and not self.full:
+            frame, meta = frames[0]
+            if not self._sink.send(frame, [], meta):
+                self.full = True
+                return
+            frames.popleft()
+            self._stats.frames_out += 1
+            self._stats.bytes_out += len(frame)
+
+    def take_local(self) -> tuple[bytes, FrameMeta]:
+        """The next packet from this host to itself."""
+        packet, meta = self.local.popleft()
+        self.local_bytes -= len(packet)
+        return packet, meta
+
+    def _keep_local(self, packet: bytes, meta: FrameMeta) -> None:
+        self.local.append((packet, meta))
+        self.local_bytes += len(packet)
+
+    def _next_ident(self, count: int) -> int:
+        """Identification for ``count`` packets; not that DF packets need one (RFC 6864 §4.1)."""
+        ident = self._ident
+        self._ident = (ident + count) & 0xFFFF
+        return ident

@@ -1,0 +1,561 @@
+"""One host: frames in, frames out, and the connections in between.
+
+``receive`` takes a frame to where it belongs and at most queues an answer; ``poll`` does everything that sends. A
+caller makes turns of the two and comes back at ``next_deadline`` (calling early is harmless)::
+
+    receive: Ethernet -> ARP
+                      -> IPv4 -> TCP  -> connection, by its flow key; or the listener, or a reset
+                              -> ICMP -> echo, or the connection that an error is about
+    poll:    due timers -> packets to ourselves -> the backlog -> connections that have something to send -> the backlog
+
+Whatever the number of connections, a segment costs the same: connections are found by one dictionary look-up, only
+those that declared themselves dirty are polled, round about, and deadlines lie in a heap from which outdated entries
+are taken lazily. Whatever arrives, ``receive`` does not raise: it becomes a counted :class:`~usertcp.net.stats.Drop`.
+No fragments, no IP options, no IPv6, no forwarding.
+"""
+
+import errno
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from typing import Any, Final
+
+from usertcp.errors import WireError, os_error
+from usertcp.frame import PLAIN, FrameMeta, LinkCaps, Sink
+from usertcp.net.egress import MAX_BURST, Egress
+from usertcp.net.flow import Binding, Flow, Ports, flow_key
+from usertcp.net.icmp import Icmp, Pinger
+from usertcp.net.interface import Interface
+from usertcp.net.neighbor import NeighborCache, Owner
+from usertcp.net.route import Routes
+from usertcp.net.stats import Drop, Stats
+from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.connection import Connection
+from usertcp.tcp.listener import Listener, closed_reply, listen_reply
+from usertcp.tcp.seq import initial_sequence, timestamp_offset
+from usertcp.tcp.trace import Tracer
+from usertcp.units import MASK32, NEVER
+from usertcp.wire import arp, ethernet, icmp, ipv4, tcp
+from usertcp.wire.checksum import BadChecksum
+from usertcp.wire.tcp import ACK, RST, SYN, Segment
+
+TCP_HEADERS: Final = ipv4.HEADER_LEN + tcp.HEADER_LEN  # what the MSS leaves out of the MTU (RFC 9293 §3.7.1, MUST-67)
+MIN_QUANTUM: Final = 4  # segments a dirty connection may send before it is another's turn
+MAX_TIMERS: Final = 256  # connections whose timers fire in one turn
+REUSE_GAP: Final = 65537  # sequence numbers between two incarnations of a flow (Linux; RFC 9293 §3.6.1, MAY-2)
+
+Local = tuple[str, int] | Binding
+
+
+@dataclass(frozen=True, slots=True)
+class StackConfig:
+    """A host. Addresses as the user writes them."""
+
+    addresses: tuple[str, ...]  # "10.9.0.2/24"; the first is the one to talk from when nothing else decides
+    gateway: str | None = None  # for what is on no network of ours
+    tcp: TcpConfig = field(default_factory=TcpConfig)
+    name: str = "usertcp"
+    ephemeral: tuple[int, int] = (32768, 60999)  # first and last port chosen for connections (Linux)
+    neighbor_capacity: int = 512  # ARP entries
+    neighbor_queue: int = 16  # packets that wait for one ARP reply
+
+
+class Stack:
+    """A host on one link. Not safe for several threads at once.
+
+    ``random(n)`` gives n unpredictable bytes; nothing else here is random. ``tracer`` looks on at every connection.
+    """
+
+    __slots__ = (
+        "_dirty",
+        "_egress",
+        "_flows",
+        "_heap",
+        "_icmp",
+        "_interface",
+        "_listeners",
+        "_neighbors",
+        "_ports",
+        "_random",
+        "_ready",
+        "_routes",
+        "_secret",
+        "_serial",
+        "_tracer",
+        "_ts_secret",
+        "config",
+        "stats",
+    )
+
+    def __init__(
+        self, config: StackConfig, caps: LinkCaps, random: Callable[[int], bytes], tracer: Tracer | None = None
+    ) -> None:
+        """ValueError if the configuration cannot be: no or bad addresses, a gateway out of reach, bad port range."""
+        self.config = config
+        self.stats = Stats()
+        self._random = random
+        self._tracer = tracer
+        self._secret = random(16)  # of initial sequence numbers (RFC 6528)
+        self._ts_secret = random(16)  # of timestamp offsets (RFC 7323 §5.4)
+        self._interface = Interface(config.addresses, caps)
+        self._routes = Routes(self._interface, ipv4.pack(config.gateway) if config.gateway is not None else None)
+        self._neighbors = NeighborCache(
+            self._interface.mac, config.neighbor_capacity, config.neighbor_queue, self.stats
+        )
+        self._egress = Egress(self._interface, caps, self._routes, self._neighbors, self.stats)
+        self._flows: dict[bytes, Connection] = {}
+        self._ports = Ports(config.ephemeral, random)
+        self._listeners: dict[bytes, list[Listener]] = {}  # by address and port as in the frame
+        self._icmp = Icmp(self._egress, self._routes, self.stats, self._flows, self.notify)
+        self._dirty: deque[Connection] = deque()
+        self._ready: dict[Connection | Listener | Pinger, None] = {}
+        self._heap: list[tuple[int, int, Connection]] = []  # (deadline, tie-breaker, connection); see _schedule
+        self._serial = 0
+
+    # --- the network's side ---------------------------------------------------------------------------------------
+
+    def receive(self, frame: bytes | bytearray | memoryview, now: int, meta: FrameMeta = PLAIN) -> None:
+        """Take one frame, borrowed until the return. Never raises for what is in it."""
+        stats = self.stats
+        stats.frames_in += 1
+        stats.bytes_in += len(frame)
+        view = memoryview(frame)
+        if not self._interface.mac:
+            self._on_ip(view, now, meta, group=False, local=False)
+            return
+        try:
+            header = ethernet.parse(view)
+        except WireError:
+            stats.drop(Drop.SHORT_FRAME)
+            return
+        group = ethernet.is_group(header.dst)
+        if not group and header.dst != self._interface.mac:
+            stats.drop(Drop.OTHER_HOST)
+        elif header.ethertype == ethernet.IPV4:
+            self._on_ip(view[ethernet.HEADER_LEN :], now, meta, group=group, local=False)
+        elif header.ethertype == ethernet.ARP:
+            self._on_arp(view[ethernet.HEADER_LEN :], now)
+        else:
+            stats.drop(Drop.UNKNOWN_ETHERTYPE)
+
+    def _on_arp(self, view: memoryview, now: int) -> None:
+        """Answer who asks for one of our addresses, and learn what may be learned (RFC 826, RFC 5227 §2.4)."""
+        interface, stats = self._interface, self.stats
+        try:
+            message = arp.parse(view)
+        except WireError:
+            stats.drop(Drop.BAD_ARP)
+            return
+        mac, ip, reply = message.sha, message.spa, message.op == arp.REPLY
+        to_us = message.tpa in interface.own
+        if ethernet.is_group(mac) or message.op not in (arp.REQUEST, arp.REPLY) or mac == bytes(6):
+            stats.drop(Drop.BAD_ARP)
+            return
+        if ip in interface.own:
+            if mac != interface.mac:
+                stats.drop(Drop.ARP_CONFLICT)
+            return
+        if ip != ipv4.ANY:  # a probe (RFC 5227 §2.1.1) says nothing about its sender
+            if not interface.is_foreign(ip) or interface.on_link(ip) is None:
+                stats.drop(Drop.MARTIAN)
+                return
+            entry = self._neighbors.learn(ip, mac, now, reply=reply, to_us=to_us)
+            if entry is not None:
+                self._egress.release(entry)
+            elif reply or not to_us:
+                stats.drop(Drop.ARP_UNSOLICITED)
+        if to_us and not reply:
+            self._egress.send_arp(arp.REPLY, message.tpa, mac, ip)
+
+    def _on_ip(self, view: memoryview, now: int, meta: FrameMeta, *, group: bool, local: bool) -> None:
+        """One IPv4 packet; ``group``: the frame was for many; ``local``: it never left this host."""
+        stats, interface = self.stats, self._interface
+        try:
+            packet = ipv4.parse(view)
+        except BadChecksum:
+            stats.drop(Drop.BAD_IP_CHECKSUM)
+            return
+        except WireError:
+            stats.drop(Drop.BAD_IP)
+            return
+        if not local:
+            dst = packet.dst
+            if dst not in interface.own:
+                if interface.is_group(dst):
+                    stats.drop(Drop.NOT_UNICAST)  # MUST-57
+                else:
+                    stats.drop(Drop.MARTIAN if dst[0] == 127 else Drop.NOT_OURS)
+                return
+            if not interface.is_foreign(packet.src):
+                stats.drop(Drop.MARTIAN)  # MUST-63
+                return
+            if group:
+                stats.drop(Drop.NOT_UNICAST)  # RFC 1122 §3.3.6
+                return
+        if packet.more_fragments or packet.fragment_offset:
+            stats.drop(Drop.FRAGMENT)
+        elif packet.proto == ipv4.TCP:
+            self._on_tcp(packet, now, meta)
+        elif packet.proto == ipv4.ICMP:
+            self._icmp.receive(packet, now)
+        elif packet.proto == ipv4.UDP:
+            stats.drop(Drop.UDP)
+            self._icmp.refuse(packet, view, icmp.PORT_UNREACHABLE, now)
+        else:
+            stats.drop(Drop.UNKNOWN_PROTOCOL)
+            self._icmp.refuse(packet, view, icmp.PROTOCOL_UNREACHABLE, now)
+
+    def _on_tcp(self, packet: ipv4.Packet, now: int, meta: FrameMeta) -> None:
+        view = packet.payload
+        if not meta.csum_valid and not tcp.verify(packet.src, packet.dst, view):
+            self.stats.drop(Drop.BAD_TCP_CHECKSUM)  # MUST-3
+            return
+        try:
+            seg = tcp.parse(view, meta.gso_size)
+        except WireError:
+            self.stats.drop(Drop.BAD_TCP)
+            return
+        self.stats.segments_in += 1
+        key = b"".join((packet.src, packet.dst, view[:4]))
+        conn = self._flows.get(key)
+        if conn is None:
+            self._on_stranger(packet, seg, key, now)
+        elif seg.flags & SYN and conn.reusable_by(seg) and self._listener(key) is not None:
+            conn.expire()  # RFC 6191: a new incarnation takes the place of one in TIME-WAIT
+            self.forget(conn)
+            self._on_stranger(packet, seg, key, now, after=conn.snd.nxt)
+        else:
+            conn.on_segment(seg, now)
+
+    def _on_stranger(self, packet: ipv4.Packet, seg: Segment, key: bytes, now: int, after: int | None = None) -> None:
+        """A segment without a connection: a SYN for a listener, or one that a reset answers (RFC 9293 §3.10.7.1, .2).
+
+        ``after``: the last sequence number that this flow has used.
+        """
+        stats = self.stats
+        listener = self._listener(key)
+        if listener is not None and seg.flags & (SYN | ACK | RST) == SYN:
+            hop = self._routes.next_hop(packet.src)
+            if hop is None:
+                stats.drop(Drop.NO_ROUTE)
+            elif not listener.admit():
+                stats.drop(Drop.LISTEN_OVERFLOW)
+            else:
+                flow = Flow(listener.flow, packet.dst, packet.src, seg.sport, hop, now)
+                self._make(flow, listener.config, now, after).accept_syn(seg, now, listener)
+            return
+        stats.drop(Drop.NO_CONNECTION)
+        reply = closed_reply(seg) if listener is None else listen_reply(seg)
+        if reply is None:
+            return
+        seq, ack, flags = reply
+        header = tcp.header(seg.dport, seg.sport, seq, ack, flags, 0)
+        header[16:18] = tcp.checksum(packet.dst, packet.src, header, []).to_bytes(2, "big")
+        if self._egress.output(packet.dst, packet.src, ipv4.TCP, header, now):
+            stats.resets_out += 1
+
+    def _listener(self, key: bytes) -> Listener | None:
+        """The listener for a flow: at its address before at any; among several (reuse_port) always the same one."""
+        port = key[10:12]
+        found = self._listeners.get(key[4:8] + port) or self._listeners.get(ipv4.ANY + port)
+        if not found:
+            return None
+        return found[0] if len(found) == 1 else found[int.from_bytes(key, "big") % 65521 % len(found)]
+
+    # --- the clock's side -----------------------------------------------------------------------------------------
+
+    def poll(self, now: int, sink: Sink, budget: int = 64) -> bool:
+        """Let everything out that may go: about ``budget`` segments. True: more waits although nothing new comes in
+        (the budget is spent, or ``sink`` is full)."""
+        egress = self._egress
+        egress.begin(sink, now)
+        self._expire(now)
+        for _ in range(min(len(egress.local), budget)):
+            packet, meta = egress.take_local()
+            self._on_ip(memoryview(packet), now, meta, group=False, local=True)
+        egress.flush()
+        self._poll_connections(now, budget)
+        egress.flush()
+        return bool(self._dirty or egress.local or egress.backlog.frames) or self.next_deadline() <= now
+
+    def _poll_connections(self, now: int, budget: int) -> None:
+        """Every dirty connection once, with its share of the budget; those that have more go to the end of the line."""
+        dirty, egress = self._dirty, self._egress
+        quantum = max(MIN_QUANTUM, budget // max(1, len(dirty)))
+        for _ in range(len(dirty)):
+            if budget <= 0:
+                return
+            conn = dirty.popleft()
+            flow: Flow = conn.flow
+            if egress.full and flow.next_hop:
+                dirty.append(conn)
+                continue
+            flow.queued = False
+            before = egress.sent
+            more = conn.poll(now, egress, min(quantum, budget))
+            budget -= egress.sent - before
+            if more:
+                self.dirty(conn)
+            self._schedule(conn)
+
+    def _expire(self, now: int) -> None:
+        """Whatever is due: ARP and the connections' timers."""
+        for neighbor in self._neighbors.expire(now):
+            owners: dict[Owner, None] = {}
+            for waiting in neighbor.queue:
+                self.stats.drop(Drop.NEIGHBOR_FAILED)
+                if waiting.owner is not None:
+                    owners[waiting.owner] = None
+            for owner in owners:
+                owner.on_path_failed(now)
+        heap = self._heap
+        for _ in range(MAX_TIMERS):
+            if not heap or heap[0][0] > now:
+                return
+            at, _, conn = heappop(heap)
+            flow: Flow = conn.flow
+            if at != flow.wake:
+                continue
+            flow.wake = NEVER
+            if conn.next_deadline() <= now:
+                conn.on_timers(now)
+                self.dirty(conn)
+            else:
+                self._schedule(conn)
+
+    def _schedule(self, conn: Connection) -> None:
+        """See that the heap has an entry no later than the deadline of ``conn``.
+
+        ``flow.wake`` is the entry that counts; a deadline that moves later leaves it, to be looked at when it comes up.
+        """
+        flow: Flow = conn.flow
+        deadline = conn.next_deadline()
+        if deadline >= flow.wake:
+            return
+        flow.wake = deadline
+        self._serial += 1
+        heap = self._heap
+        heappush(heap, (deadline, self._serial, conn))
+        if len(heap) > 2 * len(self._flows) + 64:
+            heap[:] = [entry for entry in heap if entry[0] == entry[2].flow.wake]
+            heapify(heap)
+
+    def next_deadline(self) -> int:
+        """When to call ``poll`` again although nothing comes in (ns); 0: at once; NEVER."""
+        if self._dirty or self._egress.local or self._egress.backlog.frames or self._neighbors.requests:
+            return 0
+        heap = self._heap
+        while heap and heap[0][0] != heap[0][2].flow.wake:
+            heappop(heap)
+        return min(heap[0][0] if heap else NEVER, self._neighbors.next_deadline())
+
+    # --- the user's side ------------------------------------------------------------------------------------------
+
+    def bind(self, local: tuple[str, int], *, reuse_address: bool = False, reuse_port: bool = False) -> Binding:
+        """Hold a local address ("" or "0.0.0.0": any) and port (0: an ephemeral one) for a listener or a connection.
+
+        EADDRINUSE; EADDRNOTAVAIL: not an address of this host; ValueError: not an address at all.
+        """
+        return self._ports.bind(self._own(local[0]), local[1], reuse_address=reuse_address, reuse_port=reuse_port)
+
+    def listen(self, local: Local, backlog: int = 128, config: TcpConfig | None = None) -> Listener:
+        """Passive OPEN. A binding passes to the listener, and is free again when the last connection of it is.
+
+        Errors as of :meth:`bind`; EADDRINUSE also if another listens there by now.
+        """
+        binding = local if isinstance(local, Binding) else self.bind(local)
+        try:
+            self._ports.listen(binding)
+        except OSError:
+            if binding is not local:
+                binding.close()
+            raise
+        listener = Listener(self, config or self.config.tcp, binding.port, backlog)
+        listener.flow = binding
+        binding.hold()
+        binding.close()
+        self._listeners.setdefault(_place(binding), []).append(listener)
+        return listener
+
+    def connect(
+        self, remote: tuple[str, int], now: int, local: Local | None = None, config: TcpConfig | None = None
+    ) -> Connection:
+        """Active OPEN; the SYN leaves at the next ``poll``. A binding passes to the connection.
+
+        ENETUNREACH: no route, or ``remote`` is not one host's address (RFC 9293 §3.9.1.1, MUST-46); EADDRNOTAVAIL: the
+        address is not ours, the port is 0, or no four-tuple is free; EADDRINUSE: the local port is not; EINVAL: from
+        127/8 to elsewhere.
+        """
+        ip, port = ipv4.pack(remote[0]), remote[1]
+        if not 0 <= port <= MASK32 >> 16:
+            raise ValueError("a port lies between 0 and 65535")
+        hop = self._routes.next_hop(ip)
+        source = self._routes.source(ip)
+        if not self._interface.is_unicast(ip) or hop is None or source is None:
+            raise os_error(errno.ENETUNREACH)
+        if port == 0:
+            raise os_error(errno.EADDRNOTAVAIL)
+        binding = local if isinstance(local, Binding) else None
+        wanted, wanted_port = (binding.ip, binding.port) if binding else (ipv4.ANY, 0)
+        if isinstance(local, tuple):
+            wanted, wanted_port = self._own(local[0]), local[1]
+        if wanted != ipv4.ANY:
+            source = wanted  # MUST-43; otherwise the route's choice, MUST-44
+        if hop and source[0] == 127:
+            raise os_error(errno.EINVAL)
+        if wanted_port and flow_key(ip, source, port, wanted_port) in self._flows:
+            raise os_error(errno.EADDRNOTAVAIL)
+        if binding is None and wanted_port:
+            binding = self._ports.bind(wanted, wanted_port)
+        elif binding is None:
+            here = source
+            binding = self._ports.choose(here, lambda candidate: flow_key(ip, here, port, candidate) in self._flows)
+        try:
+            conn = self._make(Flow(binding, source, ip, port, hop, now), config or self.config.tcp, now)
+        except OSError:  # the configuration names what does not exist
+            if binding is not local:
+                binding.close()
+            raise
+        binding.close()
+        conn.open(now)
+        return conn
+
+    def pinger(self, remote: str, *, ttl: int = 64) -> Pinger:
+        """A sender of ICMP echo requests. ENETUNREACH: no route, or not one host's address."""
+        ip = ipv4.pack(remote)
+        if not self._interface.is_unicast(ip):
+            raise os_error(errno.ENETUNREACH)
+        return self._icmp.pinger(ip, int.from_bytes(self._random(2), "big"), ttl)
+
+    def announce(self) -> None:
+        """Tell the network our addresses by gratuitous ARP (RFC 5227 §3), as after a change of hardware address."""
+        if self._interface.mac:
+            for ip in sorted(self._interface.own):
+                self._egress.send_arp(arp.REQUEST, ip, b"", ip)
+
+    def take_ready(self) -> list[Connection | Listener | Pinger]:
+        """What became ready since the last call, in order, each once."""
+        if not self._ready:
+            return []
+        ready = list(self._ready)
+        self._ready.clear()
+        return ready
+
+    def connections(self) -> Iterable[Connection]:
+        """Every connection that is not CLOSED."""
+        return self._flows.values()
+
+    def listeners(self) -> Iterable[Listener]:
+        """Every listener that is not closed."""
+        return [listener for found in self._listeners.values() for listener in found]
+
+    def snapshot(self, now: int) -> list[dict[str, Any]]:
+        """Listeners, then connections, as ``usertcp ss`` shows them. Times in ns, sizes in bytes."""
+        rows: list[dict[str, Any]] = [
+            {
+                "local": listener.flow.local,
+                "remote": None,
+                "state": "LISTEN",
+                "ready": listener.ready,
+                "receive_queue": len(listener.queue),
+                "send_queue": listener.backlog,
+            }
+            for listener in self.listeners()
+        ]
+        for conn in self._flows.values():
+            info, flow = conn.info(), conn.flow
+            rows.append(
+                {
+                    "local": flow.local,
+                    "remote": flow.remote,
+                    "state": info.state.value,
+                    "ready": conn.ready,
+                    "receive_queue": info.unread,
+                    "send_queue": info.unacked + info.unsent,
+                    "age": now - flow.opened_at,
+                    "idle": now - max(info.last_received_at, info.last_sent_at, flow.opened_at),
+                    "deadline": conn.next_deadline(),
+                    "cwnd": info.cwnd,
+                    "ssthresh": info.ssthresh,
+                    "mss": info.snd_mss,
+                    "srtt": info.srtt,
+                    "rttvar": info.rttvar,
+                    "rto": info.rto,
+                    "retransmissions": info.retransmissions,
+                    "bytes_acked": info.bytes_acked,
+                    "bytes_received": info.bytes_received,
+                }
+            )
+        return rows
+
+    # --- what connections and listeners ask (tcp.connection.Host) ---------------------------------------------------
+
+    def dirty(self, conn: Connection) -> None:
+        """Poll ``conn`` in the next turn."""
+        flow: Flow = conn.flow
+        if not flow.queued:
+            flow.queued = True
+            self._dirty.append(conn)
+
+    def notify(self, item: Connection | Listener | Pinger) -> None:
+        """``item`` shows up in the next ``take_ready``."""
+        self._ready[item] = None
+
+    def forget(self, item: Connection | Listener) -> None:
+        """``item`` is CLOSED: it gets no more segments, and its port is free. Harmless when repeated."""
+        if isinstance(item, Listener):
+            binding: Binding = item.flow
+            found = self._listeners.get(_place(binding), [])
+            if item in found:
+                found.remove(item)
+                if not found:
+                    del self._listeners[_place(binding)]
+                binding.listening = False
+                binding.release()
+            return
+        flow: Flow = item.flow
+        if self._flows.get(flow.key) is item:
+            del self._flows[flow.key]
+            flow.wake = NEVER
+            flow.binding.release()
+
+    def suspect(self, conn: Connection) -> None:
+        """Nothing that ``conn`` sends seems to arrive: ask its next hop whether it is still there (MUST-20)."""
+        self._neighbors.doubt(conn.flow.next_hop)
+
+    # --- within -----------------------------------------------------------------------------------------------------
+
+    def _own(self, address: str) -> bytes:
+        """The bytes of a local address; EADDRNOTAVAIL if it is none of this host's."""
+        ip = ipv4.pack(address) if address else ipv4.ANY
+        if ip != ipv4.ANY and not self._interface.is_local(ip):
+            raise os_error(errno.EADDRNOTAVAIL)
+        return ip
+
+    def _make(self, flow: Flow, config: TcpConfig, now: int, after: int | None = None) -> Connection:
+        """A connection for ``flow``, in the table, holding its port."""
+        mss = self._routes.mtu(flow.remote_ip, now) - TCP_HEADERS
+        iss = initial_sequence(now, flow.key, self._secret)
+        if after is not None and (iss - after) & MASK32 >= 1 << 31:
+            iss = (after + REUSE_GAP) & MASK32
+        conn = Connection(
+            self,
+            config,
+            flow.local[1],
+            flow.remote[1],
+            mss=mss,
+            iss=iss,
+            ts_offset=timestamp_offset(flow.key, self._ts_secret),
+            max_burst=max(MAX_BURST, mss),
+            tracer=self._tracer,
+        )
+        conn.flow = flow
+        self._flows[flow.key] = conn
+        flow.binding.hold()
+        return conn
+
+
+def _place(binding: Binding) -> bytes:
+    """The key of a listener."""
+    return binding.ip + binding.port.to_bytes(2, "big")
