@@ -3,8 +3,8 @@
 Three sides call in. The network: :meth:`Connection.on_segment`, :meth:`Connection.on_unreachable`,
 :meth:`Connection.on_path_failed`. The clock: :meth:`Connection.on_timers` when :meth:`Connection.next_deadline` is due.
 The user: ``open``, ``write``, ``read_into``, ``shutdown_write``, ``close``, ``abort``, ``configure``. None of them
-sends: what is to be said leaves in :meth:`Connection.poll`, which the stack calls for every connection that declared itself
-dirty. ``ready``, the buffers, EOF and the error live here, so that a front end only has to look.
+sends: what is to be said leaves in :meth:`Connection.poll`, which the stack calls for every connection that declared
+itself dirty. ``ready``, the buffers, EOF and the error live here, so that a front end only has to look.
 
 What an arriving segment does is in ``arrives``, in the RFC's order; what is sent next in ``sender``; what is acceptable
 and when to acknowledge in ``receiver``; how segments are built in ``output``. ``enter`` alone writes ``state``.
@@ -76,8 +76,8 @@ class Host(Protocol):
         """The readiness of ``item`` changed."""
         ...
 
-    def forget(self, conn: "Connection") -> None:
-        """``conn`` is CLOSED and has nothing more to say."""
+    def forget(self, item: "Connection | Listener") -> None:
+        """``item`` is CLOSED and has nothing more to say."""
         ...
 
     def suspect(self, conn: "Connection") -> None:

@@ -39,6 +39,12 @@ class Listener:
         self.flow: Any = None  # net's: the address it listens on
         self.user: Any = None  # the front end's
 
+    @property
+    def local(self) -> tuple[str, int]:
+        """The address and port it listens on."""
+        local: tuple[str, int] = self.flow.local
+        return local
+
     def admit(self) -> bool:
         """Whether another SYN may begin a connection."""
         return not self.closed and self.has_room() and len(self.half_open) < max(self.backlog, MIN_HALF_OPEN)
@@ -78,6 +84,7 @@ class Listener:
         self.queue.clear()
         for conn in waiting:
             conn.abort()
+        self.host.forget(self)
 
 
 def closed_reply(seg: Segment) -> tuple[int, int, int] | None:
