@@ -219,7 +219,7 @@ class Connection:
         self.timers.stop(timer.RETRANSMIT)
         self.timers.stop(timer.USER_TIMEOUT)
         if snd.retransmissions > 1:  # RFC 6928 §2 asks for a cautious start after lost SYNs; Linux: after the second
-            snd.cc.cwnd = snd.cc.mss
+            snd.cc.on_syn_lost()
         if snd.retransmissions and snd.rtt.srtt == 0:
             snd.rtt.syn_was_lost()
         snd.retries = 0

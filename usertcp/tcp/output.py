@@ -1,8 +1,8 @@
 """How segments leave a connection: the SYN, data sent again, new data, the FIN, probes, ACKs and resets, in this order.
 
 ``poll`` is called whenever something may have to be said. Each step builds one header, hands it with the ring's own
-views to ``tx``, and changes the connection only when ``tx`` took it: on False everything is as before and ``poll`` says that
-more waits. A burst of full segments is one header and one call (``gso_size``). What may be sent is the sender's
+views to ``tx``, and changes the connection only when ``tx`` took it: on False everything is as before and ``poll`` says
+that more waits. A burst of full segments is one header and one call (``gso_size``). What may be sent is the sender's
 decision, whether an ACK is owed the receiver's; this file only builds.
 """
 

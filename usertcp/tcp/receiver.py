@@ -77,7 +77,7 @@ class Receiver:
         self.since_ack = 0  # bytes received since the last ACK was sent
         self.quick = QUICK_ACKS
         self.last_ack_sent = 0
-        self.newest: int | None = None  # a byte of the range that arrived last: its SACK block goes first
+        self.newest = 0  # a byte of the range that arrived last: its SACK block goes first
         self.ts_used = False
         self.ts_recent = 0
         self.ts_recent_at = 0
@@ -136,7 +136,7 @@ class Receiver:
     def take(self, seq: int, text: memoryview, segment_size: int) -> bool:
         """Keep ``text`` (already trimmed). True: in-order bytes were added. Decides about the ACK that is owed."""
         self.mss = max(self.mss, min(segment_size, 0xFFFF))
-        had_gaps = bool(self.buffer.arrived)
+        had_gaps = self.buffer.top != self.buffer.nxt
         advanced = self.buffer.insert(seq, text)
         if not advanced:  # out of order: at once, so that fast retransmit runs (RFC 5681 §4.2, MAY-13)
             self.newest = seq
@@ -168,8 +168,8 @@ class Receiver:
     # --- the window (RFC 9293 §3.8.6.2.2, RFC 7323 §2) ---------------------------------------------------------------
 
     def _reachable_edge(self) -> int:
-        """The right edge that the free buffer would allow."""
-        return self.nxt + max(0, self.buffer.room)
+        """The right edge that the free buffer would allow, as far as the window field can say it."""
+        return self.nxt + min(self.buffer.room, 0xFFFF << self.shift)
 
     def window_field(self, *, syn: bool = False) -> int:
         """The window field for a segment sent now; moves ``edge`` as far as the peer will read it.
@@ -182,7 +182,7 @@ class Receiver:
         shift = self.shift
         reachable = self._reachable_edge()
         if reachable - self.edge >= min(self.buffer.limit // 2, self.mss):
-            field = min((reachable - self.nxt) >> shift, 0xFFFF)
+            field = (reachable - self.nxt) >> shift
         else:
             field = min((self.edge - self.nxt + (1 << shift) - 1) >> shift, 0xFFFF)
             if self.nxt + (field << shift) > reachable + self.buffer.limit // 16:
@@ -211,14 +211,15 @@ class Receiver:
     def sack_blocks(self, limit: int) -> list[tuple[int, int]]:
         """At most ``limit`` blocks for the SACK option, wire numbers: the newest first, the others ascending from the
         lowest gap (RFC 2018 §4)."""
-        ranges = list(self.buffer.arrived)
-        if not ranges:
-            self.newest = None
-            return []
-        newest = self.newest
-        if newest is not None:
-            ranges.sort(key=lambda r: not r[0] <= newest < r[1])
-        return [(start & MASK32, end & MASK32) for start, end in ranges[:limit]]
+        arrived = self.buffer.arrived
+        newest = arrived.around(self.newest)
+        blocks = [newest] if newest is not None else []
+        for block in arrived:
+            if len(blocks) == limit:
+                break
+            if block != newest:
+                blocks.append(block)
+        return [(start & MASK32, end & MASK32) for start, end in blocks]
 
     # --- urgent data (RFC 9293 §3.8.5, RFC 6093) ---------------------------------------------------------------------
 
