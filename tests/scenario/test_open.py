@@ -13,10 +13,10 @@ from usertcp.units import SEC
 def test_active_open_three_segments_establish() -> None:
     s = Script.opening()
     s.expect("S 0:0(0) win 65535 <mss 1460>")
-    assert s.state is State.SYN_SENT
+    s.expect_state(State.SYN_SENT)
     s.peer("S. 0:0(0) ack 1 win 1000 <mss 1000>")
     s.expect(". 1:1(0) ack 1 win 65535")
-    assert s.state is State.ESTABLISHED
+    s.expect_state(State.ESTABLISHED)
     assert s.user.ready & (CONNECTED | WRITABLE) == CONNECTED | WRITABLE
     assert s.user.snd.mss == 1000
 
@@ -44,7 +44,7 @@ def test_syn_to_nobody_backs_off_and_gives_up_after_180_s() -> None:
     start = s.now
     s.advance(400 * SEC)
     assert [(at - start) // SEC for at in s.sent_at] == [0, 1, 3, 7, 15, 31, 63, 127]
-    assert s.state is State.CLOSED
+    s.expect_state(State.CLOSED)
     error = s.user.take_error()
     assert error is not None
     assert error.errno == errno.ETIMEDOUT
@@ -57,7 +57,7 @@ def test_refused_by_reset_with_ack_of_our_syn() -> None:
     s.expect_nothing()
     with pytest.raises(ConnectionRefusedError):
         s.user.write(b"x")
-    assert s.state is State.CLOSED
+    s.expect_state(State.CLOSED)
 
 
 @pytest.mark.rfc(9293, "X-12")
@@ -66,7 +66,7 @@ def test_syn_sent_reset_without_ack_is_ignored() -> None:
     s.take()
     s.peer("R 0:0(0)")
     s.expect_nothing()
-    assert s.state is State.SYN_SENT
+    s.expect_state(State.SYN_SENT)
 
 
 @pytest.mark.rfc(9293, "X-12")
@@ -77,7 +77,7 @@ def test_syn_sent_wrong_ack_is_reset_and_syn_goes_on() -> None:
     s.expect("R 77:77(0)")
     s.peer(". 0:0(0) ack 0 win 1000")
     s.expect("R 0:0(0)")
-    assert s.state is State.SYN_SENT
+    s.expect_state(State.SYN_SENT)
 
 
 @pytest.mark.rfc(9293, "MUST-10")
@@ -86,9 +86,9 @@ def test_simultaneous_open_becomes_one_connection() -> None:
     s.take()
     s.peer("S 0:0(0) win 1000 <mss 1460>")
     s.expect("S. 0:0(0) ack 1 win 65535 <mss 1460>")
-    assert s.state is State.SYN_RECEIVED
+    s.expect_state(State.SYN_RECEIVED)
     s.peer("S. 0:0(0) ack 1 win 1000 <mss 1460>")
-    assert s.state is State.ESTABLISHED
+    s.expect_state(State.ESTABLISHED)
 
 
 @pytest.mark.rfc(9293, "MUST-11")
@@ -104,10 +104,10 @@ def test_simultaneous_open_reset_is_refusal() -> None:
 def test_passive_open_three_segments_establish() -> None:
     s = Script.listening("S 0:0(0) win 1000 <mss 1460>")
     s.expect("S. 0:0(0) ack 1 win 65535 <mss 1460>")
-    assert s.state is State.SYN_RECEIVED
+    s.expect_state(State.SYN_RECEIVED)
     s.peer(". 1:1(0) ack 1 win 1000")
     s.expect_nothing()
-    assert s.state is State.ESTABLISHED
+    s.expect_state(State.ESTABLISHED)
     assert s.listener is not None
     assert s.listener.accept() is s.user
 
@@ -135,14 +135,14 @@ def test_passive_open_no_third_segment_gives_up_after_retries() -> None:
     s = Script.listening("S 0:0(0) win 1000")
     s.advance(200 * SEC)
     assert len(s.take()) == 1 + PLAIN.synack_retries
-    assert s.state is State.CLOSED
+    s.expect_state(State.CLOSED)
 
 
 def test_passive_open_lost_third_segment_is_healed_by_data() -> None:
     s = Script.listening("S 0:0(0) win 1000")
     s.take()
     s.peer("P. 1:6(5) ack 1 win 1000", payload=b"hello")
-    assert s.state is State.ESTABLISHED
+    s.expect_state(State.ESTABLISHED)
     assert s.read() == b"hello"
 
 
@@ -151,7 +151,7 @@ def test_syn_received_wrong_ack_is_reset() -> None:
     s.take()
     s.peer(". 1:1(0) ack 99 win 1000")
     s.expect("R 99:99(0)")
-    assert s.state is State.SYN_RECEIVED
+    s.expect_state(State.SYN_RECEIVED)
 
 
 def test_accept_queue_full_third_segment_waits() -> None:
@@ -160,10 +160,10 @@ def test_accept_queue_full_third_segment_waits() -> None:
     other = Script.established().user
     s.listener.queue.append(other)
     s.peer(". 1:1(0) ack 1 win 1000")
-    assert s.state is State.SYN_RECEIVED
+    s.expect_state(State.SYN_RECEIVED)
     assert s.listener.accept() is other
     s.peer(". 1:1(0) ack 1 win 1000")
-    assert s.state is State.ESTABLISHED
+    s.expect_state(State.ESTABLISHED)
 
 
 def test_close_in_syn_sent_ends_without_a_segment() -> None:
@@ -171,7 +171,7 @@ def test_close_in_syn_sent_ends_without_a_segment() -> None:
     s.take()
     s.user.close()
     s.expect_nothing()
-    assert s.state is State.CLOSED
+    s.expect_state(State.CLOSED)
     assert s.host.forgotten == [s.user]
 
 

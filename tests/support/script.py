@@ -1,7 +1,7 @@
 """One connection, its peer written by hand in packetdrill's notation, and a clock that moves only when told.
 
-Numbers in the lines are relative: the peer's ``seq`` to its own IRS, ``ack`` to our ISS, and the other way round in what
-we send. Both initial numbers stand just before 2^32, so that every script crosses the wrap::
+Numbers in the lines are relative: the peer's ``seq`` to its own IRS, ``ack`` to our ISS, and the other way round in
+what we send. Both initial numbers stand just before 2^32, so that every script crosses the wrap::
 
     s = Script.established()
     s.user.write(b"x" * 100)
@@ -233,6 +233,9 @@ class Script:
     @property
     def state(self) -> State:
         return self.user.state
+
+    def expect_state(self, state: State) -> None:
+        assert self.user.state is state, f"state: {self.user.state}"
 
 
 def _like(expected: str, got: str) -> str:
