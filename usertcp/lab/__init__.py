@@ -1,1 +1,1 @@
-"""The scenarios: handshakes, closes and failures of TCP, played on a real wire and checked."""
+"""The scenarios: TCP's handshakes and closings made to happen on a real wire against the kernel's TCP, and checked."""
