@@ -193,8 +193,11 @@ class Receiver:
     def window_update_due(self) -> bool:
         """Whether the user has read so much that the peer must hear of it now (MUST-39).
 
-        That is half the buffer, or, when the peer can hardly send any more, one segment.
+        That is half the buffer, or, when the peer can hardly send any more, one segment. Before the first byte has come
+        nothing is due: a handshake's third segment is not answered because a SYN's window is small.
         """
+        if self.nxt == self.irs + 1:
+            return False
         opened = self._reachable_edge() - self.edge
         half = self.buffer.limit // 2
         return opened >= half or (self.edge - self.nxt < self.mss and opened >= min(half, self.mss))
