@@ -45,6 +45,11 @@ def test_checksum_of_parts_of_odd_length_is_that_of_the_whole() -> None:
     assert checksum.checksum(b"\x01", b"\x02\x03\x04", b"", b"\x05", b"\x06") == checksum.checksum(bytes(range(1, 7)))
 
 
+@pytest.mark.parametrize("word", [b"\x00\x01", b"\x01\x00", b"\xff\xff", b"\x00\x00"])
+def test_checksum_of_a_part_at_an_odd_offset_has_its_bytes_swapped(word: bytes) -> None:
+    assert checksum.checksum(b"\x00", word, b"\x00") == checksum.checksum(b"\x00" + word + b"\x00")
+
+
 def test_combine_and_finish_fold_any_size() -> None:
     assert checksum.combine(0xFFFF, 0xFFFF) == 0xFFFF
     assert checksum.combine(0x8000, 0x8000) == 1

@@ -37,6 +37,8 @@ def test_parse_of_a_total_length_beyond_the_frame_is_a_wire_error() -> None:
 def test_parse_of_a_fragment_shows_flags_and_offset_in_bytes() -> None:
     parsed = ipv4.parse(packet(bytes.fromhex("45000014 0001 20b9 4006")))
     assert (parsed.df, parsed.more_fragments, parsed.fragment_offset) == (False, True, 1480)
+    last = ipv4.parse(packet(bytes.fromhex("45000014 0001 5fff 4006")))
+    assert (last.df, last.more_fragments, last.fragment_offset) == (True, False, 65528)
 
 
 @pytest.mark.rfc(9293, "MUST-50")

@@ -50,6 +50,11 @@ def test_read_of_either_byte_order_and_unit_gives_nanoseconds(order: str, magic:
     assert list(reader) == [(3_000_000_000 + ns, b"ab")]
 
 
+def test_open_of_a_file_whose_frames_keep_their_check_sequence_gives_the_bare_link_type() -> None:
+    head = struct.pack("<IHHiIII", pcap.MAGIC_US, 2, 4, 0, 0, 65535, 0x2400_0000 | pcap.ETHERNET)
+    assert pcap.Reader(io.BytesIO(head)).linktype == pcap.ETHERNET
+
+
 @pytest.mark.parametrize("data", [b"", b"\xa1\xb2", b"\x0a\x0d\x0d\x0a" + bytes(60), b"not a capture file at all"])
 def test_open_of_a_foreign_file_is_a_wire_error(data: bytes) -> None:
     with pytest.raises(WireError, match="not a capture"):

@@ -44,8 +44,9 @@ def test_parse_of_the_largest_window_is_not_negative() -> None:
     assert tcp.parse(memoryview(tcp.header(1, 2, 3, 4, tcp.ACK, 0xFFFF))).wnd == 65535
 
 
-def test_parse_of_reserved_bits_ignores_them() -> None:
-    head = tcp.header(1, 2, 3, 4, tcp.ACK, 5)
+@pytest.mark.parametrize("options", [b"", tcp.timestamps(1, 2)])
+def test_parse_of_reserved_bits_ignores_them(options: bytes) -> None:
+    head = tcp.header(1, 2, 3, 4, tcp.ACK, 5, options)
     head[12] |= 0x0F
     assert tcp.parse(memoryview(head)).flags == tcp.ACK
 
