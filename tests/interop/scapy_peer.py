@@ -69,8 +69,8 @@ class Bench:
             if patience <= 0:
                 return
             waited += SETTLE
-            ready, _, _ = select.select([self.wire, self.pump.fileno()], [], [], min(patience, SETTLE))
-            if self.wire in ready:
+            ready, _, _ = select.select([self.wire.fileno(), self.pump.fileno()], [], [], min(patience, SETTLE))
+            if self.wire.fileno() in ready:
                 self._dissect()
             elif not ready and len(self.replies) >= wanted:
                 return
@@ -114,7 +114,7 @@ class Peer:
         self.stack_port = stack_port
         self.seq = seq
         self.ack = 0
-        self.mac = ":".join(f"{byte:02x}" for byte in bench.stack.caps.mac or b"")
+        self.mac = ":".join(f"{byte:02x}" for byte in bench.pump.link.caps.mac or b"")
 
     def say(
         self,

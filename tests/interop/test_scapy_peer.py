@@ -11,7 +11,6 @@ import pytest
 from tests.interop.scapy_peer import ADDRESS, STACK, Bench, Peer, open_bench
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.listener import Listener
-from usertcp.tcp.state import State
 from usertcp.units import MASK32, MS, SEC
 
 pytestmark = pytest.mark.netns
@@ -94,10 +93,10 @@ def test_listen_three_segments_establish(peer: Peer, listener: Listener, bench: 
     peer.say("S")
     answer = peer.hear()
     assert (str(answer.flags), answer.ack) == ("SA", (ISS + 1) & MASK32)
-    assert bench.connection().state is State.SYN_RECEIVED
+    assert str(bench.connection().state) == "SYN-RECEIVED"
     peer.say("A", seq=ISS + 1, ack=answer.seq + 1)
     peer.silence()
-    assert bench.connection().state is State.ESTABLISHED
+    assert str(bench.connection().state) == "ESTABLISHED"
 
 
 @pytest.mark.rfc(9293, "§3.10.7.2")
@@ -152,7 +151,7 @@ def test_syn_received_reset_out_of_window_ignored(peer: Peer, listener: Listener
     peer.silence()
     peer.say("A", seq=ISS + 1, ack=answer.seq + 1)
     peer.silence()
-    assert bench.connection().state is State.ESTABLISHED
+    assert str(bench.connection().state) == "ESTABLISHED"
 
 
 def test_syn_received_old_duplicate_syn_restated_by_peer_keeps_numbers(peer: Peer, listener: Listener) -> None:
@@ -171,7 +170,7 @@ def test_syn_sent_syn_ack_establishes(peer: Peer, bench: Bench) -> None:
     conn, iss = dial(bench, peer)
     peer.say("SA", ack=iss + 1)
     peer.expect("A", iss + 1, ISS + 1)
-    assert conn.state is State.ESTABLISHED
+    assert str(conn.state) == "ESTABLISHED"
 
 
 @pytest.mark.rfc(9293, "§3.10.7.3")
@@ -181,7 +180,7 @@ def test_syn_sent_unacceptable_ack_answered_by_reset(peer: Peer, bench: Bench, f
     conn, iss = dial(bench, peer)
     peer.say(flags, ack=iss + off)
     peer.expect("R", iss + off, None)
-    assert conn.state is State.SYN_SENT
+    assert str(conn.state) == "SYN-SENT"
 
 
 @pytest.mark.rfc(9293, "§3.10.7.3")
@@ -189,7 +188,7 @@ def test_syn_sent_reset_with_our_ack_refuses(peer: Peer, bench: Bench) -> None:
     conn, iss = dial(bench, peer)
     peer.say("RA", seq=0, ack=iss + 1)
     peer.silence()
-    assert conn.state is State.CLOSED
+    assert str(conn.state) == "CLOSED"
     assert isinstance(conn.take_error(), ConnectionRefusedError)
 
 
@@ -200,7 +199,7 @@ def test_syn_sent_segment_that_means_nothing_answered_by_silence(
     conn, iss = dial(bench, peer)
     peer.say(flags, ack=None if off is None else iss + off)
     peer.silence()
-    assert conn.state is State.SYN_SENT
+    assert str(conn.state) == "SYN-SENT"
 
 
 @pytest.mark.rfc(9293, "MUST-10")
@@ -208,11 +207,11 @@ def test_syn_sent_crossing_syn_opens_simultaneously(peer: Peer, bench: Bench) ->
     conn, iss = dial(bench, peer)
     peer.say("S")
     peer.expect("SA", iss, ISS + 1)
-    assert conn.state is State.SYN_RECEIVED
+    assert str(conn.state) == "SYN-RECEIVED"
     peer.say("SA", seq=ISS, ack=iss + 1)
     assert bench.connection() is conn
     bench.settle()
-    assert conn.state is State.ESTABLISHED
+    assert str(conn.state) == "ESTABLISHED"
 
 
 def test_syn_sent_silence_syn_repeated_with_the_same_number(peer: Peer, bench: Bench) -> None:
@@ -247,7 +246,7 @@ def test_established_our_data_carries_numbers_and_text(peer: Peer, conn: Connect
 def test_established_our_data_unacknowledged_sent_again(peer: Peer, conn: Connection) -> None:
     conn.write(b"greetings")
     peer.expect("PA", peer.ack, peer.seq, b"greetings")
-    peer.bench.advance(1 * SEC)
+    peer.bench.advance(conn.info().rto)
     peer.expect("PA", peer.ack, peer.seq, b"greetings")
 
 
@@ -264,10 +263,9 @@ def test_established_data_in_two_pieces_out_of_order_acknowledged_together(peer:
 def test_established_out_of_order_data_reported_in_sack_blocks_newest_first(peer: Peer, listener: Listener) -> None:
     conn = peer.open(listener, options=[("MSS", 1460), ("SAckOK", b"")])
     peer.say("PA", seq=peer.seq + 10, payload=b"22222")
+    first = dict(peer.hear().options)
     peer.say("PA", seq=peer.seq + 20, payload=b"44444")
-    peer.bench.settle(2)
-    first, second = (dict(packet["TCP"].options) for packet in peer.bench.replies)
-    peer.bench.replies.clear()
+    second = dict(peer.hear().options)
     low, high = (peer.seq + 10) & MASK32, (peer.seq + 20) & MASK32
     assert first["SAck"] == (low, low + 5)
     assert second["SAck"] == (high, high + 5, low, low + 5)
@@ -301,16 +299,16 @@ def test_established_keepalive_probe_answered(peer: Peer, conn: Connection) -> N
 def test_established_fin_acknowledged(peer: Peer, conn: Connection) -> None:
     peer.say("FA")
     peer.expect("A", peer.ack, peer.seq + 1)
-    assert conn.state is State.CLOSE_WAIT
+    assert str(conn.state) == "CLOSE-WAIT"
 
 
 def test_established_fin_before_the_data_counted_when_the_gap_is_filled(peer: Peer, conn: Connection) -> None:
     peer.say("FA", seq=peer.seq + 4)
     peer.expect("A", peer.ack, peer.seq)
-    assert conn.state is State.ESTABLISHED
+    assert str(conn.state) == "ESTABLISHED"
     peer.say("PA", payload=b"last")
     peer.expect("A", peer.ack, peer.seq + 5)
-    assert conn.state is State.CLOSE_WAIT
+    assert str(conn.state) == "CLOSE-WAIT"
     assert conn.read(10) == b"last"
 
 
@@ -338,7 +336,7 @@ def test_established_old_duplicate_of_taken_data_answered_by_ack(peer: Peer, con
 def test_established_reset_out_of_window_ignored(peer: Peer, conn: Connection, off: int) -> None:
     peer.say("R", seq=peer.seq + off)
     peer.silence()
-    assert conn.state is State.ESTABLISHED
+    assert str(conn.state) == "ESTABLISHED"
 
 
 @pytest.mark.rfc(5961, "§3.2")
@@ -346,14 +344,14 @@ def test_established_reset_out_of_window_ignored(peer: Peer, conn: Connection, o
 def test_established_reset_in_window_but_not_exact_challenged(peer: Peer, conn: Connection, off: int) -> None:
     peer.say("R", seq=peer.seq + off)
     peer.expect("A", peer.ack, peer.seq)
-    assert conn.state is State.ESTABLISHED
+    assert str(conn.state) == "ESTABLISHED"
 
 
 @pytest.mark.parametrize("flags", ["R", "RA"])
 def test_established_exact_reset_ends_it(peer: Peer, conn: Connection, flags: str) -> None:
     peer.say(flags)
     peer.silence()
-    assert conn.state is State.CLOSED
+    assert str(conn.state) == "CLOSED"
     assert isinstance(conn.take_error(), ConnectionResetError)
 
 
@@ -363,7 +361,7 @@ def test_established_exact_reset_ends_it(peer: Peer, conn: Connection, flags: st
 def test_established_syn_challenged_wherever_it_lies(peer: Peer, conn: Connection, flags: str, off: int) -> None:
     peer.say(flags, seq=peer.seq + off)
     peer.expect("A", peer.ack, peer.seq)
-    assert conn.state is State.ESTABLISHED
+    assert str(conn.state) == "ESTABLISHED"
 
 
 @pytest.mark.rfc(9293, "§3.10.7.4")
@@ -371,7 +369,7 @@ def test_established_syn_challenged_wherever_it_lies(peer: Peer, conn: Connectio
 def test_established_ack_of_what_was_never_sent_answered_by_ack(peer: Peer, conn: Connection, off: int) -> None:
     peer.say("A", ack=peer.ack + off)
     peer.expect("A", peer.ack, peer.seq)
-    assert conn.state is State.ESTABLISHED
+    assert str(conn.state) == "ESTABLISHED"
 
 
 @pytest.mark.rfc(9293, "§3.10.7.4")
@@ -379,7 +377,7 @@ def test_established_ack_of_what_was_never_sent_answered_by_ack(peer: Peer, conn
 def test_established_segment_without_ack_dropped(peer: Peer, conn: Connection, flags: str) -> None:
     peer.say(flags, payload=b"" if flags in ("", "F") else b"data")
     peer.silence()
-    assert conn.state is State.ESTABLISHED
+    assert str(conn.state) == "ESTABLISHED"
     assert conn.readable == 0
 
 
@@ -406,13 +404,13 @@ def test_established_syn_of_a_peer_reborn_challenged_then_reset(peer: Peer, conn
 def test_established_close_four_segments_lead_to_time_wait(peer: Peer, conn: Connection) -> None:
     conn.close()
     peer.expect("FA", peer.ack, peer.seq)
-    assert conn.state is State.FIN_WAIT_1
+    assert str(conn.state) == "FIN-WAIT-1"
     peer.say("A", ack=peer.ack + 1)
     peer.silence()
-    assert conn.state is State.FIN_WAIT_2
+    assert str(conn.state) == "FIN-WAIT-2"
     peer.say("FA", ack=peer.ack + 1)
     peer.expect("A", peer.ack + 1, peer.seq + 1)
-    assert conn.state is State.TIME_WAIT
+    assert str(conn.state) == "TIME-WAIT"
 
 
 def test_fin_wait_1_crossing_fin_closes_simultaneously(peer: Peer, conn: Connection) -> None:
@@ -420,10 +418,10 @@ def test_fin_wait_1_crossing_fin_closes_simultaneously(peer: Peer, conn: Connect
     peer.expect("FA", peer.ack, peer.seq)
     peer.say("FA", ack=peer.ack)
     peer.expect("A", peer.ack + 1, peer.seq + 1)
-    assert conn.state is State.CLOSING
+    assert str(conn.state) == "CLOSING"
     peer.say("A", seq=peer.seq + 1, ack=peer.ack + 1)
     peer.silence()
-    assert conn.state is State.TIME_WAIT
+    assert str(conn.state) == "TIME-WAIT"
 
 
 @pytest.mark.rfc(9293, "MUST-13")
@@ -437,9 +435,9 @@ def test_time_wait_fin_again_acknowledged_and_timer_restarted(peer: Peer, conn: 
     peer.say("FA", ack=peer.ack + 1)
     peer.expect("A", peer.ack + 1, peer.seq + 1)
     bench.advance(two_msl - 1 * SEC)
-    assert conn.state is State.TIME_WAIT
+    assert str(conn.state) == "TIME-WAIT"
     bench.advance(2 * SEC)
-    assert conn.state is State.CLOSED
+    assert str(conn.state) == "CLOSED"
 
 
 def test_time_wait_old_duplicate_data_answered_by_ack(peer: Peer, conn: Connection) -> None:
@@ -456,7 +454,7 @@ def test_last_ack_ack_of_fin_closes(peer: Peer, conn: Connection, bench: Bench) 
     peer.expect("A", peer.ack, peer.seq + 1)
     conn.close()
     peer.expect("FA", peer.ack, peer.seq + 1)
-    assert conn.state is State.LAST_ACK
+    assert str(conn.state) == "LAST-ACK"
     peer.say("A", seq=peer.seq + 1, ack=peer.ack + 1)
     peer.silence()
     assert list(bench.stack.connections()) == []
