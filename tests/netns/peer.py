@@ -16,6 +16,7 @@ import hashlib
 import json
 import random
 import socket
+import struct
 import sys
 import threading
 import time
@@ -23,6 +24,9 @@ from collections.abc import Iterator
 from typing import Any
 
 BLOCK = 1 << 18  # bytes made or read at a time
+TCP_REPAIR, TCP_REPAIR_QUEUE, TCP_QUEUE_SEQ = 19, 20, 21  # linux/tcp.h
+TCP_SEND_QUEUE = 2
+TCP_REPAIR_OFF_NO_WP = -1
 
 
 def blocks(size: int, seed: int) -> Iterator[bytes]:
@@ -55,6 +59,14 @@ def settings(sock: socket.socket, args: argparse.Namespace) -> None:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, args.sndbuf)
 
 
+def choose_iss(sock: socket.socket, iss: int) -> None:
+    """Make ``iss`` the initial sequence number of the handshake to come (root; what checkpoint and restore use)."""
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, 1)
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR_QUEUE, TCP_SEND_QUEUE)
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_QUEUE_SEQ, struct.pack("=I", iss))
+    sock.setsockopt(socket.IPPROTO_TCP, TCP_REPAIR, TCP_REPAIR_OFF_NO_WP)
+
+
 def only_connection(args: argparse.Namespace) -> socket.socket:
     """The one connection of ``exchange``."""
     if args.connect:
@@ -63,6 +75,8 @@ def only_connection(args: argparse.Namespace) -> socket.socket:
         if args.bind_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind(("", args.bind_port))
+        if args.iss:
+            choose_iss(sock, args.iss)
         sock.connect((args.host, args.port))
         say(ready=sock.getsockname()[1])
         return sock
@@ -103,7 +117,7 @@ def exchange(args: argparse.Namespace) -> None:
     sock.close()
     if failure:
         raise failure[0]
-    say(received=count, sha256=total.hexdigest(), seconds=time.monotonic() - began, congestion=name, peer=peer)
+    say(received=count, sha256=total.hexdigest(), seconds=time.monotonic() - began, congestion=name, peer=peer[0])
 
 
 async def echo(args: argparse.Namespace) -> None:
@@ -169,6 +183,7 @@ def main() -> None:
     parser.add_argument("--rcvbuf", type=int, default=0)
     parser.add_argument("--sndbuf", type=int, default=0)
     parser.add_argument("--bind-port", type=int, default=0)
+    parser.add_argument("--iss", type=int, default=0, help="with --connect: the initial sequence number")
     parser.add_argument("--count", type=int, default=1)
     parser.add_argument("--together", type=int, default=1)
     parser.add_argument("--size", type=int, default=0)

@@ -1,0 +1,108 @@
+"""A stack on a TAP in a namespace of its own, the kernel's TCP on the other side, and what the tests do with them."""
+
+import gc
+import hashlib
+import os
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from tests.netns.peer import BLOCK, blocks
+from usertcp.blocking import Conn, Host
+from usertcp.link import provision
+from usertcp.link.base import Link
+from usertcp.link.faults import Faults, Rule
+from usertcp.link.tap import TapLink
+from usertcp.net.stack import Stack, StackConfig
+from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.connection import Connection
+
+KERNEL: Final = "10.9.0.1"
+STACK: Final = "10.9.0.2"
+DEVICE: Final = "tap0"
+
+
+@dataclass
+class Plugged:
+    """``space``: the namespace's name; ``link``: the outermost; ``host``: the blocking road onto ``stack``."""
+
+    space: str
+    link: Link
+    stack: Stack
+    host: Host
+
+
+@contextmanager
+def plugged(
+    *, tcp: TcpConfig | None = None, rules: Sequence[Rule] = (), seed: int = 0, mtu: int = 1500
+) -> Iterator[Plugged]:
+    """Namespace, TAP, stack and host; all gone afterwards. ``rules`` put a faulty link in between."""
+    with ExitStack() as stack:
+        space = stack.enter_context(provision.Namespace.create())
+        stack.enter_context(provision.create_tap(DEVICE, netns=space.name, address=f"{KERNEL}/24", mtu=mtu))
+        link: Link = TapLink.open(DEVICE, netns=space.name)
+        if rules:
+            link = Faults(link, rules, seed)
+        core = Stack(StackConfig((f"{STACK}/24",), tcp=tcp or TcpConfig()), link.caps, os.urandom)
+        host = stack.enter_context(Host(core, link))
+        yield Plugged(space.name, link, core, host)
+
+
+@dataclass(frozen=True)
+class Received:
+    """What came of a stream."""
+
+    count: int
+    sha256: str
+
+
+def exchange(conn: Conn, size: int, seed: int, *, pause: float = 0) -> Received:
+    """Send ``size`` bytes of ``seed`` and a FIN, receive until the end, at once; ``pause`` s before the first read."""
+    failure: list[BaseException] = []
+
+    def send() -> None:
+        try:
+            for block in blocks(size, seed):
+                conn.sendall(block)
+            conn.shutdown()
+        except BaseException as error:
+            failure.append(error)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    if pause:
+        time.sleep(pause)
+    count, total, buffer = 0, hashlib.sha256(), bytearray(BLOCK)
+    view = memoryview(buffer)
+    while taken := conn.recv_into(view):
+        count += taken
+        total.update(view[:taken])
+    sender.join()
+    if failure:
+        raise failure[0]
+    return Received(count, total.hexdigest())
+
+
+def until(condition: object, seconds: float = 10.0) -> bool:
+    """Wait until the callable ``condition`` is true; whether it became so."""
+    assert callable(condition)
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def descriptors() -> int:
+    """File descriptors of this process."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def living_connections() -> int:
+    """Connection objects in this process that nothing has let go of."""
+    gc.collect()
+    return sum(type(thing) is Connection for thing in gc.get_objects())
