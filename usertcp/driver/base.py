@@ -19,11 +19,11 @@ import errno
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from usertcp.errors import StackError, os_error
+from usertcp.errors import StackError
 from usertcp.frame import FrameMeta
 from usertcp.link.base import Link
 from usertcp.net.stack import Stack
-from usertcp.tcp.state import FAILED
+from usertcp.tcp.state import State
 from usertcp.units import MS, NEVER
 
 BUDGET: Final = 64  # frames read, and about as many sent, in one turn
@@ -35,6 +35,12 @@ RETRY: Final = 1 * MS  # a full device that cannot be polled for room is tried a
 # The device is gone for good. Anything else that a device reports (EIO while it is down, ENOBUFS) loses one frame,
 # which is what TCP is made for.
 FATAL: Final = frozenset({errno.ENETDOWN, errno.ENODEV, errno.ENXIO, errno.EBADF, errno.EBADFD})
+
+
+# What we sent, the FIN included, is not all acknowledged: a host that goes away now would lose it.
+UNFINISHED: Final = frozenset(
+    {State.SYN_RECEIVED, State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK}
+)
 
 
 class Watcher(Protocol):
@@ -120,7 +126,7 @@ class Pump:
                 frames -= 1
                 receive(frame, now, meta)
             budget -= SLICE_FRAMES
-            more = poll(now, self, BUDGET)
+            poll(now, self, BUDGET)
             if budget <= 0 or self.blocked:
                 return True
 
@@ -165,6 +171,30 @@ class Pump:
         """What to poll for frames (and, while ``blocked``, for room); -1: the link has no descriptor."""
         return -1 if self.failure is not None else self.link.fileno()
 
+    # -- going away ------------------------------------------------------------------------------------------------
+
+    def close_all(self) -> None:
+        """Close every listener and every connection as its user would; the FINs leave in the next turns."""
+        for listener in list(self.stack.listeners()):
+            listener.close()
+        for conn in list(self.stack.connections()):
+            conn.close()
+
+    def lingers(self, *, polite: bool = False) -> bool:
+        """Whether a peer has still to acknowledge something of ours; ``polite``: or has not closed its side yet."""
+        if self.failure is not None:
+            return False
+        return any(
+            conn.state in UNFINISHED or (polite and conn.state is State.FIN_WAIT_2) for conn in self.stack.connections()
+        )
+
+    def abort_all(self) -> None:
+        """Reset what has not ended, TIME-WAIT apart, and send the resets as far as the link takes them."""
+        for conn in list(self.stack.connections()):
+            if conn.state is not State.TIME_WAIT:
+                conn.abort()
+        self.flush()
+
     # -- the end of the device ---------------------------------------------------------------------------------------
 
     def _survives(self, error: OSError) -> bool:
@@ -180,16 +210,13 @@ class Pump:
         if self.failure is not None:
             return
         self.failure = StackError(f"the device {self.link.name} is gone ({cause.strerror or cause})")
-        users: list[Watcher | None] = []
-        for conn in list(self.stack.connections()):
-            conn.abort()
-            conn.error = os_error(errno.ENETDOWN)
-            conn.ready |= FAILED
-            users.append(conn.user)
-        users.extend(listener.user for listener in list(self.stack.listeners()))
+        stack = self.stack
+        for conn in list(stack.connections()):
+            if conn.state is not State.CLOSED:
+                conn.fail(errno.ENETDOWN)
         self.pending = self.blocked = False
         if self.on_failure is not None:
             self.on_failure()
-        for user in users:
-            if user is not None:
-                user.on_ready()
+        for item in [*stack.take_ready(), *stack.listeners()]:
+            if item.user is not None:
+                item.user.on_ready()

@@ -10,8 +10,8 @@ short proof.
     host b -- Wire --+-- switch   frames go where their destination address says, the others to all;
     host c -- Wire --+            ARP, checksums, ports: all as on a real network
 
-A wire's rules (``usertcp.link.middleware``) sit at the host's end and damage what passes, in or out as they say. There is
-one broadcast domain and no router here; for real kernels, routers and address translation see the namespace tests.
+A wire's rules (``usertcp.link.middleware``) sit at the host's end and damage what passes, in or out as they say. There
+is one broadcast domain and no router here; for real kernels, routers and address translation see the namespace tests.
 """
 
 import random

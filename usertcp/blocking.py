@@ -1,0 +1,638 @@
+"""Sockets that block, without a thread hop: whoever waits turns the crank.
+
+    with usertcp.blocking.open(tap="tap0", address="10.9.0.2/24") as host:
+        with host.connect(("10.9.0.1", 80)) as conn:
+            conn.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+            print(conn.recv(65536))
+
+A thread that must wait (for data, room, a handshake) does not sleep until another has done the work: it reads the
+device and runs the stack itself, under the host's lock, which it gives up only to block in the kernel. That is the
+*leader*. Others that must wait meanwhile are *followers*; each sleeps on a condition of its own until its connection is
+ready, or until the leader has what it wanted and passes the lead on. What needs no waiting (a send that fits the
+buffer, a recv of what is there) any thread does at once, under the lock, leader or not.
+
+When nobody waits, somebody must still acknowledge, retransmit and answer keepalives: the *keeper*, a daemon thread that
+looks in a hundred times a second, takes the lead when it finds that nobody has had it for a while, and hands it back to
+the first thread that needs it. It sleeps for good while a leader does.
+
+Errors are the builtin OSError kinds, time-outs TimeoutError. Not here: select() over these connections (see ``aio`` and
+``socket``), and any use after fork().
+"""
+
+import atexit
+import errno
+import io
+import threading
+import time
+from collections.abc import Callable, Iterator
+from socket import SHUT_RD, SHUT_RDWR, SHUT_WR
+from types import TracebackType
+from typing import Any, Final, Self
+
+from usertcp.driver.base import Pump
+from usertcp.driver.control import ControlServer
+from usertcp.driver.engine import Engine
+from usertcp.driver.open import OpenStack, open_stack, resolve
+from usertcp.errors import StackError, os_error
+from usertcp.link.base import Link
+from usertcp.net.stack import Stack
+from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.connection import Connection
+from usertcp.tcp.info import TcpInfo
+from usertcp.tcp.listener import Listener as CoreListener
+from usertcp.tcp.state import CAN_SEND, CONNECTED, FAILED, GONE, State
+from usertcp.tcp.trace import Tracer
+from usertcp.units import MS, NEVER, from_seconds
+
+GRACE: Final = 10 * MS  # how often the keeper looks in; it takes the lead when nobody had it for so long
+PARK: Final = 50  # looks at one and the same leader after which the keeper sleeps until that leader leaves
+LINGER: Final = 5.0  # seconds that a closing host waits for acknowledgments
+CHUNK: Final = 64 << 10  # bytes; what ``recv`` takes when it is not told
+
+Address = tuple[str, int]
+Buffer = bytes | bytearray | memoryview
+
+
+def open(*, tcp: TcpConfig | None = None, tracer: Tracer | None = None, linger: float = LINGER, **link: Any) -> "Host":
+    """A stack on a device, as a context manager; ``link`` takes the words of :class:`usertcp.driver.open.LinkSpec`.
+
+    Without any, the stack gets a network namespace and a TAP device of its own, which are removed with it.
+    """
+    opened = open_stack(tcp=tcp, tracer=tracer, **link)
+    try:
+        return Host(opened.stack, opened.link, linger=linger, opened=opened)
+    except BaseException:
+        opened.close()
+        raise
+
+
+class _Watch:
+    """What stands in the ``user`` slot of a core object: the followers that wait for it."""
+
+    def __init__(self, host: "Host") -> None:
+        self._host = host
+        self._followers: list[threading.Condition] = []
+
+    def on_ready(self) -> None:
+        """Wake who waits for this (under the lock; from a turn, or from a user's call)."""
+        for condition in self._followers:
+            condition.notify()
+        if self._host._waiting_for is self:
+            self._host._rouse()
+
+
+class Host(_Watch):
+    """A stack with somebody to run it. Made by :func:`open`, or over any stack and link. Safe for several threads.
+
+    ``linger``  seconds that ``close`` waits for the peers to acknowledge what was sent
+    """
+
+    def __init__(
+        self,
+        stack: Stack,
+        link: Link,
+        *,
+        linger: float = LINGER,
+        opened: OpenStack | None = None,
+        clock: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        super().__init__(self)
+        self.stack = stack
+        self.linger = linger
+        self.opened = opened
+        self._clock = clock
+        self._pump = Pump(stack, link, clock)
+        self._engine = Engine(self._pump)
+        self._control: ControlServer | None = None
+        self._release: Callable[[], None] = link.close if opened is None else opened.close
+        self._lock = threading.Lock()
+        self._leading = False
+        self._waiting_for: _Watch | None = None  # what the leader waits for
+        self._sleeps_until = 0  # when the leader, blocked in the kernel, wakes by itself (ns); 0: it is not
+        self._waiters: dict[threading.Condition, None] = {}  # all followers, the longest waiting first
+        self._stints = 0  # times the lead was taken or a user's call did a turn
+        self._closed = False
+        self._left = threading.Condition(self._lock)  # told when the lead is given up while closing
+        self._keeper_leads = False
+        self._deposed = False
+        self._parked = False
+        self._look_in = threading.Condition(self._lock)  # told when the keeper should look in
+        if opened is not None:
+            self._control = opened.serve_control(self._engine, self.snapshot_unlocked)
+        self._keeper = threading.Thread(target=self._keep, name=f"usertcp-keeper-{link.name}", daemon=True)
+        self._keeper.start()
+        atexit.register(self.close)
+
+    # -- for users -----------------------------------------------------------------------------------------------------
+
+    def connect(
+        self,
+        remote: Address,
+        *,
+        timeout: float | None = None,
+        local: Address | None = None,
+        config: TcpConfig | None = None,
+    ) -> "Conn":
+        """An active open to ``remote`` (a name or an address, and a port), done when the handshake is.
+
+        The kinds of OSError that Linux gives; TimeoutError after ``timeout`` seconds, or when the stack gives up.
+        """
+        deadline = self._deadline(timeout)
+        there = (resolve(remote[0]), remote[1])
+        with self._lock:
+            self._check_open()
+            core = self.stack.connect(there, self._clock(), local, config)
+            conn = Conn(self, core)
+            try:
+                self._flush()
+                done = self._wait(conn, lambda: bool(core.ready & (CONNECTED | FAILED | GONE)), deadline)
+                if not done:
+                    raise TimeoutError(errno.ETIMEDOUT, f"no answer from {remote[0]} port {remote[1]} in {timeout} s")
+                error = core.take_error()
+                if error is not None:
+                    raise error
+                if not core.ready & CONNECTED:
+                    raise os_error(errno.ECONNABORTED)
+            except BaseException:
+                conn._closed = True
+                core.abort()
+                self._flush()
+                raise
+        return conn
+
+    def listen(self, local: Address, *, backlog: int = 128, config: TcpConfig | None = None) -> "Listener":
+        """A passive open on ``local``; the address "" or "0.0.0.0" means all of the host's, port 0 a free one."""
+        with self._lock:
+            self._check_open()
+            return Listener(self, self.stack.listen((local[0] or "0.0.0.0", local[1]), backlog, config))
+
+    def ping(self, remote: str, *, size: int = 56, ttl: int = 64, timeout: float = 1.0) -> Any:
+        """One echo request; the reply (net's ``PingReply``). TimeoutError when none comes in ``timeout`` seconds."""
+        there, deadline = resolve(remote), self._deadline(timeout)
+        with self._lock:
+            self._check_open()
+            pinger = self.stack.pinger(there, ttl=ttl)
+            watch = _Watch(self)
+            pinger.user = watch
+            try:
+                pinger.send(self._clock(), size)
+                self._flush()
+                if not self._wait(watch, lambda: bool(pinger.replies), deadline):
+                    raise TimeoutError(errno.ETIMEDOUT, f"no reply from {remote} in {timeout} s")
+                return pinger.replies.popleft()
+            finally:
+                pinger.close()
+
+    def snapshot(self) -> Any:
+        """The connections and listeners, as ``usertcp ss`` shows them."""
+        with self._lock:
+            return self.snapshot_unlocked()
+
+    def snapshot_unlocked(self) -> Any:
+        """The same for who holds the lock already: the control socket, which is served within a turn."""
+        return self.stack.snapshot(self._clock())
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closed
+
+    def close(self) -> None:
+        """Close everything, wait (bounded by ``linger``) for the acknowledgments, and let the device go.
+
+        Whoever waits in another thread is woken with EBADF. Closing twice is harmless.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+            for condition in self._waiters:
+                condition.notify()
+            self._look_in.notify()
+            self._rouse()
+            try:
+                while self._leading:
+                    self._left.wait()
+                self._leading = True
+                if self.linger > 0:
+                    self._engine.linger(self._clock() + from_seconds(self.linger))
+                else:
+                    self._pump.abort_all()
+            finally:
+                self._leading = False
+                if self._control is not None:
+                    self._control.close()
+                self._engine.close()
+                self._release()
+        if threading.current_thread() is not self._keeper:
+            self._keeper.join()
+        atexit.unregister(self.close)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    # -- leader and followers ------------------------------------------------------------------------------------------
+
+    def _wait(self, watch: _Watch, done: Callable[[], bool], deadline: int) -> bool:
+        """Until ``done()``, which is looked at when ``watch`` is woken; False when ``deadline`` (ns) passed first.
+
+        Called and left with the lock held, which is given up meanwhile. EBADF when the host was closed.
+        """
+        while not done():
+            self._check_open()
+            if self._clock() >= deadline:
+                return False
+            if self._leading:
+                self._follow(watch, deadline)
+            else:
+                self._lead(watch, done, deadline)
+        return True
+
+    def _lead(self, watch: _Watch, done: Callable[[], bool], deadline: int) -> None:
+        """Run the stack until ``done()``, the deadline, or the host's end."""
+        engine, lock, clock = self._engine, self._lock, self._clock
+        self._leading = True
+        self._waiting_for = watch
+        self._stints += 1
+        try:
+            more = engine.handle([])
+            while not (done() or self._closed):
+                timeout = 0
+                if not more:
+                    now = clock()
+                    if now >= deadline:
+                        return
+                    timeout = min(engine.timeout_ns(), deadline - now)
+                    self._sleeps_until = now + timeout
+                lock.release()
+                try:
+                    events = engine.wait(timeout)
+                finally:
+                    lock.acquire()
+                    self._sleeps_until = 0
+                more = engine.handle(events)
+                if more and deadline < NEVER and clock() >= deadline:
+                    return
+        finally:
+            self._leading = False
+            self._waiting_for = None
+            self._pass_on()
+
+    def _follow(self, watch: _Watch, deadline: int) -> None:
+        """Sleep until ``watch`` is ready, the lead is free, or the deadline."""
+        condition = threading.Condition(self._lock)
+        watch._followers.append(condition)
+        self._waiters[condition] = None
+        if self._keeper_leads and not self._deposed:
+            self._deposed = True
+            self._engine.wake()
+        try:
+            condition.wait(None if deadline >= NEVER else max(0, deadline - self._clock()) / 1e9)
+        finally:
+            del self._waiters[condition]
+            watch._followers.remove(condition)
+
+    def _pass_on(self) -> None:
+        """The lead is free: to the closer, a follower, or (when it sleeps for good) the keeper."""
+        if self._closed:
+            self._left.notify_all()
+        for condition in self._waiters:
+            condition.notify()
+            return
+        if self._parked:
+            self._parked = False
+            self._look_in.notify()
+
+    def _rouse(self) -> None:
+        """End the leader's sleep in the kernel."""
+        if self._sleeps_until:
+            self._sleeps_until = 0
+            self._engine.wake()
+
+    def _flush(self) -> None:
+        """Send what a user's call has made ready, and see to it that somebody attends to what follows."""
+        pump = self._pump
+        while pump.flush():
+            pass
+        if self._sleeps_until:
+            if pump.deadline(self._clock()) < self._sleeps_until:
+                self._rouse()
+        elif not self._leading:
+            self._stints += 1
+            if pump.blocked:
+                self._look_in.notify()
+
+    def _keep(self) -> None:
+        """The keeper's thread."""
+        seen, looks = -1, 0
+        with self._lock:
+            while not self._closed:
+                if self._parked:
+                    self._look_in.wait()
+                else:
+                    told = self._look_in.wait(GRACE / 1e9)
+                    if told and not self._leading and self._pump.blocked:
+                        seen = self._stints
+                if self._closed:
+                    return
+                if seen != self._stints:
+                    seen, looks = self._stints, 0
+                elif self._leading:
+                    looks += 1
+                    self._parked = looks >= PARK
+                else:
+                    self._keep_leading()
+                    seen, looks = self._stints, 0
+
+    def _keep_leading(self) -> None:
+        """Lead until somebody needs the lead."""
+        self._keeper_leads, self._deposed = True, False
+        try:
+            self._lead(self, lambda: self._deposed, NEVER)
+        except Exception as error:
+            self._pump.fail(OSError(errno.ENETDOWN, f"the stack crashed: {error!r}"))
+            raise
+        finally:
+            self._keeper_leads = False
+
+    def _deadline(self, timeout: float | None) -> int:
+        return NEVER if timeout is None else self._clock() + from_seconds(timeout)
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise os_error(errno.EBADF)
+        failure = self._pump.failure
+        if failure is not None:
+            raise StackError(str(failure.strerror))
+
+
+class _Endpoint(_Watch):
+    """What a connection and a listener have in common."""
+
+    def __init__(self, host: Host) -> None:
+        super().__init__(host)
+        self._closed = False
+        self._timeout: float | None = None
+
+    def settimeout(self, timeout: float | None) -> None:
+        """Seconds after which a call gives up with TimeoutError; None: never; 0: BlockingIOError instead of waiting."""
+        if timeout is not None and timeout < 0:
+            raise ValueError("a timeout is not negative")
+        self._timeout = timeout
+
+    def gettimeout(self) -> float | None:
+        """What ``settimeout`` set."""
+        return self._timeout
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closed
+
+    def close(self) -> None:
+        raise AssertionError("an endpoint knows how to close")
+
+    def _check(self) -> None:
+        if self._closed or self._host._closed:
+            raise os_error(errno.EBADF)
+
+    def _until(self, done: Callable[[], bool], deadline: int) -> None:
+        """Wait; TimeoutError, or BlockingIOError when the timeout is 0."""
+        if self._timeout == 0:
+            raise os_error(errno.EAGAIN)
+        if not self._host._wait(self, lambda: self._closed or done(), deadline):
+            raise TimeoutError(errno.ETIMEDOUT, "timed out")
+        self._check()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class Conn(_Endpoint):
+    """A connection. ``recv`` and ``send`` as a socket's; one thread may send while another receives."""
+
+    def __init__(self, host: Host, core: Connection) -> None:
+        super().__init__(host)
+        self.core = core
+        core.user = self
+
+    # -- receiving -----------------------------------------------------------------------------------------------------
+
+    def recv(self, size: int = CHUNK) -> bytes:
+        """At most ``size`` bytes, at least one; b"" at the end of the stream."""
+        core, host = self.core, self._host
+        deadline = host._deadline(self._timeout)
+        with host._lock:
+            while True:
+                self._check()
+                try:
+                    data = core.read(size)
+                except BlockingIOError:
+                    self._until(self._readable, deadline)
+                    continue
+                host._flush()
+                return data
+
+    def recv_into(self, buffer: bytearray | memoryview, size: int = 0) -> int:
+        """Fill ``buffer`` (at most ``size`` bytes of it, if given) with what is there; the count, 0 at the end."""
+        view = memoryview(buffer).cast("B")
+        if size:
+            view = view[:size]
+        core, host = self.core, self._host
+        deadline = host._deadline(self._timeout)
+        with host._lock:
+            while True:
+                self._check()
+                try:
+                    count = core.read_into(view)
+                except BlockingIOError:
+                    self._until(self._readable, deadline)
+                    continue
+                host._flush()
+                return count
+
+    def _readable(self) -> bool:
+        core = self.core
+        return bool(core.readable or core.at_eof or core.ready & (FAILED | GONE))
+
+    # -- sending -------------------------------------------------------------------------------------------------------
+
+    def send(self, data: Buffer) -> int:
+        """Hand in what fits the send buffer, at least one byte; how many bytes that were."""
+        if not len(data):
+            return 0
+        host = self._host
+        with host._lock:
+            return self._send(data, host._deadline(self._timeout))
+
+    def sendall(self, data: Buffer) -> None:
+        """Hand in all of ``data``. After an error it is not known how much of it was."""
+        view = memoryview(data).cast("B")
+        host = self._host
+        deadline = host._deadline(self._timeout)
+        with host._lock:
+            while len(view):
+                view = view[self._send(view, deadline) :]
+
+    def _send(self, data: Buffer, deadline: int) -> int:
+        core = self.core
+        while True:
+            self._check()
+            try:
+                count = core.write(data)
+            except BlockingIOError:
+                count = 0
+            if count:
+                self._host._flush()
+                return count
+            self._until(self._writable, deadline)
+
+    def _writable(self) -> bool:
+        core = self.core
+        return bool(core.writable or core.state not in CAN_SEND or core.ready & FAILED)
+
+    # -- ending --------------------------------------------------------------------------------------------------------
+
+    def shutdown(self, how: int = SHUT_WR) -> None:
+        """Close one direction: SHUT_WR sends a FIN after what was handed in, SHUT_RD makes ``recv`` give b""."""
+        if how not in (SHUT_RD, SHUT_WR, SHUT_RDWR):
+            raise os_error(errno.EINVAL)
+        with self._host._lock:
+            self._check()
+            if how in (SHUT_RD, SHUT_RDWR):
+                self.core.shutdown_read()
+            if how in (SHUT_WR, SHUT_RDWR):
+                self.core.shutdown_write()
+            self._host._flush()
+            self.on_ready()
+
+    def close(self) -> None:
+        """Close both directions at once; the host delivers what was handed in. Unread data makes it a reset."""
+        self._end(self.core.close)
+
+    def abort(self) -> None:
+        """Reset the connection; nothing more is delivered (RFC 9293 §3.10.5)."""
+        self._end(self.core.abort)
+
+    def _end(self, how: Callable[[], object]) -> None:
+        with self._host._lock:
+            if self._closed or self._host._closed:
+                return
+            self._closed = True
+            how()
+            self._host._flush()
+            self.on_ready()
+
+    # -- looking and setting -------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> State:
+        """The connection's state."""
+        return self.core.state
+
+    def getpeername(self) -> Address:
+        """The other end's address and port."""
+        address: Address = self.core.flow.remote
+        return address
+
+    def getsockname(self) -> Address:
+        """This end's address and port."""
+        address: Address = self.core.flow.local
+        return address
+
+    def info(self) -> TcpInfo:
+        """What the stack knows about the connection."""
+        with self._host._lock:
+            return self.core.info()
+
+    def configure(self, **changes: Any) -> None:
+        """Change fields of its :class:`TcpConfig` (``nodelay=True``, ``keepalive=True``…), at once."""
+        with self._host._lock:
+            self._check()
+            self.core.configure(**changes)
+            self._host._flush()
+
+    def makefile(self, mode: str = "rb", buffering: int = CHUNK) -> Any:
+        """A buffered binary file over the connection, as a socket's makefile: mode "rb", "wb" or "rwb".
+
+        Closing it leaves the connection open.
+        """
+        raw = _Raw(self)
+        if mode == "rb":
+            return io.BufferedReader(raw, buffering)
+        if mode == "wb":
+            return io.BufferedWriter(raw, buffering)
+        if mode == "rwb":
+            return io.BufferedRWPair(raw, raw, buffering)
+        raise ValueError(f"mode is 'rb', 'wb' or 'rwb', not {mode!r}")
+
+
+class Listener(_Endpoint):
+    """Waits for peers. Iterate over it, or call ``accept``."""
+
+    def __init__(self, host: Host, core: CoreListener) -> None:
+        super().__init__(host)
+        self.core = core
+        core.user = self
+
+    def accept(self) -> Conn:
+        """The next connection whose handshake is done."""
+        host = self._host
+        deadline = host._deadline(self._timeout)
+        with host._lock:
+            while True:
+                self._check()
+                core = self.core.accept()
+                if core is not None:
+                    conn = Conn(host, core)
+                    host._flush()
+                    return conn
+                self._until(lambda: bool(self.core.queue), deadline)
+
+    def __iter__(self) -> Iterator[Conn]:
+        while not self._closed:
+            yield self.accept()
+
+    def getsockname(self) -> Address:
+        """The address and port that it listens on."""
+        address: Address = self.core.flow.local
+        return address
+
+    def close(self) -> None:
+        """Stop listening and reset what was not accepted."""
+        with self._host._lock:
+            if self._closed or self._host._closed:
+                return
+            self._closed = True
+            self.core.close()
+            self._host._flush()
+            self.on_ready()
+
+
+class _Raw(io.RawIOBase):
+    """The unbuffered file under ``makefile``."""
+
+    def __init__(self, conn: Conn) -> None:
+        self._conn = conn
+
+    def readable(self) -> bool:
+        return True
+
+    def writable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        return self._conn.recv_into(buffer)
+
+    def write(self, data: Any) -> int:
+        return self._conn.send(data)

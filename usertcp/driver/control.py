@@ -1,0 +1,164 @@
+"""The control socket: how ``usertcp ss`` asks a running stack what it is doing.
+
+A stack listens on an AF_UNIX stream socket, ``/run/usertcp/NAME.ctl``, in a directory that only its owner may enter. A
+client sends one line, a command's name, and gets one JSON document and the end of the stream. The one command today is
+``snapshot``; an unknown one is answered ``{"error": ...}``. The socket is served by the engine, between turns, and
+never blocks it: a client that does not read is dropped with the buffer the kernel gives it.
+
+A socket whose owner has died is removed by whoever finds it. Nothing can be *changed* over it.
+"""
+
+import errno
+import json
+import os
+import socket
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from usertcp.driver.engine import IN, OUT, Engine
+
+RUN_DIR: Final = Path("/run/usertcp")
+SUFFIX: Final = ".ctl"
+MAX_REQUEST: Final = 4096  # bytes of a command line
+MAX_CLIENTS: Final = 16  # at a time
+
+Commands = Mapping[str, Callable[[], object]]
+
+
+class ControlServer:
+    """Answers on ``path`` as long as the engine runs."""
+
+    def __init__(self, engine: Engine, name: str, commands: Commands, directory: Path = RUN_DIR) -> None:
+        """Listen as ``name``. OSError: EADDRINUSE if a living stack has the name, EACCES without the rights."""
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self.path = directory / (name + SUFFIX)
+        self._engine = engine
+        self._commands = commands
+        self._clients: dict[int, _Client] = {}
+        if self.path.exists() and not _alive(self.path):
+            self.path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            self._listener.bind(str(self.path))
+            self._listener.listen(MAX_CLIENTS)
+            engine.register(self._listener.fileno(), IN, self._accept)
+        except OSError:
+            self._listener.close()
+            raise
+
+    def close(self) -> None:
+        """Stop answering and remove the socket. Closing twice is harmless."""
+        if self._listener.fileno() < 0:
+            return
+        for client in list(self._clients.values()):
+            client.close()
+        self._engine.unregister(self._listener.fileno())
+        self._listener.close()
+        self.path.unlink(missing_ok=True)
+
+    def _accept(self, _: int) -> None:
+        try:
+            peer, _address = self._listener.accept()
+        except OSError:  # gone again, or no descriptors left: the stack goes on without this client
+            return
+        if len(self._clients) >= MAX_CLIENTS:
+            peer.close()
+            return
+        peer.setblocking(False)
+        self._clients[peer.fileno()] = _Client(self._engine, peer, self._commands, self._clients)
+
+
+class _Client:
+    """One conversation: a line in, a document out."""
+
+    def __init__(self, engine: Engine, peer: socket.socket, commands: Commands, clients: "dict[int, _Client]") -> None:
+        self._engine = engine
+        self._peer = peer
+        self._commands = commands
+        self._clients = clients
+        self._request = b""
+        self._answer = memoryview(b"")
+        engine.register(peer.fileno(), IN, self._on_event)
+
+    def close(self) -> None:
+        self._clients.pop(self._peer.fileno(), None)
+        self._engine.unregister(self._peer.fileno())
+        self._peer.close()
+
+    def _on_event(self, _: int) -> None:
+        try:
+            done = self._write() if self._answer else self._read()
+        except BlockingIOError:
+            return
+        except OSError:  # the client went away
+            done = True
+        if done:
+            self.close()
+
+    def _read(self) -> bool:
+        data = self._peer.recv(MAX_REQUEST)
+        self._request += data
+        line, newline, _ = self._request.partition(b"\n")
+        if not newline:
+            return not data or len(self._request) > MAX_REQUEST
+        name = line.decode("ascii", "replace").strip()
+        command = self._commands.get(name)
+        answer = command() if command is not None else {"error": f"unknown command {name!r}"}
+        self._answer = memoryview(json.dumps(answer, default=str).encode() + b"\n")
+        self._engine.modify(self._peer.fileno(), OUT)
+        return self._write()
+
+    def _write(self) -> bool:
+        self._answer = self._answer[self._peer.send(self._answer) :]
+        return not self._answer
+
+
+def stacks(directory: Path = RUN_DIR) -> list[str]:
+    """The names of the stacks that answer, sorted. Sockets whose owner has died are removed."""
+    found = []
+    for path in sorted(directory.glob("*" + SUFFIX)):
+        if _alive(path):
+            found.append(path.name.removesuffix(SUFFIX))
+        else:
+            path.unlink(missing_ok=True)
+    return found
+
+
+def query(name: str, command: str = "snapshot", *, timeout: float = 2.0, directory: Path = RUN_DIR) -> Any:
+    """The answer of the stack ``name`` to ``command``.
+
+    OSError when it does not run or does not answer within ``timeout`` seconds; ValueError when it refuses the command.
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(timeout)
+        sock.connect(str(directory / (name + SUFFIX)))
+        sock.sendall(command.encode() + b"\n")
+        document = b""
+        while data := sock.recv(65536):
+            document += data
+    if not document:
+        raise OSError(errno.ECONNABORTED, f"the stack {name} did not answer")
+    answer = json.loads(document)
+    if isinstance(answer, dict) and "error" in answer:
+        raise ValueError(str(answer["error"]))
+    return answer
+
+
+def default_name() -> str:
+    """A name that no other running process takes for its first stack."""
+    return f"usertcp-{os.getpid()}"
+
+
+def _alive(path: Path) -> bool:
+    """Whether somebody listens on the socket at ``path``."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+        try:
+            sock.connect(str(path))
+        except BlockingIOError:  # its queue is full
+            return True
+        except PermissionError:
+            return True
+        except OSError:
+            return False
+    return True

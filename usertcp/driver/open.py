@@ -1,0 +1,288 @@
+"""From a user's words to a running stack: the one place where devices, addresses and stacks are put together.
+
+Programs, the command line and the three roads to a connection all say what they want in the words of a
+:class:`LinkSpec`, and :func:`open_stack` answers with a stack on a link, and with what must be undone afterwards:
+
+    nothing             a network namespace of its own with a TAP in it; both go away with the stack
+    tap= / tun=         that device, attached to; made and given an address if it is not there, and then removed
+    packet=, address=   an existing interface, beside the kernel, with an address (and a MAC) of our own
+    packet= alone       the same with the kernel's own address; the kernel is kept away from ``ports``
+
+Who drives the stack, and when, is not decided here.
+"""
+
+import errno
+import ipaddress
+import itertools
+import os
+import socket
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from usertcp.driver import control
+from usertcp.driver.engine import Engine
+from usertcp.errors import SetupError, os_error
+from usertcp.link import provision
+from usertcp.link.base import Link
+from usertcp.link.guard import guard
+from usertcp.link.middleware import Faults, Pcap, Rule
+from usertcp.link.packet import PacketLink
+from usertcp.link.tap import TapLink
+from usertcp.net.stack import Stack, StackConfig
+from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.trace import Tracer
+
+KERNEL_ADDRESS: Final = "10.9.0.1/24"  # of the kernel's side of a device that we make
+DEVICE: Final = "tap0"  # its name in a namespace of our own
+HOST_PORTS: Final = (61000, 65535)  # above Linux's ephemeral ports: taken from the kernel when we share its address
+NAMES: Final = 100  # control sockets that one process may have
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkSpec:
+    """What a stack is to be put on.
+
+    ``tap``, ``tun``, ``packet``  the device, at most one of them
+    ``netns``           the network namespace it lies in
+    ``address``         our address ("10.9.0.2/24"); left out on a TAP or TUN: the neighbour of the kernel's
+    ``kernel_address``  for the kernel's side of a device that is made
+    ``gateway``         where other networks are reached; left out on a TAP or TUN: the kernel's side; "" for none
+    ``ports``           when the kernel's own address is used: the ports (first, last) that are ours
+    ``mtu``             largest IP packet, bytes; 0: the device's (1500 on one that is made)
+    ``offload``         let the kernel cut super-segments and sum checksums
+    ``pcap``            a file that records what crosses the device
+    ``rules``, ``seed``  what goes wrong on purpose (``usertcp.link.middleware``)
+    ``control``         answer ``usertcp ss`` while the stack runs
+    """
+
+    tap: str | None = None
+    tun: str | None = None
+    packet: str | None = None
+    netns: str | None = None
+    address: str | None = None
+    kernel_address: str = KERNEL_ADDRESS
+    gateway: str | None = None
+    ports: tuple[int, int] = HOST_PORTS
+    mtu: int = 0
+    offload: bool = True
+    pcap: str | Path | None = None
+    rules: Sequence[Rule] = ()
+    seed: int = 0
+    control: bool = True
+
+    def __post_init__(self) -> None:
+        if sum(name is not None for name in (self.tap, self.tun, self.packet)) > 1:
+            raise SetupError("more than one device was named", "give one of tap, tun and packet")
+        if self.address is not None:
+            provision.interface_of(self.address)
+        if self.gateway and ipaddress_of(self.gateway) is None:
+            raise SetupError(f"{self.gateway!r} is not an address", "give the gateway like 10.9.0.1")
+        if self.mtu and not 576 <= self.mtu <= 65535:
+            raise SetupError(f"an MTU of {self.mtu} is not usable", "choose one between 576 and 65535")
+
+
+class OpenLink:
+    """A link with an address, and what has to be undone when it is closed.
+
+    ``netns``           the namespace of the device; one of our own when none was asked for
+    ``kernel_address``  the address of the kernel's side ("10.9.0.1/24"), None where there is none
+    ``ephemeral``       the ports that connections may use, or None for the usual ones
+    """
+
+    def __init__(self, spec: LinkSpec) -> None:
+        self._undo = ExitStack()
+        self.spec = spec
+        self.netns = spec.netns
+        self.kernel_address: str | None = None
+        self.gateway = spec.gateway or None
+        self.ephemeral: tuple[int, int] | None = None
+        try:
+            if spec.packet is not None:
+                self.address = spec.address or self._share_address(spec.packet)
+                opened: Link = PacketLink.open(spec.packet, netns=spec.netns, own_address=spec.address is not None)
+            else:
+                opened = self._attach()
+                self.address = spec.address or self._beside_kernel()
+                if spec.gateway is None and self.kernel_address is not None:
+                    self.gateway = self.kernel_address.partition("/")[0]
+            self.device = self._undo.enter_context(opened)
+            self.link = self._cover(opened)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the link and undo what was made for it. Closing twice is harmless."""
+        self._undo.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _attach(self) -> Link:
+        """The TAP or TUN that was named, made if need be; or one of our own in a namespace of our own."""
+        spec = self.spec
+        tun = spec.tun is not None
+        name = spec.tap or spec.tun
+        if name is None:
+            name = DEVICE
+            if self.netns is None:
+                self.netns = self._undo.enter_context(provision.Namespace.create()).name
+        if not provision.link_exists(name, self.netns):
+            made = provision.create_tap(
+                name, netns=self.netns, address=spec.kernel_address, mtu=spec.mtu or 1500, tun=tun
+            )
+            self._undo.enter_context(made)
+        there = provision.addresses(name, netns=self.netns)
+        self.kernel_address = there[0] if there else None
+        return TapLink.open(name, netns=self.netns, tun=tun, offload=spec.offload)
+
+    def _beside_kernel(self) -> str:
+        """The first address of the kernel's network that is not the kernel's."""
+        if self.kernel_address is None:
+            raise SetupError("the device has no address from which ours could follow", "give one, like 10.9.0.2/24")
+        kernel = ipaddress.IPv4Interface(self.kernel_address)
+        for host in kernel.network.hosts():
+            if host != kernel.ip:
+                return f"{host}/{kernel.network.prefixlen}"
+        raise SetupError(f"{kernel.network} has no second address", "give an address, like 10.9.0.2/24")
+
+    def _share_address(self, interface: str) -> str:
+        """Use the kernel's own address on ``interface``, with the kernel kept away from our ports."""
+        there = provision.addresses(interface, netns=self.netns)
+        if not there:
+            raise SetupError(f"{interface!r} has no address to share", "give one of our own, like 192.0.2.7/24")
+        self.ephemeral = self.spec.ports
+        self._undo.enter_context(guard(there[0].partition("/")[0], self.spec.ports, netns=self.netns))
+        self.kernel_address = there[0]
+        return there[0]
+
+    def _cover(self, link: Link) -> Link:
+        """The middleware that was asked for: the recorder next to the device, the faults above it."""
+        spec = self.spec
+        if spec.pcap is not None:
+            try:
+                link = Pcap.open(link, spec.pcap, time.time_ns() - time.monotonic_ns())
+            except OSError as error:
+                raise SetupError(
+                    f"cannot write {spec.pcap}: {error.strerror}", "name a file that you may write"
+                ) from None
+        if spec.rules:
+            link = Faults(link, spec.rules, spec.seed)
+        if link is not self.device:
+            self._undo.enter_context(link)
+        return link
+
+
+class OpenStack:
+    """A stack on an opened link, ready to be driven. ``close`` ends the link, not the connections."""
+
+    def __init__(
+        self, spec: LinkSpec, config: StackConfig | None, tcp: TcpConfig | None, tracer: Tracer | None
+    ) -> None:
+        self.opened = OpenLink(spec)
+        try:
+            link = self.opened.link
+            caps = replace(link.caps, mtu=min(spec.mtu, link.caps.mtu)) if spec.mtu else link.caps
+            settings = config or StackConfig(addresses=(self.opened.address,), gateway=self.opened.gateway)
+            if tcp is not None:
+                settings = replace(settings, tcp=tcp)
+            if self.opened.ephemeral is not None:
+                settings = replace(settings, ephemeral=self.opened.ephemeral)
+            self.stack = Stack(settings, caps, os.urandom, tracer)
+        except ValueError as error:
+            self.opened.close()
+            raise SetupError(str(error), "look at the addresses that were given") from None
+        except BaseException:
+            self.opened.close()
+            raise
+        self.link = link
+        self.spec = spec
+
+    @property
+    def address(self) -> str:
+        """Our address, without the prefix length."""
+        return self.opened.address.partition("/")[0]
+
+    @property
+    def kernel_address(self) -> str | None:
+        """The address of the kernel's side, without the prefix length."""
+        there = self.opened.kernel_address
+        return None if there is None else there.partition("/")[0]
+
+    @property
+    def netns(self) -> str | None:
+        """The namespace in which the device lies."""
+        return self.opened.netns
+
+    def serve_control(self, engine: Engine, snapshot: Callable[[], Any]) -> control.ControlServer | None:
+        """Answer ``usertcp ss`` on ``engine``; None where that is unwanted or not allowed (no root)."""
+        if not self.spec.control:
+            return None
+        for number in itertools.islice(itertools.count(1), NAMES):
+            name = control.default_name() + (f"-{number}" if number > 1 else "")
+            try:
+                return control.ControlServer(engine, name, {"snapshot": snapshot})
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    return None
+        return None
+
+    def close(self) -> None:
+        """Close the link and undo what was made for it. Closing twice is harmless."""
+        self.opened.close()
+
+
+def open_link(spec: LinkSpec) -> OpenLink:
+    """The link that ``spec`` asks for. SetupError, with cause and cure, when it cannot be had."""
+    return OpenLink(spec)
+
+
+def open_stack(
+    spec: LinkSpec | None = None,
+    *,
+    config: StackConfig | None = None,
+    tcp: TcpConfig | None = None,
+    tracer: Tracer | None = None,
+    **words: Any,
+) -> OpenStack:
+    """A stack on the link that ``spec``, or ``words`` of one, asks for. SetupError when it cannot be had.
+
+    ``config`` replaces the whole configuration of the stack, ``tcp`` the defaults of its connections.
+    """
+    return OpenStack(replace(spec, **words) if spec is not None else LinkSpec(**words), config, tcp, tracer)
+
+
+def ipaddress_of(text: str) -> ipaddress.IPv4Address | None:
+    """``text`` as an IPv4 address, None if it is none."""
+    try:
+        return ipaddress.IPv4Address(text)
+    except ValueError:
+        return None
+
+
+def resolve(host: str) -> str:
+    """The IPv4 address of ``host``, a name or an address. Names are the system's resolver's, over the kernel's network.
+
+    socket.gaierror, an OSError, when it does not resolve; EAFNOSUPPORT for an IPv6 address.
+    """
+    if ipaddress_of(host) is not None:
+        return host
+    if ":" in host:
+        raise os_error(errno.EAFNOSUPPORT)
+    try:
+        found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise socket.gaierror(error.errno, f"{host!r} does not resolve ({error.strerror})") from None
+    except UnicodeError:
+        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is not a host's name") from None
+    return str(found[0][4][0])

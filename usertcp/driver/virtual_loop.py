@@ -1,0 +1,79 @@
+"""An asyncio loop whose clock is a simulated world's.
+
+asyncio asks its selector to wait for events no longer than until its next timer. Here the selector does not wait: it
+lets the world run until something becomes ready for the loop or that time is reached, and the loop's ``time()`` is the
+world's. So the real front end (``usertcp.aio``), with real tasks, streams and time-outs, runs over simulated networks
+deterministically and as fast as the processor can.
+
+When no timer is set and the world has no event left, nothing can ever happen again; that is a :class:`Deadlock`, raised
+out of ``run_until_complete`` at once where a real loop would hang. Descriptors, signals, threads and name resolution
+belong to the real world and are not here.
+"""
+
+import asyncio
+import math
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from usertcp.driver.sim import World
+from usertcp.units import NEVER, SEC, to_seconds
+
+T = TypeVar("T")
+
+
+class Deadlock(RuntimeError):
+    """Tasks wait, and neither a timer nor a packet is under way that could wake them."""
+
+
+class _WorldSelector:
+    """Stands where ``asyncio`` has its selector; no descriptor is ever ready."""
+
+    def __init__(self, loop: "VirtualTimeLoop", world: World) -> None:
+        self._loop = loop
+        self._world = world
+
+    def select(self, timeout: float | None) -> list[object]:
+        """Let the world run for at most ``timeout`` seconds, or until the loop has something to do."""
+        world, ready = self._world, self._loop.ready
+        if timeout is None:
+            while not ready:
+                if not world.step():
+                    raise Deadlock(f"nothing is scheduled at {to_seconds(world.now)} s, and tasks still wait")
+            return []
+        end = min(world.now + max(0, math.ceil(timeout * SEC)), NEVER - 1)
+        while not (ready and timeout > 0):
+            if not world.step(end):
+                world.now = end
+                break
+        return []
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class VirtualTimeLoop(asyncio.BaseEventLoop):
+    """An event loop over ``world``; see :func:`run`."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__()
+        self.world = world
+        self.ready: Any = self._ready  # type: ignore[attr-defined]  # asyncio's queue of callbacks that are due
+        self._selector = _WorldSelector(self, world)
+        self._clock_resolution = 1 / SEC
+
+    def time(self) -> float:
+        """The world's time, in seconds."""
+        return self.world.now / SEC
+
+    def _process_events(self, event_list: list[object]) -> None:
+        """No descriptor has events here."""
+
+    def _write_to_self(self) -> None:
+        """No other thread wakes this loop."""
+
+
+def run(world: World, main: Coroutine[Any, Any, T]) -> T:
+    """``asyncio.run`` over the world: run ``main`` to its end, cancel what it left behind, and give its result."""
+    world.kick()
+    with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(world)) as runner:
+        return runner.run(main)
