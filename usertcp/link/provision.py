@@ -30,7 +30,7 @@ from usertcp.link import nft
 from usertcp.link.causes import checked_name, failure
 from usertcp.link.settings import set_sysctl as set_sysctl
 from usertcp.link.settings import sysctl as sysctl
-from usertcp.link.tap import DEVICE
+from usertcp.link.tap import DEVICE, device_missing
 from usertcp.link.undo import Made, apart, forget_inside
 from usertcp.link.undo import undo_all as undo_all
 from usertcp.link.undo import unwinding as unwinding
@@ -273,10 +273,7 @@ def create_tap(
     Without ``ipv6`` the kernel does not speak IPv6 on it, so that only what is asked for crosses it.
     """
     if not os.path.exists(DEVICE):
-        raise SetupError(
-            f"there is no {DEVICE}",
-            "load the driver with: modprobe tun; in a container, start it with --device /dev/net/tun",
-        )
+        raise device_missing(errno.ENOENT)
 
     def make(route: IPRoute) -> Made:
         _refuse_name(route, name)

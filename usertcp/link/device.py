@@ -1,0 +1,123 @@
+"""What TAP and packet sockets have in common: a descriptor that carries one frame a read and one a write.
+
+With a virtio_net_hdr in front of each frame (:mod:`usertcp.wire.vnet`) up to 64 KB of one TCP stream cross in a single
+system call, and checksums within this machine are never computed. Frames are read into one slab that is used again.
+"""
+
+import os
+import socket
+import struct
+from abc import abstractmethod
+from fcntl import ioctl
+from hashlib import blake2s
+from typing import Final
+
+from usertcp.frame import PLAIN, FrameMeta, LinkCaps
+from usertcp.link.base import Link
+from usertcp.wire import vnet
+
+SLAB: Final = vnet.HEADER_LEN + 14 + 65536 + 64  # bytes; the largest frame the kernel hands over, with its header
+
+ETHERNET: Final = 1  # ARPHRD_ETHER
+SIOCGIFNAME: Final = 0x8910  # linux/sockios.h
+SIOCGIFFLAGS: Final = 0x8913
+SIOCGIFMTU: Final = 0x8921
+SIOCGIFHWADDR: Final = 0x8927
+SIOCGIFINDEX: Final = 0x8933
+IFF_UP: Final = 1
+
+IFREQ: Final = struct.Struct("16s24s")  # struct ifreq: a name, and what is asked or answered
+
+
+class Facts:
+    """What the kernel says of an interface in the calling thread's namespace. OSError(ENODEV) if there is none."""
+
+    __slots__ = ("index", "kind", "mac", "mtu", "up")
+
+    def __init__(self, name: str) -> None:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            (self.mtu,) = struct.unpack_from("=i", _ask(sock, name, SIOCGIFMTU))
+            (self.index,) = struct.unpack_from("=i", _ask(sock, name, SIOCGIFINDEX))
+            self.up = bool(_ask(sock, name, SIOCGIFFLAGS)[0] & IFF_UP)
+            hardware = _ask(sock, name, SIOCGIFHWADDR)
+            (self.kind,) = struct.unpack_from("=H", hardware)
+            self.mac = hardware[2:8]
+
+
+def _ask(sock: socket.socket, name: str, request: int) -> bytes:
+    answer: bytes = IFREQ.unpack(ioctl(sock, request, IFREQ.pack(name.encode(), b"")))[1]
+    return answer
+
+
+def neighbour_mac(kernel_mac: bytes, salt: str) -> bytes:
+    """A locally administered address for our end; the same device gives the same, so that no ARP cache goes stale."""
+    return b"\x02" + blake2s(kernel_mac + salt.encode(), digest_size=5).digest()
+
+
+class DeviceLink(Link):
+    """A link on a descriptor.
+
+    ``lost``     frames that the device refused because it is down
+    ``unknown``  frames that the kernel could not describe (an offload that virtio has no word for)
+    """
+
+    def __init__(self, descriptor: int, name: str, caps: LinkCaps, vnet_header: bool) -> None:
+        self.name = name
+        self.caps = caps
+        self.lost = 0
+        self.unknown = 0
+        self._fd = descriptor
+        self._vnet = vnet_header
+        self._ailing = False  # something was wrong: look whether it still is when nothing comes
+        self._slab = bytearray(SLAB)
+        self._view = memoryview(self._slab)
+        self._into = [self._slab]
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def read(self) -> tuple[memoryview, FrameMeta] | None:
+        while True:
+            try:
+                size = os.readv(self._fd, self._into)
+            except BlockingIOError:
+                if self._ailing:
+                    self._examine()
+                return None
+            except OSError as error:
+                if self._read_again(error):
+                    continue
+                return None
+            if not self._vnet:
+                return self._view[:size], PLAIN
+            return self._view[vnet.HEADER_LEN : size], vnet.decode(self._view)
+
+    def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:
+        if self._vnet:
+            length = sum(map(len, payload)) if meta.gso_size else 0
+            parts = [vnet.encode(meta, length), header, *payload]
+        else:
+            parts = [header, *payload]
+        try:
+            os.writev(self._fd, parts)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            return self._send_failed(error)
+        return True
+
+    @abstractmethod
+    def _read_again(self, error: OSError) -> bool:
+        """A read failed. True: read again; False: nothing waits; or raises OSError(ENETDOWN): the device is gone."""
+
+    def _examine(self) -> None:
+        """Raise OSError(ENETDOWN) if an ailing device is gone."""
+
+    @abstractmethod
+    def _send_failed(self, error: OSError) -> bool:
+        """A write failed. True: the frame is lost; False: it was not taken."""
+
+    def close(self) -> None:
+        if self._fd >= 0:
+            descriptor, self._fd = self._fd, -1
+            os.close(descriptor)
