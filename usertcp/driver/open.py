@@ -104,7 +104,13 @@ class OpenLink:
         try:
             if spec.packet is not None:
                 self.address = spec.address or self._share_address(spec.packet)
-                opened: Link = PacketLink.open(spec.packet, netns=spec.netns, own_address=spec.address is not None)
+                opened: Link = PacketLink.open(
+                    spec.packet,
+                    address=self.address,
+                    netns=spec.netns,
+                    host_ports=self.ephemeral,
+                    offload=spec.offload,
+                )
             else:
                 opened = self._attach()
                 self.address = spec.address or self._beside_kernel()
