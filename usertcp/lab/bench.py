@@ -28,7 +28,7 @@ from usertcp.link import netns as namespaces
 from usertcp.link import provision
 from usertcp.link.base import Link
 from usertcp.link.middleware import Pcap
-from usertcp.link.tap import TapLink, interface_facts
+from usertcp.link.tap import TapLink
 from usertcp.net.stack import Stack, StackConfig
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
@@ -93,8 +93,7 @@ class Bench:
             namespace = undo.enter_context(provision.Namespace.create())
             self.netns = namespace.name
             undo.enter_context(provision.create_tap(TAP, netns=self.netns, address=f"{KERNELS}/24"))
-            with namespaces.inside(self.netns):
-                self._kernel_mac = interface_facts(TAP)[1]
+            self._kernel_mac = bytes.fromhex(provision.link_info(TAP, self.netns).mac.replace(":", ""))
             link: Link = undo.enter_context(TapLink.open(TAP, netns=self.netns, offload=self._offload))
             if self._pcap is not None:
                 link = undo.enter_context(Pcap.open(link, self._pcap, time.time_ns() - time.monotonic_ns()))
@@ -150,10 +149,16 @@ class Bench:
         self.stack = Stack(StackConfig(addresses=(f"{OURS}/24",), tcp=self.config), self.gate.caps, os.urandom)
         self.pump = Pump(self.stack, self.gate, time.monotonic_ns)
 
+    def release(self) -> None:
+        """Let the segments go that a rule kept back."""
+        self.gate.release(time.monotonic_ns())
+
     # -- stating ----------------------------------------------------------------------------------
 
     def check(self, statement: str, holds: bool, seen: object = "") -> bool:
-        """Record a statement and its verdict."""
+        """Record a statement and its verdict; ``seen`` is shown beside it, a sequence as a list of words."""
+        if isinstance(seen, list | tuple):
+            seen = ", ".join(map(str, seen))
         self.checks.append(Check(statement, holds, str(seen)))
         return holds
 

@@ -11,12 +11,12 @@ import os
 from typing import Final
 
 from usertcp.lab.bench import OURS, SERVER_PORT, Bench, Pair, about
-from usertcp.lab.gate import drop_first
+from usertcp.lab.gate import Verdict, drop_first
 from usertcp.lab.ladder import Fate, Rung
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.state import State
 from usertcp.units import MASK32, MS, SEC
-from usertcp.wire.tcp import ACK, FIN
+from usertcp.wire.tcp import ACK, FIN, PSH, Segment, timestamps
 
 SHORT_MSL: Final = TcpConfig(msl=500 * MS)
 MEGABYTE: Final = 1_000_000  # bytes
@@ -88,7 +88,7 @@ def half_close(bench: Bench, role: str) -> None:
         if got:
             received.extend(got)
             while_open &= _state(bench, pair, active) == "FIN-WAIT-2"
-        return len(received) >= MEGABYTE
+        return len(received) >= MEGABYTE and pair.conn.info().unacked == 0
 
     bench.reach("1 MB arrives", flow, 30)
     same = hashlib.sha256(received).digest() == hashlib.sha256(payload).digest()
@@ -114,10 +114,9 @@ def three_segment_close(bench: Bench, role: str) -> None:
     conn, sock = pair.conn, pair.sock
     if not active:
         bench.gate.arrived = lambda: conn.close() if conn.at_eof and conn.state is State.CLOSE_WAIT else None
+    else:  # before the kernel's delayed ACK is due
+        bench.gate.sent = lambda: sock.close() if conn.state is State.FIN_WAIT_1 and bench.kernel_at_end(sock) else None
     _first_fin(bench, pair, active)
-    if active:
-        bench.need("the kernel's program reads the end", lambda: bench.kernel_at_end(sock))
-        sock.close()  # within the 40 ms that the kernel's delayed ACK waits
     _finish(bench, pair, active)
     rungs = bench.ladder.rungs(after=start)
     names = [rung.name for rung in rungs]
@@ -149,8 +148,8 @@ def simultaneous_close(bench: Bench, role: str) -> None:
     bench.reach("both ends reach TIME-WAIT", lambda: _both(bench, pair, "TIME-WAIT"))
     for side, name in ((True, "usertcp"), (False, "the kernel")):
         seen = bench.ladder.states(ours=side, after=start)
-        wanted = ["FIN-WAIT-1", "CLOSING", "TIME-WAIT"]
-        bench.check(f"{name} goes FIN-WAIT-1 → CLOSING → TIME-WAIT", seen[-3:] == wanted, " → ".join(seen))
+        wanted = ["ESTABLISHED", "FIN-WAIT-1", "CLOSING", "TIME-WAIT"]
+        bench.check(f"{name} goes FIN-WAIT-1 → CLOSING → TIME-WAIT", *_path(seen, wanted))
     fins = bench.ladder.rungs(after=start, flags=FIN | ACK)
     if bench.check("two FINs crossed", sorted(fin.outgoing for fin in fins) == [False, True], len(fins)):
         uncrossed = [fin.ack == _other(fins, fin).seq for fin in fins]
@@ -214,17 +213,18 @@ def time_wait(bench: Bench, role: str) -> None:
     pair = bench.open(client=True, close_listener=False)
     port = pair.ports[0]
     start = bench.heading("A connection, and a segment of it that will turn up again")
-    old = b"old data, old data, old data"
-    pair.sock.send(old)
-    bench.need("the old data arrives", lambda: pair.conn.readable == len(old))
+    stale = _Stale()
+    bench.gate.rule = stale.remember
+    pair.sock.send(b"old data, old data, old data")
+    bench.need("the old data arrives", lambda: pair.conn.readable > 0)
+    bench.gate.rule = None
     bench.receive(pair.conn)
-    stale = bench.ladder.rungs(after=start, outgoing=False)[0]
     _note_msl(bench, True)
     bench.quiet()
     _first_fin(bench, pair, True)
     bench.need("the closing is half done", lambda: _half_closed(bench, pair, True))
     _second_fin(bench, pair, True)
-    bench.reach("usertcp is in TIME-WAIT, the kernel CLOSED", lambda: _over(bench, pair))
+    bench.reach("usertcp is in TIME-WAIT, the kernel's end is gone", lambda: _over(bench, pair, closed="LISTEN"))
     last = bench.ladder.rungs(after=start)[-1]
 
     start = bench.heading("During 2 MSL")
@@ -236,7 +236,7 @@ def time_wait(bench: Bench, role: str) -> None:
     bench.check(
         "bind() to the port says EADDRINUSE", number == errno.EADDRINUSE, errno.errorcode.get(number, "no error")
     )
-    bench.forge(pair.ports, outgoing=False, seq=stale.seq, ack=stale.ack, flags=ACK, payload=old)
+    stale.again(bench, pair)
     bench.need("the old segment arrives", lambda: bool(_forged(bench, start)))
     bench.quiet()
     bench.check(
@@ -255,14 +255,14 @@ def time_wait(bench: Bench, role: str) -> None:
     except OSError as error:
         bound = str(error)
     bench.check("bind() to the port works", bound == "bound", bound)
-    _again(bench, pair, stale, old, start)
+    _reopen(bench, pair, stale, start)
 
 
-def _again(bench: Bench, pair: Pair, stale: Rung, old: bytes, start: int) -> None:
+def _reopen(bench: Bench, pair: Pair, stale: "_Stale", start: int) -> None:
     """A new connection with the four-tuple of the old one, and the old segment once more."""
     conn = bench.connect(port=SERVER_PORT, local_port=pair.ports[0])
     bench.reach("the same four-tuple opens again", lambda: bench.established(pair.ports, conn))
-    bench.forge(pair.ports, outgoing=False, seq=stale.seq, ack=stale.ack, flags=ACK, payload=old)
+    stale.again(bench, pair)
     bench.need("the old segment arrives", lambda: bool(_forged(bench, start)))
     bench.quiet()
     bench.check("the old duplicate is not taken for the new connection's data", conn.readable == 0, conn.readable)
@@ -272,6 +272,26 @@ def _again(bench: Bench, pair: Pair, stale: Rung, old: bytes, start: int) -> Non
     assert pair.listener is not None
     arrived = bench.kernel_newest(pair.listener)
     bench.reach("and carries new data", lambda: bench.kernel_receive(arrived) == new)
+
+
+class _Stale:
+    """A data segment of the kernel's, kept to turn up again."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[int, int, bytes, bytes] | None = None  # seq, ack, options, text
+
+    def remember(self, outgoing: bool, seg: Segment) -> Verdict:
+        """A rule of the gate that lets everything pass."""
+        if not outgoing and len(seg.payload) and self._kept is None:
+            options = timestamps(seg.options.tsval, seg.options.tsecr) if seg.options.has_ts else b""
+            self._kept = seg.seq, seg.ack, options, bytes(seg.payload)
+        return Verdict.PASS
+
+    def again(self, bench: Bench, pair: Pair) -> None:
+        """Put it on the wire once more, as it was."""
+        assert self._kept is not None
+        seq, ack, options, text = self._kept
+        bench.forge(pair.ports, outgoing=False, seq=seq, ack=ack, flags=ACK | PSH, options=options, payload=text)
 
 
 def _forged(bench: Bench, start: int) -> list[Rung]:
@@ -289,8 +309,8 @@ def _half_closed(bench: Bench, pair: Pair, active: bool) -> bool:
     return (_state(bench, pair, active), _state(bench, pair, not active)) == ("FIN-WAIT-2", "CLOSE-WAIT")
 
 
-def _over(bench: Bench, pair: Pair, active: bool = True) -> bool:
-    return (_state(bench, pair, active), _state(bench, pair, not active)) == ("TIME-WAIT", "CLOSED")
+def _over(bench: Bench, pair: Pair, active: bool = True, closed: str = "CLOSED") -> bool:
+    return (_state(bench, pair, active), _state(bench, pair, not active)) == ("TIME-WAIT", closed)
 
 
 def _note_msl(bench: Bench, active: bool) -> None:
@@ -350,7 +370,12 @@ def _check_paths(bench: Bench, start: int, active: bool, first: list[str], secon
         if wanted is None:
             continue
         seen = bench.ladder.states(ours=ours, after=start)
-        bench.check(f"the {name} side goes {' → '.join(wanted)}", seen == wanted, " → ".join(seen))
+        bench.check(f"the {name} side goes {' → '.join(wanted)}", *_path(seen, wanted))
+
+
+def _path(seen: list[str], wanted: list[str]) -> tuple[bool, str]:
+    """The verdict, and what was seen where it is not what was wanted."""
+    return (True, "") if seen == wanted else (False, " → ".join(seen))
 
 
 def _send(bench: Bench, pair: Pair, ours: bool, data: bytes) -> int:

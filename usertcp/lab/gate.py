@@ -50,6 +50,7 @@ class Gate(Middleware):
 
     ``rule``     decides about every TCP segment; None: all pass
     ``arrived``  called when the stack has dealt with an incoming segment and has not yet answered it
+    ``sent``     called when the kernel has been handed an outgoing segment
     ``closed``   nothing comes in while it is set; what the kernel sent waits in the device
     ``entering`` whether segments go into the ladder
     """
@@ -61,6 +62,7 @@ class Gate(Middleware):
         self.ladder = ladder
         self.rule: Rule | None = None
         self.arrived: Callable[[], None] | None = None
+        self.sent: Callable[[], None] | None = None
         self.closed = False
         self.entering = True
         self.zero = zero
@@ -97,7 +99,7 @@ class Gate(Middleware):
                 return view, PLAIN
             if fate is Fate.DELIVERED and self._stopped(False, seg, view):
                 continue
-            self._one = True
+            self._one = not self.ladder.folding
             self._open_rung = self._enter(False, seg, fate)
             return view, PLAIN
 
@@ -121,8 +123,9 @@ class Gate(Middleware):
         if self.arrived is not None:
             self.arrived()
 
-    def release(self) -> int:
+    def release(self, now: int) -> int:
         """Let the segments go that were kept back; how many there were."""
+        self.now = now
         held, self._held = self._held, []
         for outgoing, frame in held:
             seg = segment_of(memoryview(frame))
@@ -154,6 +157,8 @@ class Gate(Middleware):
     def _deliver(self, frame: bytes, seg: tcp.Segment, fate: Fate) -> bool:
         if not self.inner.send(frame, [], PLAIN):
             return False
+        if self.sent is not None:
+            self.sent()
         self._enter(True, seg, fate)
         return True
 

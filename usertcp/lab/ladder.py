@@ -22,6 +22,14 @@ def flag_names(flags: int) -> str:
     return "+".join(name for bit, name in _NAMES if flags & bit and bit != PSH) or "none"
 
 
+def _relative(number: int, isn: int) -> int | None:
+    """``number`` counted from ``isn`` (-1: not known); what lies before it is negative."""
+    if isn < 0:
+        return None
+    distance = (number - isn) & MASK32
+    return distance if distance < 1 << 31 else distance - (1 << 32)
+
+
 class Fate(Enum):
     """What became of a segment between the two lifelines."""
 
@@ -39,7 +47,7 @@ class Rung:
     ``at``          ns since the ladder began
     ``outgoing``    from usertcp (left) to the kernel (right)
     ``seq, ack``    as on the wire, 32 bits
-    ``rel_seq``     ``seq`` relative to the sender's ISN; ``rel_ack`` to the receiver's; -1: there is no such number
+    ``rel_seq``     ``seq`` relative to the sender's ISN, ``rel_ack`` to the receiver's; None: that is not known
     ``length``      payload bytes (of all segments of a run)
     ``ours, kernels``  the states once the segment had its effect
     """
@@ -50,8 +58,8 @@ class Rung:
     flags: int
     seq: int
     ack: int
-    rel_seq: int
-    rel_ack: int
+    rel_seq: int | None
+    rel_ack: int | None
     length: int
     fate: Fate = Fate.DELIVERED
     retransmission: bool = False
@@ -71,9 +79,9 @@ class Rung:
         if self.count > 1:
             return f"{self.count} segments, {self.length:,} bytes"
         text = self.name
-        if self.rel_seq >= 0:
+        if self.rel_seq is not None:
             text += f" seq={self.rel_seq}"
-        if self.flags & ACK and self.rel_ack >= 0:
+        if self.rel_ack is not None:
             text += f" ack={self.rel_ack}"
         if self.length:
             text += f" len={self.length:,}"
@@ -107,6 +115,7 @@ class _Flow:
 
     isn: list[int] = field(default_factory=lambda: [-1, -1])
     high: list[int] = field(default_factory=lambda: [-1, -1])
+    syn: list[int] = field(default_factory=lambda: [0, 0])  # the flags of the last SYN
 
 
 @dataclass(slots=True)
@@ -129,13 +138,16 @@ class Ladder:
             if not seg.flags & ACK:
                 flow.isn[theirs] = flow.high[theirs] = -1  # a new connection begins
             flow.isn[mine], flow.high[mine] = seg.seq, -1
-        rel_seq = (seg.seq - flow.isn[mine]) & MASK32 if flow.isn[mine] >= 0 else -1
-        rel_ack = (seg.ack - flow.isn[theirs]) & MASK32 if seg.flags & ACK and flow.isn[theirs] >= 0 else -1
+        rel_seq = _relative(seg.seq, flow.isn[mine])
+        rel_ack = _relative(seg.ack, flow.isn[theirs]) if seg.flags & ACK else None
         again = False
-        if rel_seq >= 0 and seg.length and fate is not Fate.FORGED and rel_seq < 1 << 31:
+        if rel_seq is not None and rel_seq >= 0 and seg.length and fate is not Fate.FORGED:
             end = rel_seq + seg.length
             again = fate is not Fate.RELEASED and end <= flow.high[mine]
             flow.high[mine] = max(flow.high[mine], end)
+            if seg.flags & SYN:
+                again &= flow.syn[mine] == seg.flags  # SYN, then SYN+ACK: the SYNs crossed
+                flow.syn[mine] = seg.flags
         rung = Rung(at, outgoing, ports, seg.flags, seg.seq, seg.ack, rel_seq, rel_ack, len(seg.payload), fate, again)
         rung.folded = self._folded(rung)
         if not rung.folded:
