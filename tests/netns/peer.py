@@ -92,6 +92,7 @@ def only_connection(args: argparse.Namespace) -> socket.socket:
 def exchange(args: argparse.Namespace) -> None:
     """Send ``--send`` bytes and receive until the end, both at once; say what came."""
     sock = only_connection(args)
+    peer = sock.getpeername()
     began = time.monotonic()
     failure: list[OSError] = []
 
@@ -113,7 +114,6 @@ def exchange(args: argparse.Namespace) -> None:
         total.update(data)
     sender.join()
     name = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, 16).rstrip(b"\0").decode()
-    peer = sock.getpeername()
     sock.close()
     if failure:
         raise failure[0]
@@ -159,7 +159,8 @@ async def clients(args: argparse.Namespace) -> None:
             data = b"".join(blocks(args.size, args.seed + number))
             writer.write(data)
             writer.write_eof()
-            intact += await reader.read() == data
+            received = await reader.read()
+            intact += received == data
             writer.close()
             await writer.wait_closed()
 

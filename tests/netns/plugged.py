@@ -5,24 +5,22 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
 from tests.netns.peer import BLOCK, blocks
+from usertcp import blocking
 from usertcp.blocking import Conn, Host
-from usertcp.link import provision
 from usertcp.link.base import Link
-from usertcp.link.faults import Faults, Rule
-from usertcp.link.tap import TapLink
-from usertcp.net.stack import Stack, StackConfig
+from usertcp.link.faults import Rule
+from usertcp.net.stack import Stack
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 
 KERNEL: Final = "10.9.0.1"
 STACK: Final = "10.9.0.2"
-DEVICE: Final = "tap0"
 
 
 @dataclass
@@ -40,15 +38,11 @@ def plugged(
     *, tcp: TcpConfig | None = None, rules: Sequence[Rule] = (), seed: int = 0, mtu: int = 1500
 ) -> Iterator[Plugged]:
     """Namespace, TAP, stack and host; all gone afterwards. ``rules`` put a faulty link in between."""
-    with ExitStack() as stack:
-        space = stack.enter_context(provision.Namespace.create())
-        stack.enter_context(provision.create_tap(DEVICE, netns=space.name, address=f"{KERNEL}/24", mtu=mtu))
-        link: Link = TapLink.open(DEVICE, netns=space.name)
-        if rules:
-            link = Faults(link, rules, seed)
-        core = Stack(StackConfig((f"{STACK}/24",), tcp=tcp or TcpConfig()), link.caps, os.urandom)
-        host = stack.enter_context(Host(core, link))
-        yield Plugged(space.name, link, core, host)
+    with blocking.open(tcp=tcp, rules=rules, seed=seed, mtu=mtu) as host:
+        assert host.opened is not None
+        assert host.opened.netns is not None
+        assert (host.opened.address, host.opened.kernel_address) == (STACK, KERNEL)
+        yield Plugged(host.opened.netns, host.opened.link, host.stack, host)
 
 
 @dataclass(frozen=True)
@@ -86,9 +80,8 @@ def exchange(conn: Conn, size: int, seed: int, *, pause: float = 0) -> Received:
     return Received(count, total.hexdigest())
 
 
-def until(condition: object, seconds: float = 10.0) -> bool:
-    """Wait until the callable ``condition`` is true; whether it became so."""
-    assert callable(condition)
+def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+    """Wait until ``condition()``; whether it came true in time."""
     end = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > end:
