@@ -53,8 +53,8 @@ class Received:
     sha256: str
 
 
-def exchange(conn: Conn, size: int, seed: int, *, pause: float = 0) -> Received:
-    """Send ``size`` bytes of ``seed`` and a FIN, receive until the end, at once; ``pause`` s before the first read."""
+def exchange(conn: Conn, size: int, seed: int, *, first: Callable[[], None] = lambda: None) -> Received:
+    """Send ``size`` bytes of ``seed`` and a FIN, and receive until the end, at once; ``first()`` before the reading."""
     failure: list[BaseException] = []
 
     def send() -> None:
@@ -67,8 +67,7 @@ def exchange(conn: Conn, size: int, seed: int, *, pause: float = 0) -> Received:
 
     sender = threading.Thread(target=send)
     sender.start()
-    if pause:
-        time.sleep(pause)
+    first()
     count, total, buffer = 0, hashlib.sha256(), bytearray(BLOCK)
     view = memoryview(buffer)
     while taken := conn.recv_into(view):

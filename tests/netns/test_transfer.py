@@ -1,5 +1,7 @@
 """Bulk data between the stack and the kernel's TCP over a TAP: every byte arrives, whatever happens on the way."""
 
+import time
+
 import pytest
 
 from tests.netns.peer import digest
@@ -15,13 +17,13 @@ MB = 1_000_000
 OURS, THEIRS = 1, 2  # seeds of the two streams
 
 
-def exchange_as(role: str, here: Plugged, size: int, *options: str | int, pause: float = 0) -> tuple[Conn, Received]:
+def exchange_as(role: str, here: Plugged, size: int, *options: str | int) -> Conn:
     """``size`` bytes both ways at once, the stack being client or server; checks both digests."""
-    options = ("--send", size, "--seed", THEIRS, "--pause", str(pause), *options)
+    options = ("--send", size, "--seed", THEIRS, *options)
     if role == "client":
         with Peer(here.space, "exchange", KERNEL, 5001, "--listen", *options).ready() as peer:
             conn = here.host.connect((KERNEL, 5001), timeout=10)
-            received = exchange(conn, size, OURS, pause=pause)
+            received = exchange(conn, size, OURS)
             report = peer.report()
     else:
         with (
@@ -30,11 +32,11 @@ def exchange_as(role: str, here: Plugged, size: int, *options: str | int, pause:
         ):
             listener.settimeout(10)
             conn = listener.accept()
-            received = exchange(conn, size, OURS, pause=pause)
+            received = exchange(conn, size, OURS)
             report = peer.report()
     assert received == Received(size, digest(size, THEIRS))
     assert (report["received"], report["sha256"]) == (size, digest(size, OURS))
-    return conn, received
+    return conn
 
 
 @pytest.mark.parametrize("role", ["client", "server"])
@@ -52,7 +54,7 @@ def test_faulty_link_10_mb_both_ways_arrive_intact(congestion: str) -> None:
         Corrupt(probability=0.002),
     ]
     with plugged(rules=rules, seed=7) as here:
-        conn, _ = exchange_as("client", here, 10 * MB, "--congestion", congestion)
+        conn = exchange_as("client", here, 10 * MB, "--congestion", congestion)
         counts = here.link.counts  # type: ignore[attr-defined]
         assert all(counts[kind] > 0 for kind in ("drop", "duplicate", "reorder", "corrupt")), counts
         assert conn.info().retransmissions > 0
@@ -62,7 +64,7 @@ def test_sequence_numbers_wrap_in_both_directions_stream_intact(monkeypatch: pyt
     near = (1 << 32) - 3 * MB
     monkeypatch.setattr(stack_module, "initial_sequence", lambda *_: near)
     with plugged() as here:
-        conn, _ = exchange_as("server", here, 10 * MB, "--iss", near)
+        conn = exchange_as("server", here, 10 * MB, "--iss", near)
         core = conn.core
         assert core.snd.iss == near
         assert core.snd.una > 1 << 32
@@ -70,9 +72,27 @@ def test_sequence_numbers_wrap_in_both_directions_stream_intact(monkeypatch: pyt
         assert core.rcv.nxt > 1 << 32
 
 
-def test_zero_window_for_30_s_both_ways_recovers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither side reads for 30 s. Both windows close, both ends probe, and afterwards the streams complete."""
+def test_zero_window_for_30_s_both_ways_recovers() -> None:
+    """Neither side reads for 30 s. Both windows close, both ends probe, and afterwards both streams complete."""
+    size, closed_for = 4 * MB, 30.0
+    seen: list[tuple[int, int, int, int]] = []
+
+    def wait_and_look() -> None:
+        time.sleep(closed_for - 2)
+        with here.host._lock:
+            core = conn.core
+            seen.append((core.snd.wnd, core.snd.backed_off_probes, core.rcv.edge - core.rcv.nxt, core.readable))
+        time.sleep(2)
+
     tcp = TcpConfig(receive_buffer=64 * KIB, send_buffer=64 * KIB)
-    with plugged(tcp=tcp) as here:
-        conn, _ = exchange_as("client", here, 4 * MB, "--rcvbuf", 32768, "--sndbuf", 32768, pause=30.0)
-        assert conn.info().bytes_received >= 4 * MB
+    options = ("--send", size, "--seed", THEIRS, "--pause", str(closed_for), "--rcvbuf", 32768, "--sndbuf", 32768)
+    with plugged(tcp=tcp) as here, Peer(here.space, "exchange", KERNEL, 5001, "--listen", *options).ready() as peer:
+        conn = here.host.connect((KERNEL, 5001), timeout=10)
+        received = exchange(conn, size, OURS, first=wait_and_look)
+        report = peer.report()
+    ((their_window, our_probes, our_window, unread),) = seen
+    assert (their_window, our_window) == (0, 0)
+    assert our_probes >= 4
+    assert unread == 64 * KIB
+    assert received == Received(size, digest(size, THEIRS))
+    assert (report["received"], report["sha256"]) == (size, digest(size, OURS))
