@@ -119,6 +119,7 @@ class Egress:
                 if n == 0:
                     return False
                 sink = self.backlog  # the beginning is out, so the rest is committed
+                head[_CHECKSUM] = b"\0\0"
                 self._send_one(sink, neighbor, conn, head, views, size, gso_size)
         self.sent += 1
         self._stats.segments_out += 1
