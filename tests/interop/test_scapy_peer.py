@@ -89,8 +89,11 @@ def test_closed_port_reset_answered_by_silence(stranger: Peer, flags: str) -> No
 
 
 @pytest.mark.rfc(9293, "§3.5")
-def test_listen_three_segments_establish(peer: Peer, listener: Listener, bench: Bench) -> None:
-    peer.say("S")
+@pytest.mark.parametrize("options", [[], [("MSS", 1460), ("SAckOK", b""), ("NOP", None), ("WScale", 7)]])
+def test_listen_three_segments_establish(
+    peer: Peer, listener: Listener, bench: Bench, options: list[tuple[str, int]]
+) -> None:
+    peer.say("S", options=options)
     answer = peer.hear()
     assert (str(answer.flags), answer.ack) == ("SA", (ISS + 1) & MASK32)
     assert str(bench.connection().state) == "SYN-RECEIVED"
