@@ -25,6 +25,8 @@ BEFORE_TRACKING: Final = -300  # priorities: NF_IP_PRI_RAW
 FILTER: Final = 0
 SOURCE_NAT: Final = 100
 
+REFUSE: Final = 0  # a chain's policy: NF_DROP
+
 EQUAL: Final = 0  # enum nft_cmp_ops
 AT_MOST: Final = 3
 AT_LEAST: Final = 5

@@ -23,11 +23,13 @@ from typing import Any, Final, TypeVar
 from pyroute2 import DiagSocket, IPRoute, NetlinkError
 from pyroute2 import netns as pyroute2_netns
 from pyroute2.netlink.nfnetlink import NFNL_SUBSYS_NFTABLES, nfgen_msg, nftsocket
+from pyroute2.nftables.main import NFTables
 
 from usertcp.errors import SetupError
 from usertcp.link import netns as namespaces
 from usertcp.link import nft
 from usertcp.link.causes import checked_name, failure
+from usertcp.link.marks import is_orphan, mark
 from usertcp.link.settings import set_sysctl as set_sysctl
 from usertcp.link.settings import sysctl as sysctl
 from usertcp.link.tap import DEVICE, device_missing
@@ -37,7 +39,6 @@ from usertcp.link.undo import unwinding as unwinding
 
 T = TypeVar("T")
 
-NAMESPACE_PREFIX: Final = "usertcp-"  # of namespaces that we name: usertcp-<pid>-<start of that process>-<n>
 GONE: Final = (errno.ENODEV, errno.ENOENT, errno.ESRCH, errno.EADDRNOTAVAIL, errno.ENXIO)
 
 _numbers: Final = itertools.count(1)
@@ -50,8 +51,8 @@ def _failure(doing: str, error: OSError | NetlinkError) -> SetupError:
     return failure(doing, error.code if isinstance(error, NetlinkError) else error.errno)
 
 
-def _talk(doing: str, netns: str | None, work: Callable[[IPRoute], T]) -> T:
-    """``work`` with a netlink socket in the namespace; errors become SetupError."""
+def talk(doing: str, netns: str | None, work: Callable[[IPRoute], T]) -> T:
+    """``work(route)`` with a netlink socket (pyroute2's IPRoute) in the namespace; errors become SetupError."""
 
     def run() -> T:
         try:
@@ -74,7 +75,7 @@ def _already_gone() -> Iterator[None]:
 
 
 def _undoing(doing: str, netns: str | None, work: Callable[[IPRoute], None]) -> None:
-    """The undo half of :func:`_talk`; runs in the thread of ``Made.remove``. A namespace that is gone took it along."""
+    """The undo half of :func:`talk`; runs in the thread of ``Made.remove``. A namespace that is gone took it along."""
     if netns is not None and not namespaces.exists(netns):
         return
     try:
@@ -84,7 +85,7 @@ def _undoing(doing: str, netns: str | None, work: Callable[[IPRoute], None]) -> 
         raise _failure(doing, error) from None
 
 
-def _index(route: IPRoute, name: str) -> int:
+def index_of(route: IPRoute, name: str) -> int:
     found = route.link_lookup(ifname=name)
     if not found:
         raise SetupError(f"there is no interface {name!r}", "look at: ip link (in the namespace meant)")
@@ -105,22 +106,13 @@ def interface_of(text: str) -> ipaddress.IPv4Interface:
 # --- namespaces -------------------------------------------------------------------------------------------------------
 
 
-def _started(pid: int) -> str:
-    """When a process started (clock ticks since boot): with its id it names it for good. Empty if there is none."""
-    try:
-        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as file:
-            return file.read().rpartition(")")[2].split()[19]
-    except (OSError, IndexError):
-        return ""
-
-
 class Namespace(Made):
     """A network namespace of our own; made by :meth:`create`, gone with ``remove`` or the ``with`` block."""
 
     @classmethod
     def create(cls, name: str | None = None) -> "Namespace":
         """A new namespace with its loopback up. Without a name it gets one by which :func:`stale` knows it."""
-        chosen = name or f"{NAMESPACE_PREFIX}{os.getpid()}-{_started(os.getpid())}-{next(_numbers)}"
+        chosen = name or f"{mark()}-{next(_numbers)}"
         if "/" in chosen or chosen in (".", "..") or len(chosen.encode()) > 255:
             raise SetupError(f"a namespace cannot be called {chosen!r}", "choose a name without '/'")
         doing = f"making the namespace {chosen!r}"
@@ -131,7 +123,7 @@ class Namespace(Made):
                 pyroute2_netns.attach(chosen, "thread-self")
                 made = cls(chosen, chosen, lambda: _remove_namespace(chosen))
                 with IPRoute() as route:
-                    route.link("set", index=_index(route, "lo"), state="up")
+                    route.link("set", index=index_of(route, "lo"), state="up")
             except FileExistsError:
                 raise SetupError(
                     f"the namespace {chosen!r} is there already", f"remove it with: ip netns delete {chosen}"
@@ -168,22 +160,21 @@ def run_inside(netns: str | None, work: Callable[[], T]) -> T:
 
 
 def stale() -> list[str]:
-    """Namespaces that a usertcp left behind which was killed: named by us, and that process is no more."""
-    left = []
-    for name in namespaces.names():
-        pid, _, rest = name.removeprefix(NAMESPACE_PREFIX).partition("-")
-        started = rest.partition("-")[0]
-        if name.startswith(NAMESPACE_PREFIX) and pid.isdigit() and started.isdigit() and _started(int(pid)) != started:
-            left.append(name)
-    return left
+    """What a usertcp that was killed left behind: "namespace NAME" and "device NAME" (of this namespace)."""
+    left = [f"namespace {name}" for name in namespaces.names() if is_orphan(name)]
+    return left + [f"device {link.name}" for link in links() if is_orphan(link.alias)]
 
 
 def remove_stale() -> list[str]:
-    """Remove what :func:`stale` finds; the names."""
-    names = stale()
-    for name in names:
-        _remove_namespace(name)
-    return names
+    """Remove what :func:`stale` finds, and say what it was."""
+    found = stale()
+    for item in found:
+        kind, _, name = item.partition(" ")
+        if kind == "namespace":
+            _remove_namespace(name)
+        else:
+            delete_link(name)
+    return found
 
 
 # --- devices ----------------------------------------------------------------------------------------------------------
@@ -191,7 +182,7 @@ def remove_stale() -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class LinkInfo:
-    """One interface. ``kind`` is the kernel's ("tun", "veth", "bridge"; empty for hardware)."""
+    """One interface. ``kind`` is the kernel's ("tun", "veth", "bridge"; empty for hardware), ``master`` an index."""
 
     name: str
     index: int
@@ -200,11 +191,12 @@ class LinkInfo:
     up: bool
     kind: str
     master: int
+    alias: str
 
 
 def links(netns: str | None = None) -> list[LinkInfo]:
     """The interfaces of a namespace."""
-    return _talk("listing interfaces", netns, lambda route: [_link_info(item) for item in route.get_links()])
+    return talk("listing interfaces", netns, lambda route: [_link_info(item) for item in route.get_links()])
 
 
 def _link_info(item: Any) -> LinkInfo:
@@ -216,6 +208,7 @@ def _link_info(item: Any) -> LinkInfo:
         bool(item["flags"] & 1),
         item.get(("linkinfo", "kind")) or "",
         item.get("master") or 0,
+        item.get("ifalias") or "",
     )
 
 
@@ -246,7 +239,10 @@ def _new_link(route: IPRoute, name: str, netns: str | None, **arguments: Any) ->
         if index in route.link_lookup(ifname=name):  # another of the same name is not ours
             route.link("del", index=index)
 
-    return Made(name, netns, lambda: _undoing(f"removing {name!r}", netns, undo))
+    made = Made(name, netns, lambda: _undoing(f"removing {name!r}", netns, undo))
+    with _or_removed(made):
+        route.link("set", index=index, ifalias=mark())
+    return made
 
 
 @contextmanager
@@ -280,7 +276,7 @@ def create_tap(
         if address is not None:
             _refuse_taken(route, interface_of(address))
         with _or_removed(_new_link(route, name, netns, kind="tuntap", mode="tun" if tun else "tap")) as made:
-            index = _index(route, name)
+            index = index_of(route, name)
             if not ipv6:
                 _disable_ipv6(name)
             route.link("set", index=index, mtu=mtu)
@@ -289,7 +285,7 @@ def create_tap(
             route.link("set", index=index, state="up")
             return made
 
-    return _talk(f"making the {'TUN' if tun else 'TAP'} {name!r}", netns, make)
+    return talk(f"making the {'TUN' if tun else 'TAP'} {name!r}", netns, make)
 
 
 def create_veth(
@@ -306,7 +302,7 @@ def create_veth(
     """A pair of Ethernet devices, both up, each in its namespace. Removing it removes both ends."""
 
     def finish(route: IPRoute, end: str, text: str | None) -> None:
-        index = _index(route, end)
+        index = index_of(route, end)
         if not ipv6:
             _disable_ipv6(end)
         if text is not None:
@@ -329,7 +325,7 @@ def create_veth(
                 finish(other, peer, peer_address)
         return made
 
-    return _talk(f"making the pair {name!r} and {peer!r}", netns, make)
+    return talk(f"making the pair {name!r} and {peer!r}", netns, make)
 
 
 def create_bridge(name: str, *, netns: str | None = None, mac: str | None = None, ipv6: bool = False) -> Made:
@@ -340,19 +336,29 @@ def create_bridge(name: str, *, netns: str | None = None, mac: str | None = None
         with _or_removed(_new_link(route, name, netns, kind="bridge", br_stp_state=0, **extra)) as made:
             if not ipv6:
                 _disable_ipv6(name)
-            route.link("set", index=_index(route, name), state="up")
+            route.link("set", index=index_of(route, name), state="up")
             return made
 
-    return _talk(f"making the bridge {name!r}", netns, make)
+    return talk(f"making the bridge {name!r}", netns, make)
+
+
+def delete_link(name: str, *, netns: str | None = None) -> None:
+    """Remove an interface, whoever made it; none of that name is no error."""
+
+    def remove(route: IPRoute) -> None:
+        for index in route.link_lookup(ifname=name):
+            route.link("del", index=index)
+
+    apart(lambda: _undoing(f"removing {name!r}", netns, remove))
 
 
 def set_master(name: str, master: str | None, *, netns: str | None = None) -> Made:
     """Put an interface under a bridge (None: take it out); undone, it is where it was."""
 
     def make(route: IPRoute) -> Made:
-        index = _index(route, name)
+        index = index_of(route, name)
         former = next(iter(route.get_links(index))).get("master") or 0
-        route.link("set", index=index, master=0 if master is None else _index(route, master))
+        route.link("set", index=index, master=0 if master is None else index_of(route, master))
         return Made(
             f"{name} under {master}",
             netns,
@@ -361,18 +367,18 @@ def set_master(name: str, master: str | None, *, netns: str | None = None) -> Ma
             ),
         )
 
-    return _talk(f"putting {name!r} under {master!r}", netns, make)
+    return talk(f"putting {name!r} under {master!r}", netns, make)
 
 
 def set_up(name: str, up: bool = True, *, netns: str | None = None) -> None:
     """Switch an interface on or off."""
     state = "up" if up else "down"
-    _talk(f"setting {name!r} {state}", netns, lambda route: route.link("set", index=_index(route, name), state=state))
+    talk(f"setting {name!r} {state}", netns, lambda route: route.link("set", index=index_of(route, name), state=state))
 
 
 def set_mtu(name: str, mtu: int, *, netns: str | None = None) -> None:
     """The largest IP packet of an interface, bytes."""
-    _talk(f"setting the MTU of {name!r}", netns, lambda route: route.link("set", index=_index(route, name), mtu=mtu))
+    talk(f"setting the MTU of {name!r}", netns, lambda route: route.link("set", index=index_of(route, name), mtu=mtu))
 
 
 def _disable_ipv6(name: str) -> None:
@@ -420,7 +426,7 @@ def add_address(name: str, address: str, *, netns: str | None = None) -> Made:
     wanted = interface_of(address)
 
     def make(route: IPRoute) -> Made:
-        index = _index(route, name)
+        index = index_of(route, name)
         _put_address(route, index, wanted)
         return Made(f"{wanted} on {name}", netns, lambda: _undoing(f"removing {wanted} from {name!r}", netns, undo))
 
@@ -428,17 +434,17 @@ def add_address(name: str, address: str, *, netns: str | None = None) -> Made:
         for index in route.link_lookup(ifname=name):
             route.addr("del", index=index, address=str(wanted.ip), prefixlen=wanted.network.prefixlen)
 
-    return _talk(f"putting {wanted} on {name!r}", netns, make)
+    return talk(f"putting {wanted} on {name!r}", netns, make)
 
 
 def addresses(name: str, *, netns: str | None = None) -> list[str]:
     """The IPv4 addresses of an interface, with prefix length."""
 
     def ask(route: IPRoute) -> list[str]:
-        index = _index(route, name)
+        index = index_of(route, name)
         return [str(address) for there, address in _all_addresses(route) if there == index]
 
-    return _talk(f"asking for the addresses of {name!r}", netns, ask)
+    return talk(f"asking for the addresses of {name!r}", netns, ask)
 
 
 def add_route(destination: str, *, via: str | None = None, device: str | None = None, netns: str | None = None) -> Made:
@@ -457,7 +463,7 @@ def add_route(destination: str, *, via: str | None = None, device: str | None = 
         if via is not None:
             arguments["gateway"] = via
         if device is not None:
-            arguments["oif"] = _index(route, device)
+            arguments["oif"] = index_of(route, device)
         try:
             route.route("add", **arguments)
         except NetlinkError as error:
@@ -470,7 +476,7 @@ def add_route(destination: str, *, via: str | None = None, device: str | None = 
         undo: Callable[[IPRoute], None] = lambda again: again.route("del", **arguments)  # noqa: E731
         return Made(f"route to {destination}", netns, lambda: _undoing(f"removing {doing[7:]}", netns, undo))
 
-    return _talk(doing, netns, make)
+    return talk(doing, netns, make)
 
 
 def default_interface(netns: str | None = None) -> str | None:
@@ -482,7 +488,7 @@ def default_interface(netns: str | None = None) -> str | None:
         found.sort(key=lambda item: item.get("priority") or 0)
         return _name(route, found[0].get("oif")) if found else None
 
-    return _talk("asking for the default route", netns, ask)
+    return talk("asking for the default route", netns, ask)
 
 
 # --- packet rules -----------------------------------------------------------------------------------------------------
@@ -585,6 +591,26 @@ def remove_rules(table: str, *, netns: str | None = None) -> None:
         _remove_rules(rules, table)
 
     apart(remove)
+
+
+def refusing_tables(netns: str | None = None) -> list[str]:
+    """The packet tables whose chains refuse, by default, what is to be forwarded (a host's firewall)."""
+
+    def ask() -> list[str]:
+        try:
+            with namespaces.inside(netns), NFTables(nfgen_family=0) as tables:
+                chains = tables.get_chains()
+        except (NetlinkError, OSError):
+            return []  # no nftables, no refusal
+        found = []
+        for chain in chains:
+            hook = chain.get("NFTA_CHAIN_HOOK")
+            number = hook.get("NFTA_HOOK_HOOKNUM") if hook else None
+            if number == nft.FORWARD and chain.get("NFTA_CHAIN_POLICY") == nft.REFUSE:
+                found.append(chain.get("NFTA_CHAIN_TABLE"))
+        return sorted(set(found))
+
+    return apart(ask)
 
 
 # --- the kernel's own TCP ---------------------------------------------------------------------------------------------
