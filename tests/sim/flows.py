@@ -8,6 +8,7 @@ from usertcp.link.middleware import Rule
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.listener import Listener
+from usertcp.tcp.state import CAN_SEND
 from usertcp.units import HOUR, KIB, MS
 
 PORT = 7000
@@ -45,7 +46,7 @@ class End:
         conn = self.conn
         while self._rest and conn.writable:
             self._rest = self._rest[conn.write(self._rest) :]
-        if not self._rest and self._fin and conn.writable:
+        if not self._rest and self._fin and conn.state in CAN_SEND:
             self._fin = False
             conn.shutdown_write()
         while conn.readable:
@@ -55,8 +56,8 @@ class End:
         if conn.at_eof and not self.ended:
             self.ended = True
             self.error = conn.take_error()
-            if self._close:
-                conn.close()
+        if self.ended and self._close and (self.error is not None or not self._rest):
+            conn.close()
 
 
 class Server:
