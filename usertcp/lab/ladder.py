@@ -48,7 +48,7 @@ class Rung:
     ``outgoing``    from usertcp (left) to the kernel (right)
     ``seq, ack``    as on the wire, 32 bits
     ``rel_seq``     ``seq`` relative to the sender's ISN, ``rel_ack`` to the receiver's; None: that is not known
-    ``length``      payload bytes (of all segments of a run)
+    ``length``      payload bytes; of a run those of all its segments, each byte counted once
     ``ours, kernels``  the states once the segment had its effect
     """
 
@@ -140,16 +140,17 @@ class Ladder:
             flow.isn[mine], flow.high[mine] = seg.seq, -1
         rel_seq = _relative(seg.seq, flow.isn[mine])
         rel_ack = _relative(seg.ack, flow.isn[theirs]) if seg.flags & ACK else None
-        again = False
+        again, fresh = False, len(seg.payload)
         if rel_seq is not None and rel_seq >= 0 and seg.length and fate is not Fate.FORGED:
             end = rel_seq + seg.length
             again = fate is not Fate.RELEASED and end <= flow.high[mine]
+            fresh = min(fresh, max(0, end - flow.high[mine])) if flow.high[mine] >= 0 else fresh
             flow.high[mine] = max(flow.high[mine], end)
             if seg.flags & SYN:
                 again &= flow.syn[mine] == seg.flags  # SYN, then SYN+ACK: the SYNs crossed
                 flow.syn[mine] = seg.flags
         rung = Rung(at, outgoing, ports, seg.flags, seg.seq, seg.ack, rel_seq, rel_ack, len(seg.payload), fate, again)
-        rung.folded = self._folded(rung)
+        rung.folded = self._folded(rung, fresh)
         if not rung.folded:
             self.lines.append(rung)
         return rung
@@ -188,8 +189,11 @@ class Ladder:
     def __iter__(self) -> Iterator[Rung | Note]:
         return iter(self.lines)
 
-    def _folded(self, rung: Rung) -> bool:
-        """Add ``rung`` to the run of its direction among the last lines, if folding is on and it is nothing special."""
+    def _folded(self, rung: Rung, fresh: int) -> bool:
+        """Add ``rung`` to the run of its direction among the last lines, if folding is on and it is nothing special.
+
+        Of its bytes the run counts the ``fresh`` ones, those that were not sent before.
+        """
         if not self.folding or rung.flags & (SYN | FIN | RST) or rung.fate is not Fate.DELIVERED:
             return False
         for line in reversed(self.lines[-2:]):
@@ -199,6 +203,6 @@ class Ladder:
                 return False
             if line.outgoing == rung.outgoing:
                 line.count += 1
-                line.length += rung.length
+                line.length += fresh
                 return True
         return False

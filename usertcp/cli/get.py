@@ -1,0 +1,146 @@
+"""``usertcp get``: fetch a URL over HTTP, by the standard library's client over our connection."""
+
+import http.client
+import os
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import SplitResult, urljoin, urlsplit
+
+import click
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
+
+from usertcp.blocking import Host
+from usertcp.cli.causes import doing
+from usertcp.cli.host import open_host
+from usertcp.cli.options import console, device_options
+from usertcp.cli.streams import Stream
+from usertcp.driver.open import LinkSpec
+from usertcp.errors import SetupError
+
+REDIRECTS: Final = 10  # followed before giving up
+CHUNK: Final = 256 << 10  # bytes
+MOVED: Final = (301, 302, 303, 307, 308)
+
+
+class Connection(http.client.HTTPConnection):
+    """An HTTP connection over a usertcp host."""
+
+    def __init__(self, host: Host, name: str, port: int, timeout: float | None) -> None:
+        super().__init__(name, port, timeout=timeout)
+        self._usertcp = host
+
+    def connect(self) -> None:
+        with doing(f"connecting to {self.host} port {self.port}"):
+            conn = self._usertcp.connect((self.host, self.port or 80), timeout=self.timeout)
+        conn.settimeout(self.timeout)
+        self.sock: Any = Stream(conn)
+
+
+@click.command()
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write there, not to stdout.",
+)
+@click.option("-w", "--wait", type=float, metavar="SECONDS", help="Give up when nothing comes for so long.")
+@click.option("--quiet", is_flag=True, help="Show no progress.")
+@click.argument("url")
+@device_options
+def get(spec: LinkSpec, url: str, output: Path | None, wait: float | None, quiet: bool) -> None:
+    """Fetch URL (http only) and follow redirects. An incomplete answer leaves no FILE."""
+    parts = _checked(url)
+    with open_host(spec) as host, ExitStack() as undo:
+        for _ in range(REDIRECTS + 1):
+            connection = Connection(host, parts.hostname or "", parts.port or 80, wait)
+            undo.callback(connection.close)
+            response = _ask(connection, parts)
+            if response.status not in MOVED:
+                break
+            target = urljoin(parts.geturl(), response.getheader("Location", ""))
+            if not quiet:
+                click.echo(f"{response.status} {response.reason}: {target}", err=True)
+            response.close()
+            connection.close()
+            parts = _checked(target)
+        else:
+            raise SetupError(f"{url} is redirected more than {REDIRECTS} times", "ask for the last of the addresses")
+        if response.status != 200:
+            raise SetupError(f"{parts.geturl()}: {response.status} {response.reason}", "check the URL")
+        with doing(f"receiving {parts.geturl()}"):
+            _receive(response, output, quiet)
+
+
+def _checked(url: str) -> SplitResult:
+    """The parts of ``url``. SetupError unless it is one of http's."""
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        good = parts.scheme == "http" and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        good = False
+    if not good:
+        raise SetupError(f"{url!r} cannot be fetched", "give a URL like http://host/path; https is not spoken here")
+    return parts
+
+
+def _ask(connection: Connection, parts: SplitResult) -> http.client.HTTPResponse:
+    """Send the request; the answer's head."""
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    with doing(f"asking {parts.hostname}"):
+        try:
+            connection.request("GET", path, headers={"User-Agent": "usertcp", "Connection": "close"})
+            return connection.getresponse()
+        except http.client.HTTPException as error:
+            raise SetupError(
+                f"{parts.hostname} does not speak HTTP ({type(error).__name__})", "check the port in the URL"
+            ) from None
+
+
+def _receive(response: http.client.HTTPResponse, output: Path | None, quiet: bool) -> None:
+    """The body, to the file or to stdout. A file gets its name when all of it is there."""
+    expected = response.length
+    if output is None:
+        count = _copy(response, sys.stdout.buffer.write, expected, quiet or sys.stdout.isatty())
+        sys.stdout.buffer.flush()
+        _complete(count, expected)
+        return
+    part = output.with_name(f"{output.name}.{os.getpid()}.part")
+    try:
+        with open(part, "wb") as file:
+            count = _copy(response, file.write, expected, quiet)
+        _complete(count, expected)
+        os.replace(part, output)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _copy(response: http.client.HTTPResponse, write: Callable[[bytes], int], expected: int | None, quiet: bool) -> int:
+    """Move the body; how many bytes came."""
+    count = 0
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    screen = console(stderr=True)
+    with Progress(*columns, console=screen, disable=quiet or not screen.is_terminal) as progress:
+        task = progress.add_task("receiving", total=expected)
+        try:
+            while data := response.read(CHUNK):
+                write(data)
+                count += len(data)
+                progress.update(task, completed=count)
+        except http.client.IncompleteRead as error:
+            count += len(error.partial)
+    return count
+
+
+def _complete(count: int, expected: int | None) -> None:
+    if expected is not None and count != expected:
+        raise SetupError(f"the answer ended after {count:,} of {expected:,} bytes", "try again")

@@ -1,0 +1,29 @@
+"""Opening a stack for a subcommand, and saying where it is."""
+
+import click
+
+from usertcp import blocking
+from usertcp.driver.open import LinkSpec
+
+
+def open_host(spec: LinkSpec, *, linger: float = blocking.LINGER) -> blocking.Host:
+    """A stack on the device that was asked for."""
+    words = {name: getattr(spec, name) for name in spec.__dataclass_fields__}
+    return blocking.open(linger=linger, **words)
+
+
+def whereabouts(host: blocking.Host, listener: blocking.Listener) -> str:
+    """Where a listener can be reached, and from where."""
+    address, port = listener.getsockname()
+    opened = host.opened
+    if opened is not None and address == "0.0.0.0":
+        address = opened.address
+    text = f"{address} port {port}"
+    if opened is not None and opened.netns is not None:
+        text += f", from the namespace {opened.netns} (ip netns exec {opened.netns} …)"
+    return text
+
+
+def say(text: str) -> None:
+    """A remark, on stderr at once."""
+    click.echo(text, err=True)

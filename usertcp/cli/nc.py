@@ -1,0 +1,69 @@
+"""``usertcp nc``: standard input to a connection, the connection to standard output."""
+
+import os
+import sys
+import threading
+from typing import Final
+
+import click
+
+from usertcp.blocking import Conn
+from usertcp.cli.causes import doing
+from usertcp.cli.host import open_host, say, whereabouts
+from usertcp.cli.options import device_options, port_number
+from usertcp.driver.open import LinkSpec
+
+CHUNK: Final = 256 << 10  # bytes
+
+
+@click.command()
+@click.option("-l", "--listen", is_flag=True, help="Wait for a connection instead of making one.")
+@click.option("-v", "--verbose", is_flag=True, help="Say on stderr what happens.")
+@click.option("-w", "--wait", type=float, metavar="SECONDS", help="Give up connecting, or waiting, after so long.")
+@click.argument("words", nargs=-1, required=True, metavar="[HOST] PORT")
+@device_options
+def nc(spec: LinkSpec, listen: bool, verbose: bool, wait: float | None, words: tuple[str, ...]) -> None:
+    """Connect to HOST and PORT, or with -l listen on PORT (of the address HOST), and pass bytes both ways.
+
+    The end of the input closes our half of the connection; the command ends when the peer has closed its half too.
+    """
+    if len(words) > 2 or (len(words) == 1 and not listen):
+        raise click.UsageError("give HOST and PORT" if not listen else "give PORT, or HOST and PORT")
+    port = port_number(words[-1])
+    name = words[0] if len(words) == 2 else ""
+    with open_host(spec) as host:
+        if listen:
+            with doing(f"listening on {name + ' ' if name else ''}port {port}"), host.listen((name, port)) as listener:
+                say(f"listening on {whereabouts(host, listener)}")
+                listener.settimeout(wait)
+                conn = listener.accept()
+        else:
+            with doing(f"connecting to {name} port {port}"):
+                conn = host.connect((name, port), timeout=wait)
+        if verbose:
+            say(f"connected: {conn.getsockname()} - {conn.getpeername()}")
+        with doing(f"the connection to {conn.getpeername()[0]} port {conn.getpeername()[1]}"), conn:
+            _relay(conn)
+
+
+def _relay(conn: Conn) -> None:
+    """Both directions until both have ended."""
+    failures: list[OSError] = []
+
+    def send() -> None:
+        try:
+            while data := os.read(sys.stdin.fileno(), CHUNK):
+                conn.sendall(data)
+            conn.shutdown()
+        except OSError as error:
+            failures.append(error)
+
+    sender = threading.Thread(target=send, name="usertcp-nc-input", daemon=True)  # may be stuck in read() at the end
+    sender.start()
+    out = sys.stdout.buffer
+    while data := conn.recv(CHUNK):
+        out.write(data)
+        out.flush()
+    sender.join()
+    if failures:
+        raise failures[0]

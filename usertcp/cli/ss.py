@@ -1,0 +1,67 @@
+"""``usertcp ss``: the connections of running stacks, asked over their control sockets."""
+
+import json
+from typing import Any
+
+import click
+from rich.table import Table
+
+from usertcp.cli.causes import doing
+from usertcp.cli.options import console
+from usertcp.driver import control
+from usertcp.errors import SetupError
+from usertcp.units import MS, SEC
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
+@click.argument("name", required=False)
+def ss(name: str | None, as_json: bool) -> None:
+    """Show the sockets of the stack NAME, or of all running ones."""
+    running = control.stacks()
+    if name is not None and name not in running:
+        known = (
+            f"running: {', '.join(running)}" if running else "none is running: start one, as with usertcp nc -l 9000"
+        )
+        raise SetupError(f"no stack is called {name!r}", known)
+    names = [name] if name is not None else running
+    answers: dict[str, list[dict[str, Any]]] = {}
+    for each in names:
+        with doing(f"asking the stack {each}"):
+            answers[each] = control.query(each)
+    if as_json:
+        click.echo(json.dumps(answers, indent=2))
+        return
+    if not answers:
+        click.echo("no stack is running")
+    for each, rows in answers.items():
+        console().print(_table(each, rows))
+
+
+def _table(name: str, rows: list[dict[str, Any]]) -> Table:
+    """One stack's sockets, listeners first."""
+    table = Table(title=name, title_justify="left", title_style="bold")
+    for heading in ("state", "local", "remote"):
+        table.add_column(heading, no_wrap=True)
+    for heading in ("recv-q", "send-q", "age", "idle", "cwnd", "rtt", "rto", "in", "out", "retrans"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(*_cells(row))
+    return table
+
+
+def _cells(row: dict[str, Any]) -> list[str]:
+    """One socket; what a listener has not is left empty."""
+    cells = [row["state"], _address(row["local"]), _address(row["remote"]), str(row["receive_queue"])]
+    cells.append(str(row["send_queue"]))
+    if "age" not in row:
+        return cells
+    cells += [f"{row[key] / SEC:.1f} s" for key in ("age", "idle")]
+    cells.append(f"{row['cwnd']:,}")
+    cells += [f"{row[key] / MS:.1f} ms" for key in ("srtt", "rto")]
+    cells += [f"{row[key]:,}" for key in ("bytes_received", "bytes_acked", "retransmissions")]
+    return cells
+
+
+def _address(pair: Any) -> str:
+    return f"{pair[0]}:{pair[1]}" if pair else "*"
