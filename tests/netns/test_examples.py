@@ -1,0 +1,34 @@
+"""Every example runs as it stands, says what it promises, and leaves no namespace behind."""
+
+import sys
+
+import pytest
+
+from tests.netns.programs import ROOT, Program
+from usertcp.link import netns
+
+EXPECTED = {
+    "blocking_client.py": b"usertcp received b'hello, user space'",
+    "aio_server.py": b"the kernel received b'HELLO, USER SPACE",
+    "socket_http.py": b"200 hello, 10.9.0.2",
+    "virtual_hour.py": b"3600 s of virtual time",
+}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.py")), ids=lambda path: path.name)
+def test_example_runs_and_leaves_nothing(path: object) -> None:
+    before = netns.names()
+    with Program(None, [sys.executable, str(path)]) as program:
+        said = program.finish(timeout=30)
+    assert EXPECTED[str(path).rpartition("/")[2]] in said
+    assert netns.names() == before
+
+
+def test_virtual_hour_run_twice_gives_the_same_digest() -> None:
+    command = [sys.executable, str(ROOT / "examples" / "virtual_hour.py")]
+    digests = []
+    for _ in range(2):
+        with Program(None, command) as program:
+            digests += [line for line in program.finish(timeout=30).splitlines() if line.startswith(b"digest")]
+    assert len(digests) == 2
+    assert digests[0] == digests[1]
