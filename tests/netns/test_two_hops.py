@@ -21,10 +21,12 @@ from tests.netns.peer import digest
 from tests.netns.plugged import Received, exchange
 from tests.netns.programs import Peer, which
 from usertcp import blocking
-from usertcp.link import netns, provision
+from usertcp.link import netns, provision, uplink
 
 SIZE = 10_000_000
+TAP = "tap0"
 NEAR, GATEWAY, FAR = "192.0.2.1", "192.0.2.254", "198.51.100.1"
+CONF = "/proc/sys/net/ipv4/conf"
 OWN = "192.0.2.60/24"  # an address on near's network that nobody has
 
 
@@ -67,7 +69,10 @@ def picture(space: str) -> dict[str, Any]:
             "addresses": addresses,
             "routes": Path("/proc/thread-self/net/route").read_text(),
             "rules": ruleset.decode(),
-            "forward": Path("/proc/sys/net/ipv4/ip_forward").read_text(),
+            "forwarding": {
+                str(path): path.read_text()
+                for path in [Path("/proc/sys/net/ipv4/ip_forward"), *Path(CONF).glob("*/forwarding")]
+            },
         }
 
 
@@ -88,6 +93,30 @@ def transfer(net: Net, host: blocking.Host, seen_as: str) -> None:
     assert received == Received(SIZE, digest(SIZE, 2))
     assert (report["received"], report["sha256"]) == (SIZE, digest(SIZE, 1))
     assert report["peer"] == seen_as
+
+
+@contextmanager
+def up(net: Net, mode: str) -> Iterator[None]:
+    """``usertcp up`` in the near namespace, and ``usertcp down``."""
+    uplink.up(TAP, mode=mode, netns=net.near)
+    try:
+        yield
+    finally:
+        uplink.down(TAP, netns=net.near)
+
+
+def test_tap_behind_nat_reaches_a_host_two_hops_away(net: Net) -> None:
+    with undone(net.near), up(net, "nat"), blocking.open(tap=TAP, netns=net.near) as host:
+        transfer(net, host, NEAR)
+
+
+def test_tap_on_a_bridge_reaches_a_host_two_hops_away(net: Net) -> None:
+    with (
+        undone(net.near),
+        up(net, "bridge"),
+        blocking.open(tap=TAP, netns=net.near, address=OWN, gateway=GATEWAY) as host,
+    ):
+        transfer(net, host, OWN.partition("/")[0])
 
 
 def test_packet_link_with_its_own_address_reaches_a_host_two_hops_away(net: Net) -> None:
