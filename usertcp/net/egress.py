@@ -51,25 +51,6 @@ class Backlog:
 class Egress:
     """Implements ``Transmit``. ``full``: the sink refused during this turn; ``sent``: segments taken of connections."""
 
-    __slots__ = (
-        "_checksum",
-        "_gso",
-        "_ident",
-        "_interface",
-        "_link_len",
-        "_neighbors",
-        "_now",
-        "_partial",
-        "_routes",
-        "_sink",
-        "_stats",
-        "backlog",
-        "full",
-        "local",
-        "local_bytes",
-        "sent",
-    )
-
     def __init__(
         self, interface: Interface, caps: LinkCaps, routes: Routes, neighbors: NeighborCache, stats: Stats
     ) -> None:

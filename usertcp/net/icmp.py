@@ -221,7 +221,7 @@ class Icmp:
         seq = int.from_bytes(embedded[4:8], "big")
         if message.proto == ipv4.TCP:
             conn = self._flows.get(flow_key(message.dst, message.src, second, first))
-            if conn is None:
+            if conn is None or not conn.flow.next_hop:  # nobody on the wire sees packets to ourselves
                 self._stats.drop(Drop.ICMP_STRAY)
                 return
             mtu = message.mtu

@@ -17,7 +17,7 @@ No fragments, no IP options, no IPv6, no forwarding.
 import errno
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
@@ -66,27 +66,6 @@ class Stack:
 
     ``random(n)`` gives n unpredictable bytes; nothing else here is random. ``tracer`` looks on at every connection.
     """
-
-    __slots__ = (
-        "_dirty",
-        "_egress",
-        "_flows",
-        "_heap",
-        "_icmp",
-        "_interface",
-        "_listeners",
-        "_neighbors",
-        "_ports",
-        "_random",
-        "_ready",
-        "_routes",
-        "_secret",
-        "_serial",
-        "_tracer",
-        "_ts_secret",
-        "config",
-        "stats",
-    )
 
     def __init__(
         self, config: StackConfig, caps: LinkCaps, random: Callable[[int], bytes], tracer: Tracer | None = None
@@ -221,12 +200,15 @@ class Stack:
         conn = self._flows.get(key)
         if conn is None:
             self._on_stranger(packet, seg, key, now)
-        elif seg.flags & SYN and conn.reusable_by(seg) and self._listener(key) is not None:
-            conn.expire()  # RFC 6191: a new incarnation takes the place of one in TIME-WAIT
-            self.forget(conn)
-            self._on_stranger(packet, seg, key, now, after=conn.snd.nxt)
-        else:
-            conn.on_segment(seg, now)
+            return
+        if seg.flags & SYN and conn.reusable_by(seg):
+            listener = self._listener(key)
+            if listener is not None and listener.admit():
+                conn.expire()  # RFC 6191: a new incarnation takes the place of one in TIME-WAIT
+                self.forget(conn)
+                self._on_stranger(packet, seg, key, now, after=conn.snd.nxt)
+                return
+        conn.on_segment(seg, now)
 
     def _on_stranger(self, packet: ipv4.Packet, seg: Segment, key: bytes, now: int, after: int | None = None) -> None:
         """A segment without a connection: a SYN for a listener, or one that a reset answers (RFC 9293 §3.10.7.1, .2).
@@ -451,42 +433,26 @@ class Stack:
         return [listener for found in self._listeners.values() for listener in found]
 
     def snapshot(self, now: int) -> list[dict[str, Any]]:
-        """Listeners, then connections, as ``usertcp ss`` shows them. Times in ns, sizes in bytes."""
-        rows: list[dict[str, Any]] = [
-            {
-                "local": listener.flow.local,
-                "remote": None,
-                "state": "LISTEN",
-                "ready": listener.ready,
-                "receive_queue": len(listener.queue),
-                "send_queue": listener.backlog,
-            }
-            for listener in self.listeners()
-        ]
+        """Listeners, then connections (their ``TcpInfo`` and more), as ``usertcp ss`` shows them. Times in ns, sizes in
+        bytes; nothing but what JSON has."""
+        rows: list[dict[str, Any]] = []
+        for listener in self.listeners():
+            queues = {"receive_queue": len(listener.queue), "send_queue": listener.backlog}
+            rows.append({"state": "LISTEN", "local": listener.local, "remote": None, "ready": listener.ready} | queues)
         for conn in self._flows.values():
             info, flow = conn.info(), conn.flow
-            rows.append(
-                {
-                    "local": flow.local,
-                    "remote": flow.remote,
-                    "state": info.state.value,
-                    "ready": conn.ready,
-                    "receive_queue": info.unread,
-                    "send_queue": info.unacked + info.unsent,
-                    "age": now - flow.opened_at,
-                    "idle": now - max(info.last_received_at, info.last_sent_at, flow.opened_at),
-                    "deadline": conn.next_deadline(),
-                    "cwnd": info.cwnd,
-                    "ssthresh": info.ssthresh,
-                    "mss": info.snd_mss,
-                    "srtt": info.srtt,
-                    "rttvar": info.rttvar,
-                    "rto": info.rto,
-                    "retransmissions": info.retransmissions,
-                    "bytes_acked": info.bytes_acked,
-                    "bytes_received": info.bytes_received,
-                }
-            )
+            own = {
+                "state": info.state.value,
+                "local": flow.local,
+                "remote": flow.remote,
+                "ready": conn.ready,
+                "receive_queue": info.unread,
+                "send_queue": info.unacked + info.unsent,
+                "age": now - flow.opened_at,
+                "idle": now - max(info.last_received_at, info.last_sent_at, flow.opened_at),
+                "deadline": conn.next_deadline(),
+            }
+            rows.append(asdict(info) | own)
         return rows
 
     # --- what connections and listeners ask (tcp.connection.Host) ---------------------------------------------------

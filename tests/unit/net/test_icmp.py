@@ -127,6 +127,14 @@ def test_fragmentation_needed_with_a_made_up_number_changes_nothing(bench: Bench
     assert bench.drops() == {Drop.ICMP_STRAY: 1}
 
 
+def test_error_from_the_wire_about_a_connection_to_ourselves_is_stray(bench: Bench) -> None:
+    conn = bench.stack.connect(("127.0.0.1", 80), bench.now, ("127.0.0.1", 5000))
+    quoted = tcp_frame(SYN, conn.snd.iss, src="127.0.0.1", dst="127.0.0.1", sport=5000, dport=80)[14:]
+    bench.give(error_frame(icmp.DESTINATION_UNREACHABLE, icmp.PORT_UNREACHABLE, quoted))
+    assert conn.state is State.SYN_SENT
+    assert bench.drops() == {Drop.ICMP_STRAY: 1}
+
+
 def test_error_about_no_connection_of_ours_is_stray(bench: Bench) -> None:
     foreign = tcp_frame(SYN, src=US, dst=PEER, sport=1, dport=2)[14:]
     bench.give(error_frame(icmp.DESTINATION_UNREACHABLE, 1, foreign))

@@ -261,7 +261,7 @@ def test_ip_options_of_any_length_are_skipped(words: int) -> None:
 # --- segments for nobody ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.rfc(9293, "X-10")
+@pytest.mark.rfc(9293, "§3.10.7.1")
 @pytest.mark.parametrize(
     ("flags", "payload", "reply"),
     [
@@ -291,7 +291,7 @@ def test_segment_for_a_closed_port_is_reset_unless_a_reset(
     assert bench.drops() == {Drop.NO_CONNECTION: 1}
 
 
-@pytest.mark.rfc(9293, "X-11")
+@pytest.mark.rfc(9293, "§3.10.7.2")
 @pytest.mark.parametrize(
     ("flags", "reply"),
     [
@@ -393,6 +393,17 @@ def test_time_wait_old_duplicate_syn_leaves_it() -> None:
     bench = Bench()
     in_time_wait(bench)
     bench.give(tcp_frame(SYN, PEER_ISS - 100))
+    assert [seg.flags for seg in bench.take_segments()] == [ACK]
+    (conn,) = bench.stack.connections()
+    assert conn.state is State.TIME_WAIT
+
+
+def test_time_wait_newer_syn_to_a_full_listener_leaves_it() -> None:
+    bench = Bench()
+    _, theirs = in_time_wait(bench)
+    (listener,) = bench.stack.listeners()
+    listener.queue.extend([None] * 200)  # type: ignore[list-item]
+    bench.give(tcp_frame(SYN, theirs + 1))
     assert [seg.flags for seg in bench.take_segments()] == [ACK]
     (conn,) = bench.stack.connections()
     assert conn.state is State.TIME_WAIT
