@@ -33,7 +33,7 @@ def which(*names: str) -> str:
 
 
 class Program:
-    """A child process in the namespace ``space`` (None: here). Its stderr is kept in a file beside it."""
+    """A child process in the namespace ``space`` (None: here). Its stderr is kept."""
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class Program:
         stdout: int = subprocess.PIPE,
     ) -> None:
         self.command = [str(part) for part in command]
+        self.errors = ""  # what it said on stderr, when it has finished
         with netns.inside(space):
             self.process = subprocess.Popen(
                 self.command,
@@ -60,6 +61,11 @@ class Program:
         assert self.process.stdout is not None
         return self.process.stdout.readline()
 
+    def remark(self) -> bytes:
+        """The next line of its stderr."""
+        assert self.process.stderr is not None
+        return self.process.stderr.readline()
+
     def finish(self, data: bytes | None = None, *, code: int | None = 0, timeout: float = PATIENCE) -> bytes:
         """Give it ``data``, end its stdin, wait for it; the rest of its stdout. ``code`` None: any exit status."""
         try:
@@ -68,8 +74,9 @@ class Program:
             self.kill()
             out, err = self.process.communicate()
             raise AssertionError(f"{self.command} did not end in {timeout:.0f} s: {out[-500:]!r} {err!r}") from None
+        self.errors = err.decode()
         if code is not None:
-            assert self.process.returncode == code, f"{self.command} exited {self.process.returncode}: {err.decode()}"
+            assert self.process.returncode == code, f"{self.command} exited {self.process.returncode}: {self.errors}"
         return out
 
     def interrupt(self) -> None:
@@ -110,7 +117,7 @@ class Peer(Program):
         return report
 
 
-def usertcp(*arguments: str | int) -> list[str]:
+def usertcp(*arguments: str | int | Path) -> list[str]:
     """The command line of this checkout's usertcp."""
     return [sys.executable, "-c", "from usertcp.cli.main import main; main()", *map(str, arguments)]
 

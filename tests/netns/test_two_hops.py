@@ -19,9 +19,9 @@ from pyroute2 import IPRoute
 
 from tests.netns.peer import digest
 from tests.netns.plugged import Received, exchange
-from tests.netns.programs import Peer, which
+from tests.netns.programs import Peer, Program, usertcp, which
 from usertcp import blocking
-from usertcp.link import netns, provision, uplink
+from usertcp.link import netns, provision
 
 SIZE = 10_000_000
 TAP = "tap0"
@@ -98,11 +98,13 @@ def transfer(net: Net, host: blocking.Host, seen_as: str) -> None:
 @contextmanager
 def up(net: Net, mode: str) -> Iterator[None]:
     """``usertcp up`` in the near namespace, and ``usertcp down``."""
-    uplink.up(TAP, mode=mode, netns=net.near)
+    with Program(None, usertcp("up", f"--{mode}", "--tap", TAP, "--netns", net.near)) as program:
+        assert b"is up" in program.finish()
     try:
         yield
     finally:
-        uplink.down(TAP, netns=net.near)
+        with Program(None, usertcp("down", "--tap", TAP, "--netns", net.near)) as program:
+            assert b"is down" in program.finish()
 
 
 def test_tap_behind_nat_reaches_a_host_two_hops_away(net: Net) -> None:
