@@ -440,6 +440,8 @@ class Conn(_Endpoint):
                 except BlockingIOError:
                     self._until(self._readable, deadline)
                     continue
+                except BrokenPipeError:  # a reset after the peer's FIN is the sender's concern: here is the end
+                    data = b""
                 host._flush()
                 return data
 
@@ -458,6 +460,8 @@ class Conn(_Endpoint):
                 except BlockingIOError:
                     self._until(self._readable, deadline)
                     continue
+                except BrokenPipeError:
+                    count = 0
                 host._flush()
                 return count
 

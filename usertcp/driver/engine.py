@@ -17,7 +17,7 @@ import select
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
@@ -49,6 +49,7 @@ class Engine:
         self._link_fd = pump.link.fileno()
         self._link_events = 0
         self._closed = False
+        self._ending = threading.Lock()  # so that nobody wakes a descriptor that has become another's
         if self._link_fd < 0:
             _call_when_readable(pump.link, self.wake)
         self._watch_link()
@@ -72,8 +73,9 @@ class Engine:
 
     def wake(self) -> None:
         """End a ``wait`` that is under way, or the next one. From any thread."""
-        with suppress(OSError):  # closed: nobody waits
-            os.eventfd_write(self._event, 1)
+        with self._ending:
+            if not self._closed:
+                os.eventfd_write(self._event, 1)
 
     def post(self, callback: Callable[[], object]) -> None:
         """Have ``callback()`` run in the next ``handle``, and end the ``wait``. From any thread."""
@@ -128,11 +130,11 @@ class Engine:
 
     def close(self) -> None:
         """Let the descriptors go; the link stays the owner's. Closing twice is harmless."""
-        if not self._closed:
-            self._closed = True
-            self._epoll.close()
-            os.close(self._event)
-            self._event = -1
+        with self._ending:
+            if not self._closed:
+                self._closed = True
+                self._epoll.close()
+                os.close(self._event)
 
     def _watch_link(self) -> None:
         """Wait for frames, for room too while the link is full, for nothing once it is gone."""
@@ -165,6 +167,8 @@ class EngineThread:
     def __init__(self, engine: Engine, name: str = "usertcp-engine") -> None:
         self.engine = engine
         self._stop = False
+        self._ended = False
+        self._calls: set[Future[Any]] = set()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
 
     def start(self) -> None:
@@ -192,20 +196,17 @@ class EngineThread:
                 except BaseException as error:
                     future.set_exception(error)
 
-        self.engine.post(run)
-        waited = 0.0
-        while True:
-            step = 0.5 if timeout is None else min(0.5, timeout - waited)
-            try:
-                return future.result(step)
-            except TimeoutError:
-                if future.done():
-                    raise
-                if not self._thread.is_alive() and future.cancel():
-                    raise StackError("the engine is not running") from None
-                waited += step
-                if timeout is not None and waited >= timeout and future.cancel():
-                    raise
+        self._calls.add(future)
+        try:
+            if self._ended:  # looked at after the future is known to the thread, which cancels what it knows
+                raise StackError("the engine is not running")
+            self.engine.post(run)
+            return future.result(timeout)
+        except CancelledError:
+            raise StackError("the engine is not running") from None
+        finally:
+            future.cancel()
+            self._calls.discard(future)
 
     def post(self, function: Callable[[], object]) -> None:
         """Have ``function()`` run in the engine's thread, some time soon."""
@@ -232,6 +233,10 @@ class EngineThread:
         except BaseException as error:
             engine.pump.fail(OSError(errno.ENETDOWN, f"the engine crashed: {error!r}"))
             raise
+        finally:
+            self._ended = True
+            for future in list(self._calls):
+                future.cancel()
 
 
 def _call_when_readable(link: Link, wake: Callable[[], None]) -> None:

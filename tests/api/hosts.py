@@ -1,0 +1,81 @@
+"""Stacks joined by a cable in memory, for the tests of the front ends, and what they must not leave behind."""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from usertcp import blocking
+from usertcp.frame import FrameMeta
+from usertcp.link.base import Link
+from usertcp.link.memory import memory_pair
+from usertcp.net.stack import Stack, StackConfig
+from usertcp.tcp.config import TcpConfig
+
+LEFT = "10.0.0.1"
+RIGHT = "10.0.0.2"
+PORT = 7
+PATIENCE = 20.0  # seconds that a test waits for what ought to come at once
+
+
+def stack_on(link: Link, address: str, tcp: TcpConfig | None = None) -> Stack:
+    """A stack with ``address`` for ``link``."""
+    return Stack(StackConfig(addresses=(f"{address}/24",), tcp=tcp or TcpConfig()), link.caps, os.urandom)
+
+
+@contextmanager
+def two_blocking(
+    *, tcp: TcpConfig | None = None, offload: bool = True, linger: float = 2.0
+) -> Iterator[tuple[blocking.Host, blocking.Host]]:
+    """Two hosts with one cable between them."""
+    one, other = memory_pair(offload=offload, pollable=True)
+    left = blocking.Host(stack_on(one, LEFT, tcp), one, linger=linger)
+    right = blocking.Host(stack_on(other, RIGHT, tcp), other, linger=linger)
+    try:
+        yield left, right
+    finally:
+        left.close()
+        right.close()
+
+
+@contextmanager
+def nothing_left() -> Iterator[None]:
+    """Within the block descriptors and threads may come, but not stay."""
+    files, threads = set(os.listdir("/proc/self/fd")), set(threading.enumerate())
+    yield
+    assert set(threading.enumerate()) <= threads
+    assert set(os.listdir("/proc/self/fd")) <= files
+
+
+class FlakyLink(Link):
+    """A link that a test breaks: hand it frames, fill it, or let it fail.
+
+    ``read_error``, ``send_error``  raised; ``full``  send takes nothing; ``reads``  frames handed over
+    """
+
+    def __init__(self, inner: Link) -> None:
+        self.inner = inner
+        self.name = inner.name
+        self.caps = inner.caps
+        self.read_error: OSError | None = None
+        self.send_error: OSError | None = None
+        self.full = False
+        self.reads = 0
+
+    def fileno(self) -> int:
+        return self.inner.fileno()
+
+    def read(self) -> tuple[memoryview, FrameMeta] | None:
+        if self.read_error is not None:
+            raise self.read_error
+        got = self.inner.read()
+        self.reads += got is not None
+        return got
+
+    def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:
+        if self.send_error is not None:
+            raise self.send_error
+        return not self.full and self.inner.send(header, payload, meta)
+
+    def close(self) -> None:
+        self.inner.close()

@@ -1,0 +1,294 @@
+"""usertcp.aio on asyncio's own loop: streams and protocols, a device that dies, accepts that fail, no leftovers."""
+
+import asyncio
+import errno
+import threading
+import time
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from hashlib import shake_128
+from typing import Any
+
+import pytest
+
+from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, FlakyLink, nothing_left, stack_on
+from usertcp import aio
+from usertcp.driver.aio import AioDriver
+from usertcp.driver.base import Pump
+from usertcp.link.memory import memory_pair
+from usertcp.tcp.state import State
+
+
+def payload(size: int) -> bytes:
+    return shake_128(b"aio").digest(size)
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """``asyncio.run``, bounded, and without leftovers."""
+    with nothing_left():
+        asyncio.run(asyncio.wait_for(main, PATIENCE))
+
+
+@asynccontextmanager
+async def two(*, pollable: bool = True) -> AsyncIterator[tuple[aio.Host, aio.Host, FlakyLink]]:
+    one, other = memory_pair(offload=True, pollable=pollable)
+    flaky = FlakyLink(one)
+    loop = asyncio.get_running_loop()
+    drivers = [
+        AioDriver(Pump(stack_on(link, address), link, time.monotonic_ns), loop)
+        for link, address in ((flaky, LEFT), (other, RIGHT))
+    ]
+    hosts = [aio.Host(driver) for driver in drivers]
+    try:
+        yield hosts[0], hosts[1], flaky
+    finally:
+        await hosts[0].close(0.2)
+        await hosts[1].close(0.2)
+        for driver in drivers:
+            driver.close()
+        one.close()
+        other.close()
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(1 << 16):
+        writer.write(data)
+        await writer.drain()
+    writer.close()
+
+
+@pytest.mark.parametrize("pollable", [True, False])
+def test_streams_echo_a_megabyte(pollable: bool) -> None:
+    async def main() -> None:
+        async with two(pollable=pollable) as (left, right, _):
+            server = await aio.start_server(echo, None, PORT, stack=right)
+            assert server.sockname == ("0.0.0.0", PORT)
+            reader, writer = await aio.open_connection(RIGHT, PORT, stack=left)
+            assert writer.get_extra_info("peername") == (RIGHT, PORT)
+            data = payload(1_000_000)
+
+            async def send() -> None:
+                writer.write(data)
+                await writer.drain()
+                writer.write_eof()
+
+            sending = asyncio.create_task(send())
+            assert await reader.read(-1) == data
+            await sending
+            writer.close()
+            await writer.wait_closed()
+            server.close()
+            await server.wait_closed()
+            assert not server.is_serving()
+
+    run(main())
+
+
+def test_no_thread_is_started() -> None:
+    async def main() -> None:
+        before = threading.active_count()
+        async with two() as (left, right, _), await right.start_server(echo, RIGHT, 0) as server:
+            await left.open_connection(*server.sockname)
+            assert threading.active_count() == before
+
+    run(main())
+
+
+class Recorder(asyncio.Protocol):
+    """Keeps what happens, in order."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.data = b""
+        self.error: Exception | None = None
+        self.lost = asyncio.get_running_loop().create_future()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.events.append("made")
+
+    def data_received(self, data: bytes) -> None:
+        self.data += data
+
+    def pause_writing(self) -> None:
+        self.events.append("pause")
+
+    def resume_writing(self) -> None:
+        self.events.append("resume")
+
+    def eof_received(self) -> bool:
+        self.events.append("eof")
+        return False
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.events.append("lost")
+        self.error = error
+        self.lost.set_result(None)
+
+
+def test_protocol_write_beyond_the_buffer_pauses_and_resumes() -> None:
+    async def main() -> None:
+        async with two() as (left, right, _):
+            server = await right.create_server(Recorder, None, PORT)
+            transport, protocol = await left.create_connection(Recorder, RIGHT, PORT)
+            assert isinstance(protocol, Recorder)
+            transport.write(bytes(3 << 20))
+            assert transport.get_write_buffer_size() > 0
+            transport.close()
+            assert transport.is_closing()
+            await protocol.lost
+            assert protocol.events == ["made", "pause", "resume", "lost"]
+            assert protocol.error is None
+            server.close()
+
+    run(main())
+
+
+def test_protocol_that_does_not_keep_the_half_open_connection_is_closed_at_eof() -> None:
+    async def main() -> None:
+        async with two() as (left, right, _):
+            peers: list[Recorder] = []
+
+            def factory() -> Recorder:
+                peers.append(Recorder())
+                return peers[-1]
+
+            async with await right.create_server(factory, None, PORT):
+                transport, _ = await left.create_connection(Recorder, RIGHT, PORT)
+                transport.writelines([b"a", b"b"])
+                transport.write_eof()
+                with pytest.raises(RuntimeError):
+                    transport.write(b"c")
+                while not peers:
+                    await asyncio.sleep(0)
+                await peers[0].lost
+                assert peers[0].data == b"ab"
+                assert peers[0].events == ["made", "eof", "lost"]
+
+    run(main())
+
+
+class Buffered(asyncio.BufferedProtocol):
+    """Reads into a buffer of its own."""
+
+    def __init__(self) -> None:
+        self.buffer = bytearray(100)
+        self.got = b""
+        self.ended = asyncio.get_running_loop().create_future()
+
+    def get_buffer(self, sizehint: int) -> bytearray:
+        return self.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.got += self.buffer[:nbytes]
+
+    def eof_received(self) -> None:
+        self.ended.set_result(None)
+
+
+def test_buffered_protocol_gets_its_bytes() -> None:
+    async def main() -> None:
+        async with two() as (left, right, _), await right.start_server(echo, None, PORT):
+            transport, protocol = await left.create_connection(Buffered, RIGHT, PORT)
+            assert isinstance(protocol, Buffered)
+            transport.write(payload(1000))
+            transport.write_eof()
+            await protocol.ended
+            assert protocol.got == payload(1000)
+
+    run(main())
+
+
+def test_cancelled_connect_leaves_nothing() -> None:
+    async def main() -> None:
+        async with two() as (left, _, flaky):
+            flaky.full = True
+            task = asyncio.create_task(left.open_connection(RIGHT, PORT))
+            await asyncio.sleep(0)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            flaky.full = False
+            assert not [conn for conn in left.stack.connections() if conn.state is not State.CLOSED]
+
+    run(main())
+
+
+def test_connect_to_a_closed_port_is_refused_and_to_a_bad_name_says_so() -> None:
+    async def main() -> None:
+        async with two() as (left, _, _):
+            with pytest.raises(ConnectionRefusedError):
+                await left.open_connection(RIGHT, PORT)
+            with pytest.raises(OSError, match="does not resolve"):
+                await left.open_connection("no.such.name.invalid", PORT)
+            with pytest.raises(OSError, match="not supported"):
+                await left.open_connection("::1", PORT)
+
+    asyncio.run(asyncio.wait_for(main(), PATIENCE))  # the resolver's thread is the loop's
+
+
+def test_factory_that_fails_leaves_the_server_serving() -> None:
+    async def main() -> None:
+        complaints: list[dict[str, Any]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
+        async with two() as (left, right, _):
+            calls = 0
+
+            def factory() -> asyncio.Protocol:
+                nonlocal calls
+                calls += 1
+                if calls == 1:
+                    raise OSError(errno.EMFILE, "no more descriptors")
+                return Recorder()
+
+            async with await right.create_server(factory, None, PORT) as server:
+                for expected in (ConnectionResetError, None):
+                    _, protocol = await left.create_connection(Recorder, RIGHT, PORT)
+                    assert isinstance(protocol, Recorder)
+                    if expected is not None:
+                        await protocol.lost
+                        assert isinstance(protocol.error, expected)
+                assert server.is_serving()
+        assert [type(context["exception"]) for context in complaints] == [OSError]
+
+    run(main())
+
+
+def test_device_that_dies_ends_streams_servers_and_waits() -> None:
+    async def main() -> None:
+        async with two() as (left, right, flaky):
+            await right.start_server(echo, None, PORT)
+            own = await left.start_server(echo, None, PORT)
+            reader, writer = await left.open_connection(RIGHT, PORT)
+            connecting = asyncio.create_task(left.open_connection("10.0.0.77", PORT))
+            reading = asyncio.create_task(reader.read(1))
+            await asyncio.sleep(0)
+            flaky.read_error = OSError(errno.ENETDOWN, "gone")
+            writer.write(b"x")
+            for task in (reading, connecting):
+                with pytest.raises(OSError, match="Network is down"):
+                    await task
+            await own.wait_closed()
+            with pytest.raises(OSError, match="gone"):
+                await left.open_connection(RIGHT, PORT)
+
+    run(main())
+
+
+def test_closed_host_refuses_to_connect() -> None:
+    async def main() -> None:
+        async with two() as (left, _, _):
+            await left.close()
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                await left.open_connection(RIGHT, PORT)
+
+    run(main())
+
+
+def test_ping_is_answered_or_times_out() -> None:
+    async def main() -> None:
+        async with two() as (left, _, _):
+            assert (await left.ping(RIGHT)).size == 56
+            with pytest.raises(TimeoutError):
+                await left.ping("10.0.0.77", timeout=0.01)
+
+    run(main())

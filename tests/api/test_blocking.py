@@ -1,0 +1,322 @@
+"""usertcp.blocking: several threads, leaders and followers, time-outs, errors, and an end without leftovers."""
+
+import errno
+import os
+import signal
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from hashlib import shake_128
+
+import pytest
+
+from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, FlakyLink, nothing_left, stack_on, two_blocking
+from usertcp import blocking
+from usertcp.link.memory import memory_pair
+from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.state import State
+from usertcp.units import MS
+
+
+def payload(size: int, seed: int = 1) -> bytes:
+    return shake_128(seed.to_bytes(4, "big")).digest(size)
+
+
+def read_all(conn: blocking.Conn) -> bytes:
+    parts = []
+    while data := conn.recv(1 << 18):
+        parts.append(data)
+    return b"".join(parts)
+
+
+def echo(listener: blocking.Listener, times: int) -> None:
+    """Serve ``times`` connections one after another."""
+    for _ in range(times):
+        with listener.accept() as conn:
+            while data := conn.recv():
+                conn.sendall(data)
+
+
+def echoed(host: blocking.Host, data: bytes) -> bytes:
+    with host.connect((RIGHT, PORT), timeout=PATIENCE) as conn, ThreadPoolExecutor(1) as pool:
+        conn.settimeout(PATIENCE)
+
+        def send() -> None:
+            conn.sendall(data)
+            conn.shutdown()
+
+        sending = pool.submit(send)
+        back = read_all(conn)
+        sending.result()
+        return back
+
+
+def test_transfer_both_ways_arrives_intact() -> None:
+    with nothing_left(), two_blocking() as (left, right), ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(echo, right.listen(("", PORT)), 1)
+        assert echoed(left, payload(5_000_000)) == payload(5_000_000)
+        serving.result(PATIENCE)
+
+
+def test_many_threads_on_one_host_each_get_their_own() -> None:
+    with nothing_left(), two_blocking() as (left, right), ThreadPoolExecutor(24) as pool:
+        listener = right.listen(("", PORT))
+        servers = [pool.submit(echo, listener, 2) for _ in range(8)]
+        clients = [pool.submit(echoed, left, payload(200_000, n)) for n in range(16)]
+        for n, client in enumerate(clients):
+            assert client.result(PATIENCE * 2) == payload(200_000, n)
+        for server in servers:
+            server.result(PATIENCE)
+
+
+def test_loopback_within_one_host() -> None:
+    with nothing_left(), two_blocking() as (left, _), ThreadPoolExecutor(1) as pool:
+        listener = left.listen(("127.0.0.1", 0))
+        serving = pool.submit(echo, listener, 1)
+        with left.connect(listener.getsockname(), timeout=PATIENCE) as conn:
+            conn.sendall(b"hello")
+            assert conn.recv() == b"hello"
+            conn.shutdown()
+            assert conn.recv() == b""
+        serving.result(PATIENCE)
+
+
+def test_recv_without_data_times_out_and_can_be_repeated() -> None:
+    with two_blocking() as (left, right):
+        listener = right.listen(("", PORT))
+        with left.connect((RIGHT, PORT), timeout=PATIENCE) as conn, listener.accept() as peer:
+            conn.settimeout(0.01)
+            for _ in range(2):
+                with pytest.raises(TimeoutError):
+                    conn.recv()
+            conn.settimeout(0)
+            with pytest.raises(BlockingIOError):
+                conn.recv()
+            conn.settimeout(PATIENCE)
+            peer.sendall(b"late")
+            assert conn.recv() == b"late"
+
+
+def test_send_to_a_peer_that_does_not_read_times_out() -> None:
+    with two_blocking(tcp=TcpConfig(send_buffer=10_000, receive_buffer=10_000), linger=0.05) as (left, right):
+        listener = right.listen(("", PORT))
+        with left.connect((RIGHT, PORT), timeout=PATIENCE) as conn, listener.accept():
+            conn.settimeout(0.1)
+            with pytest.raises(TimeoutError):
+                conn.sendall(bytes(100_000))
+            conn.abort()
+
+
+def test_connect_to_nobody_times_out_and_leaves_nothing() -> None:
+    with nothing_left(), two_blocking() as (left, _):
+        with pytest.raises(TimeoutError):
+            left.connect(("10.0.0.77", PORT), timeout=0.05)
+        assert not [conn for conn in left.stack.connections() if conn.state is not State.CLOSED]
+
+
+def test_connect_to_a_closed_port_is_refused() -> None:
+    with two_blocking() as (left, _), pytest.raises(ConnectionRefusedError):
+        left.connect((RIGHT, PORT), timeout=PATIENCE)
+
+
+def test_connect_without_a_route_is_unreachable() -> None:
+    with two_blocking() as (left, _), pytest.raises(OSError, match="unreachable") as caught:
+        left.connect(("192.0.2.1", PORT), timeout=PATIENCE)
+    assert caught.value.errno == errno.ENETUNREACH
+
+
+def test_connect_to_a_name_that_does_not_resolve_says_so() -> None:
+    with two_blocking() as (left, _), pytest.raises(OSError, match="'no\\.such\\.name\\.invalid' does not resolve"):
+        left.connect(("no.such.name.invalid", PORT), timeout=PATIENCE)
+
+
+def test_listen_on_a_port_in_use_is_refused() -> None:
+    with two_blocking() as (left, _):
+        left.listen(("", PORT))
+        with pytest.raises(OSError, match="in use"):
+            left.listen((LEFT, PORT))
+
+
+def test_peer_that_aborts_is_a_reset_then_the_end() -> None:
+    with two_blocking() as (left, right):
+        listener = right.listen(("", PORT))
+        with left.connect((RIGHT, PORT), timeout=PATIENCE) as conn:
+            conn.settimeout(PATIENCE)
+            listener.accept().abort()
+            with pytest.raises(ConnectionResetError):
+                conn.recv()
+            assert conn.recv() == b""
+            with pytest.raises(BrokenPipeError):
+                conn.send(b"x")
+
+
+def test_half_close_reading_goes_on() -> None:
+    with two_blocking() as (left, right), ThreadPoolExecutor(1) as pool:
+        listener = right.listen(("", PORT))
+
+        def answer() -> None:
+            with listener.accept() as peer:
+                peer.sendall(read_all(peer)[::-1])
+
+        serving = pool.submit(answer)
+        with left.connect((RIGHT, PORT), timeout=PATIENCE) as conn:
+            conn.sendall(b"abc")
+            conn.shutdown()
+            with pytest.raises(BrokenPipeError):
+                conn.send(b"x")
+            assert read_all(conn) == b"cba"
+        serving.result(PATIENCE)
+
+
+def test_recv_into_and_makefile_read_and_write() -> None:
+    with two_blocking() as (left, right), ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(echo, right.listen(("", PORT)), 1)
+        with left.connect((RIGHT, PORT), timeout=PATIENCE) as conn:
+            with conn.makefile("rwb") as file:
+                file.write(b"one\ntwo\nthree")
+                file.flush()
+                assert file.readline() == b"one\n"
+                assert file.readline() == b"two\n"
+                assert file.read(5) == b"three"
+            buffer = bytearray(10)
+            conn.sendall(b"four")
+            assert conn.recv_into(buffer, 3) == 3
+            assert conn.recv_into(buffer) == 1
+            assert buffer == b"rou" + bytes(7)
+        serving.result(PATIENCE)
+
+
+def test_getnames_state_and_info_tell_of_the_connection() -> None:
+    with two_blocking() as (left, right):
+        listener = right.listen(("", PORT))
+        with left.connect((RIGHT, PORT), timeout=PATIENCE) as conn, listener.accept() as peer:
+            assert conn.getpeername() == (RIGHT, PORT)
+            assert peer.getpeername() == conn.getsockname()
+            assert conn.state is State.ESTABLISHED
+            assert conn.info().snd_mss > 500
+            conn.configure(nodelay=True)
+            assert {row["state"] for row in right.snapshot()} == {"LISTEN", "ESTABLISHED"}
+
+
+def waiting(call: Callable[[], object], pool: ThreadPoolExecutor) -> "Callable[[], BaseException | None]":
+    """Start ``call`` in a thread; what the result function gives is the exception that ended it."""
+    started = threading.Event()
+
+    def run() -> object:
+        started.set()
+        return call()
+
+    future = pool.submit(run)
+    assert started.wait(PATIENCE)
+    return lambda: future.exception(PATIENCE)
+
+
+def test_close_in_another_thread_wakes_who_waits() -> None:
+    with nothing_left(), two_blocking() as (left, right), ThreadPoolExecutor(4) as pool:
+        listener = right.listen(("", PORT))
+        conn = left.connect((RIGHT, PORT), timeout=PATIENCE)
+        peer = listener.accept()
+        results = [waiting(conn.recv, pool), waiting(listener.accept, pool)]
+        conn.close()
+        listener.close()
+        for result in results:
+            error = result()
+            assert isinstance(error, OSError)
+            assert error.errno == errno.EBADF
+        peer.close()
+
+
+def test_close_of_the_host_wakes_who_waits() -> None:
+    with nothing_left(), two_blocking() as (left, right), ThreadPoolExecutor(4) as pool:
+        listener = right.listen(("", PORT))
+        conn = left.connect((RIGHT, PORT), timeout=PATIENCE)
+        peer = listener.accept()
+        results = [waiting(peer.recv, pool), waiting(listener.accept, pool), waiting(listener.accept, pool)]
+        right.close()
+        for result in results:
+            error = result()
+            assert isinstance(error, OSError)
+            assert error.errno == errno.EBADF
+        for call in (peer.recv, listener.accept, lambda: right.connect((LEFT, 1))):
+            with pytest.raises(OSError, match="Bad file descriptor"):
+                call()
+        assert conn.recv() == b""
+
+
+def test_host_that_closes_delivers_what_was_sent() -> None:
+    with nothing_left(), two_blocking() as (left, right), ThreadPoolExecutor(1) as pool:
+        listener = right.listen(("", PORT))
+        conn = left.connect((RIGHT, PORT), timeout=PATIENCE)
+        received = pool.submit(read_all, listener.accept())
+        conn.sendall(payload(900_000))
+        left.close()
+        assert received.result(PATIENCE) == payload(900_000)
+
+
+def test_keeper_acknowledges_while_nobody_waits() -> None:
+    with two_blocking(tcp=TcpConfig(delayed_ack=10 * MS)) as (left, right):
+        listener = right.listen(("", PORT))
+        conn = left.connect((RIGHT, PORT), timeout=PATIENCE)
+        listener.accept()
+        conn.sendall(b"x" * 100)
+        acknowledged = threading.Event()
+        for _ in range(500):  # the keepers of both hosts do it; this thread only looks
+            if conn.info().unacked == 0:
+                acknowledged.set()
+                break
+            threading.Event().wait(0.01)
+        assert acknowledged.is_set()
+
+
+def test_device_that_dies_fails_who_waits_and_who_comes_later() -> None:
+    one, other = memory_pair(pollable=True)
+    flaky = FlakyLink(one)
+    with nothing_left(), ThreadPoolExecutor(4) as pool:
+        left, right = blocking.Host(stack_on(one, LEFT), flaky), blocking.Host(stack_on(other, RIGHT), other)
+        listener, own = right.listen(("", PORT)), left.listen(("", PORT))
+        conn = left.connect((RIGHT, PORT), timeout=PATIENCE)
+        listener.accept()
+        results = [waiting(conn.recv, pool), waiting(own.accept, pool)]
+        flaky.read_error = OSError(errno.ENETDOWN, "gone")
+        for _ in range(2):
+            with pytest.raises(OSError, match="down|gone") as caught:
+                left.connect((RIGHT, PORT), timeout=PATIENCE)
+            assert caught.value.errno == errno.ENETDOWN
+        for result in results:
+            error = result()
+            assert isinstance(error, OSError)
+            assert error.errno == errno.ENETDOWN
+        left.close()
+        right.linger = 0
+        right.close()
+
+
+def test_interrupt_ends_a_wait_and_the_host_goes_on() -> None:
+    with nothing_left(), two_blocking() as (left, right), ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(echo, right.listen(("", PORT)), 1)
+        with left.connect((RIGHT, PORT), timeout=PATIENCE) as conn:
+            timer = threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT))
+            timer.start()
+            with pytest.raises(KeyboardInterrupt):
+                conn.recv()
+            timer.join()
+            conn.sendall(b"still here")
+            assert conn.recv() == b"still here"
+        serving.result(PATIENCE)
+
+
+def test_ping_is_answered_or_times_out() -> None:
+    with two_blocking() as (left, _):
+        assert left.ping(RIGHT, timeout=PATIENCE).size == 56
+        with pytest.raises(TimeoutError):
+            left.ping("10.0.0.77", timeout=0.05)
+
+
+def test_two_hundred_connections_one_after_another_leave_nothing() -> None:
+    with nothing_left(), two_blocking(tcp=TcpConfig(msl=1 * MS)) as (left, right), ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(echo, right.listen(("", PORT)), 200)
+        for n in range(200):
+            with left.connect((RIGHT, PORT), timeout=PATIENCE) as conn:
+                conn.sendall(b"%d" % n)
+                assert conn.recv() == b"%d" % n
+        serving.result(PATIENCE)
