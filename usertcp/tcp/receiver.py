@@ -153,8 +153,9 @@ class Receiver:
         return True
 
     def take_fin(self, seq: int) -> None:
-        """Remember a FIN with number ``seq``, in order or not."""
+        """Remember a FIN with number ``seq``; out of order it is acknowledged at once, as text is (RFC 5681 §4.2)."""
         self.fin = seq
+        self.ack = ACK_NOW
 
     def fin_reached(self) -> bool:
         """Whether everything before the peer's FIN has arrived; the FIN is then counted in RCV.NXT, once."""
@@ -162,7 +163,6 @@ class Receiver:
             return False
         self.nxt += 1
         self.edge = max(self.edge, self.nxt)
-        self.ack = ACK_NOW
         return True
 
     # --- the window (RFC 9293 §3.8.6.2.2, RFC 7323 §2) ---------------------------------------------------------------
