@@ -10,6 +10,9 @@ from typing import Final
 
 import pytest
 
+from usertcp.cli.main import cli
+from usertcp.lab.registry import SCENARIOS
+
 ROOT: Final = Path(__file__).parents[2]
 DOCUMENTS: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
@@ -36,3 +39,9 @@ def test_document_python_block_imports_what_exists(path: Path) -> None:
                 for alias in node.names:
                     if not hasattr(module, alias.name):
                         importlib.import_module(f"{node.module}.{alias.name}")
+
+
+def test_readme_tells_of_every_scenario_and_subcommand() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert [name for name in SCENARIOS if f"`{name}`" not in text] == []
+    assert [name for name in cli.commands if f"usertcp {name}" not in text] == []
