@@ -243,7 +243,6 @@ def _fin_acked(conn: "Connection", now: int) -> bool:
     """Our FIN is acknowledged. False: the connection is gone."""
     if conn.state is State.FIN_WAIT_1:
         conn.enter(State.FIN_WAIT_2)
-        conn.watch_fin_wait_2(now)
     elif conn.state is State.CLOSING:
         conn.time_wait(now)
     elif conn.state is State.LAST_ACK:

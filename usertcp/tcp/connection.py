@@ -238,10 +238,6 @@ class Connection:
         self.timers.set(timer.TIME_WAIT, now + 2 * self.config.msl)
         self.snd.buffer.reset(self.snd.buffer.end)
 
-    def watch_fin_wait_2(self, now: int) -> None:
-        if self.state is State.FIN_WAIT_2 and self.orphan:
-            self.timers.set(timer.FIN_WAIT_2, now + self.config.fin_wait_2_timeout)
-
     # --- the user: OPEN (RFC 9293 §3.10.1) ---------------------------------------------------------------------------
 
     def open(self, now: int) -> None:
@@ -412,13 +408,14 @@ class Connection:
             self.end()
             return
         if self.rcv.buffer.readable and self.state is not State.TIME_WAIT:
+            self.reset_peer()
             self.abort()
             return
         self.orphan = True
+        if self.state is State.TIME_WAIT:
+            self.rcv.buffer.clear()
         self.shutdown_write()
-        if self.state is State.FIN_WAIT_2:
-            self.timers.set(timer.FIN_WAIT_2, self.snd.last_sent_at + self.config.fin_wait_2_timeout)
-            self.host.dirty(self)
+        self.host.dirty(self)  # FIN-WAIT-2: from now on for a limited time
 
     def abort(self) -> None:
         """Drop everything and tell the peer by a reset where the state asks for it (RFC 9293 §3.10.5)."""
@@ -503,8 +500,11 @@ class Connection:
         (RFC 6191 §2, MAY-2)."""
         if self.state is not State.TIME_WAIT or seg.flags & (SYN | ACK | RST) != SYN:
             return False
-        if self.ts_ok and seg.options.has_ts and seg.options.tsval != self.rcv.ts_recent:
-            return ((seg.options.tsval - self.rcv.ts_recent) & MASK32) < 1 << 31
+        if seg.options.has_ts and self.config.timestamps:
+            if not self.ts_ok:
+                return True  # what is still under way has no timestamps: it will not be taken for the new one's
+            if seg.options.tsval != self.rcv.ts_recent:
+                return ((seg.options.tsval - self.rcv.ts_recent) & MASK32) < 1 << 31
         return 0 < ((seg.seq - self.rcv.nxt) & MASK32) < 1 << 31
 
     def expire(self) -> None:

@@ -55,6 +55,8 @@ def poll(conn: "Connection", now: int, tx: Transmit, budget: int) -> bool:
             conn.rearm(now)
             return True
         conn.rearm(now)
+    if conn.orphan and conn.state is State.FIN_WAIT_2 and not conn.timers.is_set(timer.FIN_WAIT_2):
+        conn.timers.set(timer.FIN_WAIT_2, now + conn.config.fin_wait_2_timeout)
     return not _send_acks(conn, tx, now)
 
 

@@ -163,6 +163,7 @@ class Receiver:
             return False
         self.nxt += 1
         self.edge = max(self.edge, self.nxt)
+        self.ack = ACK_NOW
         return True
 
     # --- the window (RFC 9293 §3.8.6.2.2, RFC 7323 §2) ---------------------------------------------------------------
@@ -194,9 +195,9 @@ class Receiver:
         """Whether the user has read so much that the peer must hear of it now (MUST-39).
 
         That is half the buffer, or, when the peer can hardly send any more, one segment. Before the first byte has come
-        nothing is due: a handshake's third segment is not answered because a SYN's window is small.
+        nothing is due: a handshake's third segment is not answered because a SYN's window is small. Nor after its FIN.
         """
-        if self.nxt == self.irs + 1:
+        if self.nxt == self.irs + 1 or self.nxt != self.buffer.nxt:
             return False
         opened = self._reachable_edge() - self.edge
         half = self.buffer.limit // 2
