@@ -1,0 +1,271 @@
+"""The engine's end of one socket: bytes between an AF_UNIX stream and the rings of a connection.
+
+::
+
+    program                 kernel                engine                  network
+    a.send  ------> b's receive queue ------> send ring   ------> segments
+    a.recv  <------ a's receive queue <------ receive ring <------ segments
+    a.shutdown(WR)  end of file at b          shutdown_write      FIN
+    a.close         hang-up at b              close               FIN, or RST if something was unread
+
+Nothing is kept here: ``b`` is read only as far as the send ring has room, the receive ring is emptied only as far as
+the kernel takes it, so that each side's backpressure is the other's. ``b`` is registered once, edge-triggered.
+
+What the kernel tells about ``a``, and what it does not:
+
+- ``a`` closed with unread bytes: ``b`` gets an error besides the hang-up, which makes the close a reset.
+- ``a`` shut for writing and ``b`` shut for writing (the peer's FIN was passed on) look to ``b`` as if ``a`` were
+  closed. By then both FINs are on their way and nothing depends on it.
+- The same after shutdown(SHUT_RD) and shutdown(SHUT_WR) of ``a``. The connection is then kept, its incoming bytes
+  thrown away, until the peer's FIN, the program's word, or ``GRACE``.
+"""
+
+import _socket
+import contextlib
+import errno
+import select
+from typing import TYPE_CHECKING, Final
+
+from usertcp.driver.options import Options
+from usertcp.tcp.connection import Connection
+from usertcp.tcp.state import CONNECTED, EOF, FAILED, GONE
+from usertcp.units import SEC
+
+if TYPE_CHECKING:
+    from usertcp.driver.broker import Broker
+
+EVENTS: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+INPUT: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
+CHUNK: Final = 64 << 10  # bytes moved at a time
+GRACE: Final = 60 * SEC  # ns that a connection shut both ways by its program waits for the peer's FIN (tcp_fin_timeout)
+
+# When a connection failed: a letter's second half.
+AT_ONCE: Final = 0  # connect() itself says so
+OPENING: Final = 1  # during the handshake
+WHILE_OPEN: Final = 2
+
+
+class Bridge:
+    """A connection and ``b``. ``ident`` is the socket's identity.
+
+    ``fill``       bytes of connect request and padding that lie unread in ``b`` until the handshake is done; 0 after
+    ``error``      the errno that the program is to see, 0: none
+    ``eof_in``     the program has shut its sending side and everything before that was read from ``b``
+    ``eof_out``    ``b`` is shut for writing: the program reads the end of the stream
+    ``discard``    the program reads no more, but has not closed
+    ``hung_up``    the kernel says so, see above
+    """
+
+    __slots__ = (
+        "_can_send",
+        "_error_at_b",
+        "_may_read",
+        "_shut",
+        "broker",
+        "conn",
+        "discard",
+        "eof_in",
+        "eof_out",
+        "error",
+        "fill",
+        "hung_up",
+        "ident",
+        "options",
+        "sock",
+    )
+
+    def __init__(
+        self, broker: "Broker", ident: str, sock: _socket.socket, conn: Connection, options: Options, fill: int = 0
+    ) -> None:
+        self.broker = broker
+        self.ident = ident
+        self.sock = sock
+        self.conn = conn
+        self.options = options
+        self.fill = fill
+        self.error = 0
+        self.eof_in = self.eof_out = self.discard = self.hung_up = False
+        self._can_send = self._may_read = True
+        self._error_at_b = self._shut = False
+        conn.user = self
+
+    @property
+    def connected(self) -> bool:
+        """Whether the handshake is done, as far as the program can know."""
+        return self.fill == 0
+
+    @property
+    def drained(self) -> bool:
+        """Whether the program had sent nothing more when last looked."""
+        return self.eof_in or not self._may_read
+
+    # -- what happens ------------------------------------------------------------------------------------------------
+
+    def on_ready(self) -> None:
+        """The connection changed."""
+        self.advance()
+
+    def on_event(self, mask: int) -> None:
+        """The kernel reports ``mask`` of ``b``."""
+        if mask & select.EPOLLOUT:
+            self._can_send = True
+        if mask & INPUT:
+            self._may_read = True
+            if mask & select.EPOLLERR:
+                self._error_at_b = True
+            if mask & select.EPOLLHUP and not self.hung_up:
+                self.hung_up = True
+                if self.discard:
+                    self.broker.call_at(self, self.broker.now() + GRACE)
+        self.advance()
+
+    def look(self) -> None:
+        """Ask the kernel now, ahead of its event."""
+        poll = select.poll()
+        poll.register(self.sock.fileno(), select.POLLIN | select.POLLOUT | select.POLLRDHUP)
+        for _, mask in poll.poll(0):
+            self.on_event(mask)
+
+    def on_due(self, now: int) -> None:
+        """``GRACE`` is over."""
+        self.finish()
+
+    def shut_read(self) -> None:
+        """The program called shutdown(SHUT_RD): it reads what it has, then the end."""
+        self.discard = True
+        self._end_of_stream()
+        self.advance()
+
+    def take_error(self) -> int:
+        """The pending errno, which is pending no longer."""
+        error, self.error = self.error, 0
+        return error
+
+    def advance(self) -> None:
+        """Move what can be moved and act on what was learned. Harmless when nothing changed."""
+        conn = self.conn
+        if self._error_at_b:  # closed with unread bytes in the kernel
+            self.reset()
+            return
+        if self.fill and not self._opened():
+            return
+        if conn.ready & FAILED:
+            self._failed()
+        if self.hung_up and not self.eof_out:
+            if conn.readable or self.options.linger == (1, 0):
+                self.reset()
+                return
+        elif not self._to_program():
+            return
+        if not self._shut and not self._to_peer():
+            return
+        if not self.eof_in:
+            return
+        if self.hung_up and self.options.linger == (1, 0) and not self.discard and not self.broker.is_alive(self.ident):
+            self.reset()
+        elif (self.hung_up and not self.eof_out) or (self.eof_out and (not self.discard or conn.ready & EOF)):
+            self.finish()
+        else:
+            conn.shutdown_write()
+
+    # -- opening and failing -----------------------------------------------------------------------------------------
+
+    def _opened(self) -> bool:
+        """Whether the handshake is done; then the padding goes, and the program's end becomes writable."""
+        conn = self.conn
+        if self.hung_up:
+            self.finish()
+            return False
+        if conn.ready & CONNECTED:
+            while self.fill:
+                self.fill -= len(self.sock.recv(self.fill))
+            return True
+        if conn.ready & (FAILED | GONE):
+            error = conn.take_error()
+            self.broker.leave_letter(self.ident, (error.errno if error else 0) or errno.ECONNABORTED, OPENING)
+            self.drop()
+        return False
+
+    def _failed(self) -> None:
+        """The connection is dead. What arrived before is still delivered; sending fails from now on."""
+        error = self.conn.take_error()
+        self.error = (error.errno if error else 0) or errno.ECONNRESET
+        self._shut = True
+        with contextlib.suppress(OSError):  # closed meanwhile
+            self.sock.shutdown(_socket.SHUT_RD)
+
+    # -- moving ------------------------------------------------------------------------------------------------------
+
+    def _to_program(self) -> bool:
+        """Receive ring to ``b``. False: the bridge is gone."""
+        conn = self.conn
+        if self.discard:
+            while conn.readable:
+                conn.consume(min(conn.readable, CHUNK))
+        elif self._can_send:
+            try:
+                while conn.readable:
+                    conn.consume(self.sock.sendmsg(conn.peek(CHUNK)))
+            except BlockingIOError:
+                self._can_send = False
+            except OSError:  # shut for reading behind our back, or closed: the kernel's event says which
+                self.discard = True
+        if conn.readable:
+            return True
+        if self._shut:
+            self._dead()
+            return False
+        if conn.at_eof and not self.eof_out:
+            self._end_of_stream()
+        if conn.ready & GONE:
+            self.drop()
+            return False
+        return True
+
+    def _dead(self) -> None:
+        """Everything was delivered: the end follows, and the errno waits for whoever asks."""
+        if self.error:
+            self.broker.leave_letter(self.ident, self.error, WHILE_OPEN)
+        self.drop()
+
+    def _end_of_stream(self) -> None:
+        self.eof_out = True
+        with contextlib.suppress(OSError):  # closed meanwhile
+            self.sock.shutdown(_socket.SHUT_WR)
+
+    def _to_peer(self) -> bool:
+        """``b`` to the send ring. False: the bridge is gone."""
+        conn = self.conn
+        if self.eof_in or not self._may_read:
+            return True
+        try:
+            buffer = self.broker.buffer
+            while room := conn.writable:
+                count = self.sock.recv_into(buffer, min(room, CHUNK))
+                if not count:
+                    self.eof_in = True
+                    break
+                conn.write(buffer[:count])
+        except BlockingIOError:
+            self._may_read = False
+        except ConnectionResetError:  # closed with unread bytes in the kernel
+            self.reset()
+            return False
+        return True
+
+    # -- ends --------------------------------------------------------------------------------------------------------
+
+    def finish(self) -> None:
+        """The program is done: FIN after what is queued, and the stack sees to the rest."""
+        self.conn.close()
+        self.drop()
+
+    def reset(self) -> None:
+        """The program closed with unread bytes, or asked for it: RST."""
+        self.conn.abort()
+        self.drop()
+
+    def drop(self) -> None:
+        """Let ``b`` go: the program's end hangs up."""
+        self.conn.user = None
+        self.broker.forget(self, self.sock)

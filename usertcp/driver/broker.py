@@ -1,0 +1,423 @@
+"""The engine's side of the drop-in socket: requests in, connections out, one bridge for each connection.
+
+A :class:`Broker` owns the two abstract listeners of an engine (:mod:`usertcp.driver.messages`) and a table of what the
+programs' sockets are to the stack: a port that is held, a listener, a connection. A program asks over AF_UNIX, never by
+a call, so that it does not matter in which thread or process it is.
+
+**Accepting.** A program's listener is a real AF_UNIX listener. When the stack has a connection for it, the broker makes
+``b``, names it after both addresses and connects it there; EAGAIN means that the accept queue is full, and the
+connection waits in the stack's, which in turn lets SYNs wait.
+
+**Errors.** The errno of a dead connection is left as a *letter* before ``b`` is closed; the program's end, finding the
+end of the stream, asks for it. Letters that nobody asks for are bounded in number, oldest first.
+
+**Liveness.** A socket's own name is bound as long as a descriptor for it exists anywhere. Held ports and listeners are
+therefore probed by that name: when their program says that it closed one, when somebody else wants their port, and
+every ``SWEEP``.
+"""
+
+import _socket
+import contextlib
+import errno
+import os
+import resource
+import select
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from usertcp.driver import messages
+from usertcp.driver.base import UNFINISHED, Pump
+from usertcp.driver.bridge import AT_ONCE, CHUNK, EVENTS, Bridge
+from usertcp.driver.engine import Engine
+from usertcp.driver.entries import RETRY, Arrival, Held, Post, Request, Timed
+from usertcp.driver.messages import Message
+from usertcp.driver.operations import OPERATIONS
+from usertcp.driver.options import Options
+from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.connection import Connection
+from usertcp.units import NEVER, SEC
+
+IN: Final = select.EPOLLIN
+QUEUE: Final = 1024  # sockets and requests that may wait for the engine; the kernel clamps it to somaxconn
+LETTERS: Final = 4096  # errnos kept for programs that have not asked yet
+SWEEP: Final = 5 * SEC  # ns between two probes of all held ports and listeners
+DESCRIPTORS: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+T = TypeVar("T")
+
+_brokers: "Final[weakref.WeakSet[Broker]]" = weakref.WeakSet()
+
+
+class Broker:
+    """See the module. ``table``: what each socket, by its identity, is to the stack."""
+
+    def __init__(self, engine: Engine) -> None:
+        pump: Pump = engine.pump
+        self.engine = engine
+        self.stack = pump.stack
+        self.token = messages.new_ident()
+        self.now: Callable[[], int] = pump.clock
+        self.table: dict[str, Held | Post | Bridge] = {}
+        self.buffer = memoryview(bytearray(CHUNK))  # the bridges', empty between two calls
+        self.arrivals: dict[str, Arrival] = {}
+        self.letters: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self._requests: set[Request] = set()
+        self.closing: dict[str, Connection] = {}  # closed with SO_LINGER, not acknowledged yet
+        self._due: dict[Timed, int] = {}
+        self._sweep_at = NEVER
+        self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._paused = False
+        self._closed = False
+        self._data = _listener(_socket.SOCK_STREAM, messages.data_name(self.token))
+        self._control = _listener(_socket.SOCK_SEQPACKET, messages.control_name(self.token))
+        self._listen(True)
+        _raise_descriptor_limit()
+        _brokers.add(self)
+
+    # -- descriptors and time ----------------------------------------------------------------------------------------
+
+    def call_at(self, item: Timed, at: int) -> None:
+        """Call ``item.on_due`` at ``at`` (ns), once; a later call replaces it."""
+        self._due[item] = at
+
+    def next_deadline(self) -> int:
+        """When :meth:`on_timers` is due (ns); NEVER."""
+        return min(self._due.values(), default=NEVER) if self._due else self._sweep_at
+
+    def on_timers(self) -> None:
+        """Call back what is due. Cheap when nothing is."""
+        if not self._due and self._sweep_at == NEVER:
+            return
+        now = self.now()
+        for item in [item for item, at in self._due.items() if at <= now]:
+            if self._due.pop(item, None) is not None:
+                item.on_due(now)
+        if now >= self._sweep_at:
+            self._sweep()
+
+    def on_due(self, now: int) -> None:
+        """There may be descriptors again: listen on."""
+        if not self._closed:
+            self._listen(True)
+
+    def forget(self, item: "Bridge | Arrival | Request", sock: _socket.socket) -> None:
+        """``item`` is over: let its descriptor go, and everything kept for it."""
+        if sock.fileno() >= 0:
+            self.engine.unregister(sock.fileno())
+            sock.close()
+        if isinstance(item, Bridge):
+            self._due.pop(item, None)
+            if self.table.get(item.ident) is item:
+                del self.table[item.ident]
+                if item.options.linger[0] and item.conn.state in UNFINISHED:
+                    self.closing[item.ident] = item.conn
+        elif isinstance(item, Request):
+            self._requests.discard(item)
+        else:
+            self.arrivals.pop(item.ident, None)
+
+    def _listen(self, on: bool) -> None:
+        if on:
+            self.engine.register(self._data.fileno(), IN, self.on_data)
+            self.engine.register(self._control.fileno(), IN, self._on_control)
+        else:
+            self.engine.unregister(self._data.fileno())
+            self.engine.unregister(self._control.fileno())
+        self._paused = not on
+
+    def _accept(self, listener: _socket.socket) -> tuple[_socket.socket, Any] | None:
+        """The next socket that waits at ``listener``, non-blocking, and its name. None: none, or no descriptors."""
+        try:
+            fd, name = listener._accept()  # type: ignore[attr-defined]
+        except BlockingIOError:
+            return None
+        except OSError as error:
+            if error.errno in DESCRIPTORS:
+                self._refuse(listener)
+            return None
+        kind = listener.type
+        sock = _socket.socket(_socket.AF_UNIX, kind, 0, fd)
+        sock.setblocking(False)
+        return sock, name
+
+    def _refuse(self, listener: _socket.socket) -> None:
+        """Out of descriptors: use the spare one to turn somebody away, who would wait for ever otherwise."""
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
+            got = None
+            try:
+                fd, _ = listener._accept()  # type: ignore[attr-defined]
+                got = _socket.socket(_socket.AF_UNIX, listener.type, 0, fd)
+                if listener is self._control:
+                    got.send(messages.encode({"errno": errno.EMFILE}))
+            except OSError:
+                pass
+            finally:
+                if got is not None:
+                    got.close()
+        try:
+            self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            self._listen(False)
+            self.call_at(self, self.now() + RETRY)
+
+    # -- connections that a program opens ----------------------------------------------------------------------------
+
+    def on_data(self, mask: int) -> None:
+        while got := self._accept(self._data):
+            sock, raw = got
+            name = messages.parse_name(raw)
+            if name is None or name.kind != "a" or isinstance(self.table.get(name.ident), Bridge):
+                sock.close()  # not a program of ours
+                continue
+            arrival = Arrival(self, name.ident, sock)
+            self.arrivals[name.ident] = arrival
+            self.engine.register(sock.fileno(), EVENTS, arrival.on_event)
+
+    def connect(self, arrival: Arrival, request: Message) -> None:
+        """Open the connection that ``arrival`` asks for; an error is left as a letter."""
+        ident, sock = arrival.ident, arrival.sock
+        host, port = request["remote"]
+        host = "127.0.0.1" if host == "0.0.0.0" else host  # this host, as on Linux
+        held = self.table.get(ident)
+        chosen = held.options if isinstance(held, Held) else Options.load(request["options"])
+        config = chosen.config(self.base())
+        try:
+            conn = self.with_room(
+                lambda: self.stack.connect(
+                    (host, port), self.now(), local=held.binding if isinstance(held, Held) else None, config=config
+                )
+            )
+        except OSError as error:
+            self.leave_letter(ident, error.errno or errno.EINVAL, AT_ONCE)
+            arrival.close()
+            return
+        if isinstance(held, Held):
+            held.close()
+        del self.arrivals[ident]
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, messages.BUFFER)
+        self.engine.unregister(sock.fileno())
+        self._bridge(Bridge(self, ident, sock, conn, chosen, request["fill"]))
+
+    def _bridge(self, bridge: Bridge) -> None:
+        self.table[bridge.ident] = bridge
+        self.engine.register(bridge.sock.fileno(), EVENTS, bridge.on_event)
+        bridge.advance()
+
+    def leave_letter(self, ident: str, number: int, when: int) -> None:
+        """Keep the errno of a connection that is over, and when it failed, until its program asks."""
+        self.letters[ident] = (number, when)
+        if len(self.letters) > LETTERS:
+            self.letters.popitem(last=False)
+
+    # -- connections that a program accepts --------------------------------------------------------------------------
+
+    def offer(self, post: Post, conn: Connection) -> int:
+        """Put ``conn``, the first that waits at ``post``, into the program's accept queue. 0, or the errno:
+        ECONNREFUSED if the program has closed its listener, anything else to try again later."""
+        ident = messages.new_ident()
+        name = messages.peer_name(self.token, ident, conn.flow.local, conn.flow.remote)
+        try:
+            sock = _reach(post.ident, name)
+        except OSError as error:
+            return error.errno or errno.EAGAIN
+        post.listener.accept()
+        self._bridge(Bridge(self, ident, sock, conn, post.options.copy()))
+        return 0
+
+    # -- liveness ----------------------------------------------------------------------------------------------------
+
+    def is_alive(self, ident: str) -> bool:
+        """Whether a descriptor of the program's socket ``ident`` exists anywhere (False for an accepted one)."""
+        with messages.Control(_socket.AF_UNIX, _socket.SOCK_STREAM) as probe:
+            try:
+                probe.bind(messages.own_name(ident))
+            except OSError:
+                return True
+        return False
+
+    def close_entry(self, ident: str) -> None:
+        """Give up a held port or a listener."""
+        entry = self.table.get(ident)
+        if isinstance(entry, Held | Post):
+            del self.table[ident]
+            if isinstance(entry, Post):
+                self._due.pop(entry, None)
+            entry.close()
+
+    def _sweep(self) -> None:
+        """Give up the held ports and listeners whose sockets are gone."""
+        kept = False
+        for ident, entry in list(self.table.items()):
+            if isinstance(entry, Held | Post):
+                if self.is_alive(ident):
+                    kept = True
+                else:
+                    self.close_entry(ident)
+        self._sweep_at = self.now() + SWEEP if kept else NEVER
+
+    def with_room(self, claim: Callable[[], T]) -> T:
+        """``claim()``, tried again after a sweep if the port is in use."""
+        try:
+            return claim()
+        except OSError as error:
+            if error.errno not in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+                raise
+        self._sweep()
+        return claim()
+
+    # -- requests ----------------------------------------------------------------------------------------------------
+
+    def _on_control(self, mask: int) -> None:
+        while got := self._accept(self._control):
+            request = Request(self, got[0])
+            self._requests.add(request)
+            self.engine.register(got[0].fileno(), EVENTS, request.on_event)
+            request.on_event(mask)
+
+    def answer(self, data: bytes, request: Request) -> Message | None:
+        """Do what ``data`` asks. None: the answer comes later."""
+        try:
+            message = messages.decode(data)
+            return OPERATIONS[message["op"]](self, message, request)
+        except OSError as error:
+            return {"errno": error.errno or errno.EIO}
+        except (KeyError, TypeError, ValueError, IndexError):
+            return {"errno": errno.EINVAL}
+
+    def base(self) -> TcpConfig:
+        config: TcpConfig = self.stack.config.tcp
+        return config
+
+    def hold(self, entry: Held | Post) -> None:
+        self.table[entry.ident] = entry
+        if self._sweep_at == NEVER:
+            self._sweep_at = self.now() + SWEEP
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def hand_over(self) -> bool:
+        """The engine stops: move what programs have sent into the send rings. True: some of it has no room yet."""
+        waiting = False
+        for entry in list(self.table.values()):
+            if isinstance(entry, Bridge) and entry.connected and not entry.eof_in:
+                entry.on_event(IN)
+                waiting |= entry.ident in self.table and not entry.drained
+        return waiting
+
+    def close(self) -> None:
+        """Let everything go: programs' sockets hang up, those that accept are woken. Closing twice is harmless."""
+        if self._closed:
+            return
+        self._closed = True
+        _brokers.discard(self)
+        self._listen(False)
+        self._data.close()
+        self._control.close()
+        self._due.clear()
+        for entry in list(self.table.values()):
+            if isinstance(entry, Bridge):
+                entry.drop()
+            elif isinstance(entry, Post):
+                self._wake(entry.ident)
+                entry.listener.user = None
+        for item in self._unsettled():
+            self.forget(item, item.sock)
+        self.table.clear()
+        self._let_spare_go()
+
+    def _wake(self, ident: str) -> None:
+        """Put a connection into the accept queue of ``ident`` whose name says that the engine is dead."""
+        with contextlib.suppress(OSError):
+            _reach(ident, messages.dead_name(self.token, messages.new_ident())).close()
+
+    def _unsettled(self) -> list[Arrival | Request]:
+        return [*self.arrivals.values(), *self._requests]
+
+    def _let_spare_go(self) -> None:
+        if self._spare >= 0:
+            os.close(self._spare)
+            self._spare = -1
+
+    def after_fork(self) -> None:
+        """In a child: the copies of our descriptors would keep every connection open. The epoll is the parent's too,
+        so nothing is unregistered."""
+        self._closed = True
+        for sock in [self._data, self._control, *(item.sock for item in self._unsettled())]:
+            sock.close()
+        for entry in self.table.values():
+            if isinstance(entry, Bridge):
+                entry.sock.close()
+        self._let_spare_go()
+
+
+class SocketEngine(Engine):
+    """An engine with a broker. A device that dies takes the broker along, so that no program waits for it."""
+
+    def __init__(self, pump: Pump) -> None:
+        super().__init__(pump)
+        self.broker = Broker(self)
+        pump.on_failure = self._die
+
+    def _die(self) -> None:
+        self.post(self.broker.close)
+
+    def timeout_ns(self) -> int:
+        return min(super().timeout_ns(), max(0, self.broker.next_deadline() - self.pump.clock()))
+
+    def handle(self, events: list[tuple[int, int]]) -> bool:
+        self.broker.on_timers()
+        return super().handle(events)
+
+    def linger(self, deadline: int) -> None:
+        """As the kernel does for a process that ends: what it has sent is delivered, then FIN."""
+        clock = self.pump.clock
+        while self.broker.hand_over() and self.pump.failure is None and clock() < deadline:
+            self.step(min(self.timeout_ns(), RETRY))
+        self.broker.close()
+        super().linger(deadline)
+
+    def close(self) -> None:
+        self.broker.close()
+        super().close()
+
+
+def _listener(kind: int, name: bytes) -> _socket.socket:
+    sock = _socket.socket(_socket.AF_UNIX, kind)
+    sock.bind(name)
+    sock.listen(QUEUE)
+    sock.setblocking(False)
+    return sock
+
+
+def _reach(ident: str, name: bytes) -> _socket.socket:
+    """A non-blocking socket called ``name``, connected to the program's listener ``ident``."""
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, messages.BUFFER)
+        sock.bind(name)
+        sock.connect(messages.own_name(ident))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def _raise_descriptor_limit() -> None:
+    """A connection takes two descriptors: use what the hard limit allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):  # otherwise the soft one it is
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _after_fork_in_child() -> None:
+    for broker in list(_brokers):
+        broker.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

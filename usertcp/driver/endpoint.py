@@ -1,0 +1,311 @@
+"""The program's side of a drop-in socket: what a descriptor is to TCP, and how it asks the engine.
+
+All objects on one socket (made by dup, ``fileno=``, an inherited descriptor) share one :class:`Endpoint`. What this
+process does not know of a descriptor is read off its names, or asked of the engine; what may change behind its back
+(a handshake that ends, a reset) is never remembered but looked up.
+
+Only descriptors and messages here: the class that users see is in ``usertcp.socket``.
+"""
+
+import _socket
+import contextlib
+import errno
+import os
+import select
+import socket as stdlib
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from usertcp.driver import messages, options
+from usertcp.driver.messages import Address, Message, View
+from usertcp.driver.options import Options
+from usertcp.errors import StackError, os_error
+from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.state import State
+
+# What a socket is, as far as this process knows.
+FRESH: Final = 0
+HELD: Final = 1  # bound
+LISTENING: Final = 2
+CONNECTING: Final = 3
+CONNECTED: Final = 4  # or was once
+FAILED: Final = 5  # the connect failed; the errno may still be pending
+
+NOWHERE: Final = ("0.0.0.0", 0)
+GONE: Final = "the engine of this socket is gone"
+MIN_SNDBUF: Final = 4096  # bytes of AF_UNIX buffer below which a connect request might not fit
+
+_READY: Final = select.POLLIN | select.POLLOUT
+_DEFAULTS: Final = TcpConfig()
+
+
+class Endpoint:
+    """A TCP socket, whatever the number of objects and descriptors.
+
+    ``find_token``  names the engine when one is first needed
+    ``bound``       the address that the user chose, to be had again after a failed connect
+    ``announced``   whether a connect() has told that the handshake is done
+    ``shut_read``   shutdown(SHUT_RD) was called
+    ``dead``        ENETDOWN was raised: the engine is gone, and everything reads as the end from now on
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "announced",
+        "bound",
+        "dead",
+        "find_token",
+        "ident",
+        "local",
+        "options",
+        "phase",
+        "remote",
+        "shut_read",
+        "token",
+    )
+
+    def __init__(self, ident: str, find_token: Callable[[], str], token: str = "", phase: int = FRESH) -> None:
+        self.ident = ident
+        self.find_token = find_token
+        self.token = token
+        self.phase = phase
+        self.options = Options()
+        self.local: Address = NOWHERE
+        self.remote: Address | None = None
+        self.bound: Address | None = None
+        self.announced = True
+        self.shut_read = False
+        self.dead = False
+        _known[ident] = self
+
+    # -- asking ------------------------------------------------------------------------------------------------------
+
+    def call(self, operation: str, patience: float = messages.PATIENCE, **words: Any) -> Message:
+        """Ask the engine. ESRCH: it knows nothing of this socket."""
+        if not self.token:
+            self.token = self.find_token()
+        return messages.call(self.token, {"op": operation, "id": self.ident, **words}, patience)
+
+    def tell(self, operation: str, **words: Any) -> bool:
+        """Ask the engine. False: it knows nothing of this socket."""
+        try:
+            self.call(operation, **words)
+        except OSError as error:
+            if error.errno != errno.ESRCH:
+                raise
+            return False
+        return True
+
+    def take_error(self) -> int:
+        """The pending errno, which is pending no longer; StackError, once, when the engine is gone."""
+        if self.dead or not self.token:
+            return 0
+        try:
+            return int(self.call("error")["error"])
+        except StackError:
+            self.dead = True
+            raise
+
+    def raise_pending(self) -> None:
+        """Raise the pending error, once."""
+        number = self.take_error()
+        if number:
+            raise os_error(number)
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    def look(self, fd: int) -> int:
+        """The phase, after a look whether a pending connect is over."""
+        if self.phase == CONNECTING:
+            mask = _poll(fd, 0)
+            if mask & select.POLLHUP:
+                self.phase = CONNECTED if self.call("outcome")["connected"] else FAILED
+            elif mask & select.POLLOUT:
+                self.phase = CONNECTED
+        return self.phase
+
+    def wait(self, fd: int, timeout: float | None) -> int:
+        """Wait until a pending connect is over; the phase. TimeoutError after ``timeout`` seconds."""
+        if not _poll(fd, timeout):
+            raise TimeoutError("timed out")
+        return self.look(fd)
+
+    def over(self, fd: int) -> bool:
+        """Whether a connection has ended both ways, so that Linux would call the socket not connected."""
+        if not _poll(fd, 0) & select.POLLHUP:
+            return False
+        try:
+            return "remote" not in self.call("names")
+        except OSError:
+            return True
+
+    # -- doing -------------------------------------------------------------------------------------------------------
+
+    def bind(self, address: Address) -> None:
+        """Hold a local address."""
+        answer = self.call("bind", address=address, options=self.options.dump())
+        self.local = self.bound = pair(answer["local"])
+        self.phase = HELD
+
+    def listen(self, backlog: int) -> None:
+        """Have the engine listen; the descriptor does already."""
+        answer = self.call("listen", backlog=backlog, options=self.options.dump())
+        self.local, self.phase = pair(answer["local"]), LISTENING
+
+    def begin(self, fd: int, remote: Address, sndbuf: int) -> None:
+        """Begin to connect. The errors that need no network are raised here, and the socket is as before."""
+        if not self.token:
+            self.token = self.find_token()
+        request = messages.connect_request({"remote": remote, "options": self.options.dump()}, sndbuf)
+        try:
+            with View(fd) as view:
+                messages.connect(view, messages.data_name(self.token))
+                view.send(request)
+        except (ConnectionRefusedError, BrokenPipeError):
+            raise StackError(GONE) from None
+        try:
+            answer = self.call("started")
+        except OSError:
+            self.renew(fd)
+            raise
+        self.local, self.remote = pair(answer["local"]), remote
+        self.phase, self.announced = CONNECTING, False
+
+    def renew(self, fd: int) -> None:
+        """Put a fresh AF_UNIX socket under ``fd``: after a failed connect TCP's is like new, AF_UNIX's is not."""
+        blocking = os.get_blocking(fd)
+        new, ident = messages.create()
+        try:
+            os.dup2(new, fd, os.get_inheritable(fd))
+        finally:
+            os.close(new)
+        os.set_blocking(fd, blocking)
+        _known.pop(self.ident, None)
+        _known[ident] = self
+        self.ident, self.phase, self.remote = ident, FRESH, None
+        bound, self.bound, self.local = self.bound, None, NOWHERE
+        if bound is not None:
+            with contextlib.suppress(OSError):
+                self.bind(bound)
+
+    def closed(self) -> None:
+        """A descriptor was closed: tell what the engine cannot see by itself, wait if SO_LINGER says so."""
+        if self.phase == FRESH or self.dead:
+            return
+        on, seconds = self.options.linger
+        try:
+            if self.phase in (HELD, LISTENING) or self.shut_read:
+                self.call("gone")
+            elif on and seconds > 0 and self.phase == CONNECTED:
+                self.call("linger", seconds + messages.PATIENCE, seconds=seconds)
+        except OSError:  # the engine is gone, and with it everything that was to be told
+            self.dead = True
+
+    # -- options -----------------------------------------------------------------------------------------------------
+
+    def set_option(self, level: int, name: int, value: int | bytes) -> None:
+        """Linux's errnos, ENOPROTOOPT for what is not here."""
+        self.options.set(level, name, value)
+        if self.phase != FRESH:
+            self.tell("set", level=level, name=name, value=value if isinstance(value, int) else value.hex())
+
+    def option(self, fd: int, level: int, name: int) -> bytes:
+        """An option's value; SO_ERROR is taken by it."""
+        phase = self.look(fd)
+        if level == _socket.SOL_SOCKET:
+            if name == _socket.SO_ERROR:
+                number = self.take_error() if phase in (CONNECTED, FAILED) else 0
+                with View(fd) as view:
+                    view.getsockopt(level, name)  # AF_UNIX's own is news of the same event
+                return options.INT.pack(number)
+            told = {
+                _socket.SO_TYPE: int(_socket.SOCK_STREAM),
+                stdlib.SO_DOMAIN: int(_socket.AF_INET),
+                stdlib.SO_PROTOCOL: int(_socket.IPPROTO_TCP),
+                _socket.SO_ACCEPTCONN: int(phase == LISTENING),
+            }.get(name)
+            if told is not None:
+                return options.INT.pack(told)
+        if phase != FRESH:
+            try:
+                return bytes.fromhex(self.call("get", level=level, name=name)["value"])
+            except OSError as error:
+                if error.errno != errno.ESRCH:
+                    raise
+        if (level, name) == options.TCP_INFO:
+            return options.tcp_info(None, State.CLOSED, 0)
+        return self.options.get(level, name, _DEFAULTS)
+
+
+_known: "Final[weakref.WeakValueDictionary[str, Endpoint]]" = weakref.WeakValueDictionary()
+
+
+def recognize(fd: int, find_token: Callable[[], str], engine_runs: bool) -> Endpoint | None:
+    """What is known, or can be told from its names, of a descriptor that came from elsewhere; None: the kernel's."""
+    own, peer = messages.names(fd)
+    if peer is not None and peer.kind in ("b", "dead"):
+        found = _known.get(peer.ident)
+        if found is None:
+            found = Endpoint(peer.ident, find_token, peer.token, CONNECTED)
+            found.dead = peer.kind == "dead"
+            found.local, found.remote = peer.local or NOWHERE, peer.remote
+        return found
+    if own is None or own.kind != "a":
+        return None
+    found = _known.get(own.ident)
+    if found is not None:
+        return found
+    found = Endpoint(own.ident, find_token)
+    with View(fd) as view:
+        listening = view.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN)
+    if peer is not None:
+        found.token, found.phase = peer.token, CONNECTING
+    elif listening:
+        found.phase = LISTENING
+    elif not engine_runs:
+        return found
+    with contextlib.suppress(OSError):  # ESRCH: fresh, or its connection is over
+        names = found.call("names")
+        found.local = pair(names["local"])
+        found.remote = pair(names["remote"]) if "remote" in names else None
+        found.phase = found.phase or HELD
+    return found
+
+
+def pair(address: Iterable[Any]) -> Address:
+    """An address as a message carries it, as a tuple."""
+    host, port = address
+    return str(host), int(port)
+
+
+def resolve(address: Any, caller: str) -> Address:
+    """A user's address with a numeric host. TypeError, OverflowError and gaierror as of the standard class."""
+    if not isinstance(address, tuple):
+        raise TypeError(f"{caller}(): AF_INET address must be tuple, not {type(address).__name__}")
+    if len(address) != 2:
+        raise TypeError(f"{caller}(): AF_INET address must be a pair (host, port)")
+    host, port = address
+    if not hasattr(port, "__index__"):
+        raise TypeError(f"'{type(port).__name__}' object cannot be interpreted as an integer")
+    if not isinstance(host, str | bytes | bytearray):
+        raise TypeError(f"str, bytes or bytearray expected, not {type(host).__name__}")
+    port = port.__index__()
+    if not 0 <= port <= 0xFFFF:
+        raise OverflowError(f"{caller}(): port must be 0-65535.")
+    if isinstance(host, bytearray):
+        host = bytes(host)
+    if host in ("", b""):
+        return NOWHERE[0], port
+    if host in ("<broadcast>", b"<broadcast>"):
+        return "255.255.255.255", port
+    found = _socket.getaddrinfo(host, None, _socket.AF_INET, _socket.SOCK_STREAM)
+    return str(found[0][4][0]), port
+
+
+def _poll(fd: int, timeout: float | None) -> int:
+    """What poll(2) says about ``fd`` within ``timeout`` seconds (None: for ever)."""
+    poll = select.poll()
+    poll.register(fd, _READY)
+    found = poll.poll(None if timeout is None else timeout * 1000)
+    return found[0][1] if found else 0

@@ -1,0 +1,162 @@
+"""What a program's socket, or its request, is to a broker while it is not a connection.
+
+::
+
+    Held      bind       a port
+    Post      listen     a listener, whose connections go to the program's accept queue
+    Arrival   connect    a stream that has not said yet where to
+    Request   anything   one question on the control socket, and Linger the one whose answer takes time
+
+They keep what they are and act when the broker calls; who they are, and what exists, is the broker's table.
+"""
+
+import _socket
+import contextlib
+import errno
+from typing import TYPE_CHECKING, Final, Protocol
+
+from usertcp.driver import messages
+from usertcp.driver.base import UNFINISHED
+from usertcp.driver.messages import Message
+from usertcp.driver.options import Options
+from usertcp.net.flow import Binding
+from usertcp.tcp.connection import Connection
+from usertcp.tcp.listener import Listener
+from usertcp.units import MS
+
+if TYPE_CHECKING:
+    from usertcp.driver.broker import Broker
+
+RETRY: Final = 2 * MS  # ns until a full accept queue, or a full descriptor table, is tried again
+LINGER_STEP: Final = 5 * MS  # ns between two looks at a connection whose close() blocks
+
+
+class Timed(Protocol):
+    """What asked to be called back."""
+
+    def on_due(self, now: int) -> None: ...
+
+
+class Held:
+    """A port that a program has bound, without a listener or connection so far."""
+
+    __slots__ = ("binding", "ident", "options")
+
+    def __init__(self, ident: str, chosen: Options, binding: Binding) -> None:
+        self.ident = ident
+        self.options = chosen
+        self.binding = binding
+
+    def close(self) -> None:
+        self.binding.close()
+
+
+class Post:
+    """A listening socket."""
+
+    __slots__ = ("broker", "ident", "listener", "local", "options")
+
+    def __init__(
+        self, broker: "Broker", ident: str, listener: Listener, local: messages.Address, chosen: Options
+    ) -> None:
+        self.broker = broker
+        self.ident = ident
+        self.listener = listener
+        self.local = local
+        self.options = chosen
+        listener.user = self
+
+    def on_ready(self) -> None:
+        """Hand over what waits; called again when the accept queue was full."""
+        queue = self.listener.queue
+        while queue:
+            outcome = self.broker.offer(self, queue[0])
+            if outcome == errno.ECONNREFUSED:
+                self.broker.close_entry(self.ident)
+                return
+            if outcome:
+                self.broker.call_at(self, self.broker.now() + RETRY)
+                return
+
+    def on_due(self, now: int) -> None:
+        self.on_ready()
+
+    def close(self) -> None:
+        self.listener.user = None
+        self.listener.close()
+
+
+class Arrival:
+    """A program's socket that has connected and whose request is not there yet."""
+
+    __slots__ = ("broker", "ident", "sock")
+
+    def __init__(self, broker: "Broker", ident: str, sock: _socket.socket) -> None:
+        self.broker = broker
+        self.ident = ident
+        self.sock = sock
+
+    def on_event(self, mask: int) -> None:
+        """Read the request, which stays in the buffer."""
+        try:
+            data = self.sock.recv(messages.MESSAGE, _socket.MSG_PEEK)
+            request = messages.parse_request(data)
+            if request is not None:
+                self.broker.connect(self, request)
+            elif not data:
+                self.close()
+        except BlockingIOError:
+            return
+        except (OSError, ValueError, KeyError, TypeError):  # gone, or not a program of ours
+            self.close()
+
+    def close(self) -> None:
+        self.broker.forget(self, self.sock)
+
+
+class Request:
+    """A program's request that is not there yet, or is not answered yet."""
+
+    __slots__ = ("broker", "sock")
+
+    def __init__(self, broker: "Broker", sock: _socket.socket) -> None:
+        self.broker = broker
+        self.sock = sock
+
+    def on_event(self, mask: int) -> None:
+        """Read the request and answer it."""
+        try:
+            data = self.sock.recv(messages.MESSAGE)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        answer = self.broker.answer(data, self) if data else {}
+        if answer is not None:
+            self.reply(answer)
+
+    def reply(self, answer: Message) -> None:
+        """Answer, and be over."""
+        with contextlib.suppress(OSError):  # nobody waits any more
+            self.sock.send(messages.encode(answer))
+        self.broker.forget(self, self.sock)
+
+
+class Linger:
+    """A close() that blocks until the peer has acknowledged everything (SO_LINGER), or its time is over."""
+
+    __slots__ = ("broker", "conn", "deadline", "ident", "request")
+
+    def __init__(self, broker: "Broker", ident: str, conn: Connection, request: Request, deadline: int) -> None:
+        self.broker = broker
+        self.ident = ident
+        self.conn = conn
+        self.request = request
+        self.deadline = deadline
+
+    def on_due(self, now: int) -> None:
+        done = self.ident not in self.broker.table and self.conn.state not in UNFINISHED
+        if done or now >= self.deadline:
+            self.request.reply({})
+        else:
+            self.broker.call_at(self, min(now + LINGER_STEP, self.deadline))

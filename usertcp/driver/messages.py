@@ -1,0 +1,240 @@
+"""What the drop-in socket and its engine say to each other, and by which names they find each other.
+
+Everything travels over AF_UNIX, so that an engine in a thread, on a loop or in a process of its own, and a child after
+fork, are one path. An engine with the token ``T`` owns two abstract names:
+
+    \\0usertcp/T/data      stream      a program's socket connects here; the engine's end carries one connection's bytes
+    \\0usertcp/T/control   seqpacket   one request, one answer, both JSON
+
+The identity of a socket is in the kernel too, where dup, detach, fork and SCM_RIGHTS preserve it:
+
+    \\0usertcp/a/ID                    own name of a program's socket, given at its birth; a listener is reached by it
+    \\0usertcp/T/b/ID/LOCAL/REMOTE     the engine's end of an accepted connection: the peer name of the program's end
+    \\0usertcp/T/dead/ID              a connection that wakes accept() because the engine is gone
+
+``LOCAL`` and ``REMOTE`` are address and port bytes in hex. A name dies with the last descriptor of its socket, which
+tells the engine that a listener is gone, however it went.
+
+**Connecting.** A stream socket of AF_UNIX is writable while four times what it has sent and the peer has not read is at
+most SO_SNDBUF. The connect request is therefore padded beyond a quarter of it: until the engine reads the padding away,
+the program's end is neither readable nor writable, as a connecting TCP socket is.
+
+This module holds no state and knows nothing of stacks.
+"""
+
+import _socket
+import errno
+import json
+import os
+import select
+import socket as stdlib
+import struct
+from typing import Any, Final, NamedTuple
+
+from usertcp.errors import StackError, os_error
+
+PREFIX: Final = b"\0usertcp/"
+LENGTH: Final = struct.Struct("=I")  # before a connect request: its bytes, without this word and the padding
+BUFFER: Final = 32 << 10  # SO_SNDBUF of both ends, bytes; the kernel doubles it
+MESSAGE: Final = 64 << 10  # a control message is smaller, bytes
+PATIENCE: Final = 30.0  # seconds for the answer of an engine that is alive
+CONNECT_TRIES: Final = 200  # times, 5 ms apart, that a full queue of the engine is tried
+
+Address = tuple[str, int]
+Message = dict[str, Any]
+
+
+class Name(NamedTuple):
+    """An abstract name, taken apart. ``kind``: "a", "b", "data", "control" or "dead"."""
+
+    kind: str
+    token: str = ""
+    ident: str = ""
+    local: Address | None = None
+    remote: Address | None = None
+
+
+def data_name(token: str) -> bytes:
+    return PREFIX + f"{token}/data".encode()
+
+
+def control_name(token: str) -> bytes:
+    return PREFIX + f"{token}/control".encode()
+
+
+def own_name(ident: str) -> bytes:
+    """The name of a program's socket."""
+    return PREFIX + f"a/{ident}".encode()
+
+
+def peer_name(token: str, ident: str, local: Address, remote: Address) -> bytes:
+    """The name of the engine's end of an accepted connection."""
+    return PREFIX + f"{token}/b/{ident}/{_pack(local)}/{_pack(remote)}".encode()
+
+
+def dead_name(token: str, ident: str) -> bytes:
+    """The name of a connection that says: the engine is gone."""
+    return PREFIX + f"{token}/dead/{ident}".encode()
+
+
+def parse_name(raw: object) -> Name | None:
+    """Take ``raw`` (what getsockname or getpeername gave) apart; None if it is no name of ours."""
+    if not isinstance(raw, bytes) or not raw.startswith(PREFIX):
+        return None
+    parts = raw[len(PREFIX) :].decode("ascii", "replace").split("/")
+    match parts:
+        case ["a", ident]:
+            return Name("a", ident=ident)
+        case [token, "b", ident, local, remote]:
+            return Name("b", token, ident, _unpack(local), _unpack(remote))
+        case [token, "dead", ident]:
+            return Name("dead", token, ident)
+        case [token, ("data" | "control") as kind]:
+            return Name(kind, token)
+    return None
+
+
+def _pack(address: Address) -> str:
+    return (_socket.inet_aton(address[0]) + address[1].to_bytes(2, "big")).hex()
+
+
+def _unpack(text: str) -> Address:
+    raw = bytes.fromhex(text)
+    return _socket.inet_ntoa(raw[:-2]), int.from_bytes(raw[-2:], "big")
+
+
+def new_ident() -> str:
+    """A fresh identity, unlike any other on this machine."""
+    return os.urandom(8).hex()
+
+
+# -- a program's socket, seen as what the kernel knows it to be ------------------------------------------------------
+
+
+class View:
+    """The descriptor ``fd`` as an AF_UNIX stream for the length of a ``with`` block; it is not closed.
+
+    The flags keep the constructor from touching the descriptor's blocking mode.
+    """
+
+    __slots__ = ("_sock", "fd")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def __enter__(self) -> _socket.socket:
+        self._sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | stdlib.SOCK_NONBLOCK, 0, self.fd)
+        return self._sock
+
+    def __exit__(self, *_: object) -> None:
+        self._sock.detach()
+
+
+def create(flags: int = 0) -> tuple[int, str]:
+    """A new program's socket: (descriptor, identity). It is named at once."""
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | stdlib.SOCK_CLOEXEC | flags)
+    try:
+        sock.settimeout(0.0 if flags & stdlib.SOCK_NONBLOCK else None)
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, BUFFER)
+        ident = new_ident()
+        sock.bind(own_name(ident))
+        return sock.detach(), ident
+    finally:
+        sock.close()
+
+
+def names(fd: int) -> tuple[Name | None, Name | None]:
+    """(own name, peer name) of ``fd``, each None if it is none of ours."""
+    with View(fd) as view:
+        try:
+            own = parse_name(view.getsockname())
+        except OSError:
+            own = None
+        try:
+            return own, parse_name(view.getpeername())
+        except OSError:
+            return own, None
+
+
+# -- requests --------------------------------------------------------------------------------------------------------
+
+
+def connect_request(message: Message, sndbuf: int) -> bytes:
+    """The first bytes on a data connection: the request, padded so that a buffer of ``sndbuf`` counts as full.
+
+    The request itself says by ``fill`` how many bytes that are.
+    """
+    fill = sndbuf // 4 + 1
+    body = encode(message | {"fill": fill})
+    if len(body) + LENGTH.size > fill:
+        raise os_error(errno.ENOBUFS)
+    return (LENGTH.pack(len(body)) + body).ljust(fill, b"\0")
+
+
+def parse_request(data: bytes) -> Message | None:
+    """The request at the head of ``data``; None if it is not there in full yet; ValueError if it is none."""
+    if len(data) < LENGTH.size:
+        return None
+    (length,) = LENGTH.unpack_from(data)
+    if length > MESSAGE:
+        raise ValueError("not a connect request")
+    if len(data) < LENGTH.size + length:
+        return None
+    return decode(data[LENGTH.size : LENGTH.size + length])
+
+
+def encode(message: Message) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode()
+
+
+def decode(data: bytes) -> Message:
+    """A message from its bytes; ValueError if they are none."""
+    message = json.loads(data)
+    if not isinstance(message, dict):
+        raise ValueError("a message is a JSON object")
+    return message
+
+
+def call(token: str, message: Message, patience: float | None = PATIENCE) -> Message:
+    """Ask the engine ``token`` and wait for its answer.
+
+    An answer that carries an ``errno`` is raised as that ``OSError``. :class:`StackError` when the engine is gone.
+    """
+    with Control(_socket.AF_UNIX, _socket.SOCK_SEQPACKET) as control:
+        control.settimeout(patience)
+        try:
+            connect(control, control_name(token))
+            control.send(encode(message))
+            data = control.recv(MESSAGE)
+        except TimeoutError:
+            raise StackError("the engine of this socket does not answer") from None
+        except (ConnectionError, FileNotFoundError):
+            data = b""
+    if not data:
+        raise StackError("the engine of this socket is gone")
+    answer = decode(data)
+    number = answer.get("errno", 0)
+    if number:
+        raise os_error(number)
+    return answer
+
+
+class Control(_socket.socket):
+    """The C socket with the two methods of a context manager; ``socket.socket`` itself may have been replaced."""
+
+    def __enter__(self) -> "Control":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def connect(sock: _socket.socket, name: bytes) -> None:
+    """Connect to an engine's listener, whose queue may be full for a moment."""
+    for _ in range(CONNECT_TRIES):
+        try:
+            sock.connect(name)
+            return
+        except BlockingIOError:
+            select.select([], [], [], 0.005)
+    raise os_error(errno.EAGAIN)

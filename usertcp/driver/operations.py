@@ -1,0 +1,194 @@
+"""What a program may ask of its engine: one function a request, each a message in and a message out.
+
+A function raises the ``OSError`` that the program is to see; ESRCH means that the engine knows nothing of the socket
+(it is fresh, or its connection is over). None as the answer: it comes later.
+"""
+
+import errno
+import select
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from usertcp.driver import options
+from usertcp.driver.base import UNFINISHED
+from usertcp.driver.bridge import AT_ONCE, WHILE_OPEN, Bridge
+from usertcp.driver.entries import LINGER_STEP, Held, Linger, Post, Request
+from usertcp.driver.messages import Message
+from usertcp.driver.options import Options
+from usertcp.errors import os_error
+from usertcp.tcp.state import State
+from usertcp.units import from_seconds
+
+if TYPE_CHECKING:
+    from usertcp.driver.broker import Broker
+
+
+def entry_of(broker: "Broker", message: Message) -> Held | Post | Bridge:
+    entry = broker.table.get(message["id"])
+    if entry is None:
+        raise os_error(errno.ESRCH)
+    return entry
+
+
+def bind(broker: "Broker", message: Message, request: Request) -> Message:
+    ident, (host, port) = message["id"], message["address"]
+    if ident in broker.table:
+        raise os_error(errno.EINVAL)
+    chosen = Options.load(message["options"])
+    binding = broker.with_room(
+        lambda: broker.stack.bind(
+            (host, port),
+            reuse_address=chosen.flag(options.SO_REUSEADDR),
+            reuse_port=chosen.flag(options.SO_REUSEPORT),
+        )
+    )
+    broker.hold(Held(ident, chosen, binding))
+    return {"local": binding.local}
+
+
+def listen(broker: "Broker", message: Message, request: Request) -> Message:
+    ident, backlog = message["id"], message["backlog"]
+    entry = broker.table.get(ident)
+    if isinstance(entry, Post):
+        entry.listener.backlog = max(backlog, 0)
+        return {"local": entry.local}
+    if isinstance(entry, Bridge):
+        raise os_error(errno.EINVAL)
+    if entry is None:
+        bind(broker, {**message, "address": ("0.0.0.0", 0)}, request)
+        entry = broker.table[ident]
+    assert isinstance(entry, Held)
+    config = entry.options.config(broker.base())
+    held = entry
+    listener = broker.with_room(lambda: broker.stack.listen(held.binding, backlog, config))
+    broker.hold(Post(broker, ident, listener, held.binding.local, held.options))
+    return {"local": held.binding.local}
+
+
+def started(broker: "Broker", message: Message, request: Request) -> Message:
+    """The program has sent its connect request: how did it begin?"""
+    ident = message["id"]
+    broker.on_data(select.EPOLLIN)
+    arrival = broker.arrivals.get(ident)
+    if arrival is not None:
+        arrival.on_event(select.EPOLLIN)
+    bridge = broker.table.get(ident)
+    if isinstance(bridge, Bridge):
+        return {"local": bridge.conn.flow.local}
+    number, when = broker.letters.get(ident, (errno.EMFILE, AT_ONCE))  # none: there was no descriptor for it
+    if when != AT_ONCE:
+        return {"local": ("0.0.0.0", 0)}
+    broker.letters.pop(ident, None)
+    return {"errno": number}
+
+
+def outcome(broker: "Broker", message: Message, request: Request) -> Message:
+    """Whether the handshake was ever done. The error, if any, stays pending."""
+    entry = broker.table.get(message["id"])
+    if isinstance(entry, Bridge):
+        return {"connected": entry.connected}
+    return {"connected": broker.letters.get(message["id"], (0, WHILE_OPEN))[1] == WHILE_OPEN}
+
+
+def take_error(broker: "Broker", message: Message, request: Request) -> Message:
+    """SO_ERROR: the pending errno, once."""
+    ident = message["id"]
+    entry = broker.table.get(ident)
+    if isinstance(entry, Bridge):
+        return {"error": entry.take_error()}
+    return {"error": broker.letters.pop(ident, (0, WHILE_OPEN))[0]}
+
+
+def names(broker: "Broker", message: Message, request: Request) -> Message:
+    """getsockname and getpeername."""
+    entry = entry_of(broker, message)
+    if isinstance(entry, Held):
+        return {"local": entry.binding.local}
+    if isinstance(entry, Post):
+        return {"local": entry.local}
+    names = {"local": entry.conn.flow.local}
+    if entry.connected and entry.conn.state is not State.CLOSED:
+        names["remote"] = entry.conn.flow.remote
+    return names
+
+
+def set_option(broker: "Broker", message: Message, request: Request) -> Message:
+    entry = entry_of(broker, message)
+    value = message["value"]
+    changes = entry.options.set(
+        message["level"], message["name"], bytes.fromhex(value) if isinstance(value, str) else value
+    )
+    if isinstance(entry, Bridge) and changes:
+        entry.conn.configure(**changes)
+    elif isinstance(entry, Post):
+        entry.listener.config = entry.options.config(broker.base())
+    return {}
+
+
+def get_option(broker: "Broker", message: Message, request: Request) -> Message:
+    entry = entry_of(broker, message)
+    key = (message["level"], message["name"])
+    conn = entry.conn if isinstance(entry, Bridge) else None
+    if key == options.TCP_INFO:
+        state = conn.state if conn is not None else State.LISTEN if isinstance(entry, Post) else State.CLOSED
+        value = options.tcp_info(conn.info() if conn is not None else None, state, broker.now())
+    elif key == options.TCP_MAXSEG and conn is not None and conn.state is not State.SYN_SENT:
+        value = options.INT.pack(conn.info().snd_mss)
+    else:
+        value = entry.options.get(*key, conn.config if conn is not None else broker.base())
+    return {"value": value.hex()}
+
+
+def shut_read(broker: "Broker", message: Message, request: Request) -> Message:
+    entry = entry_of(broker, message)
+    if isinstance(entry, Bridge):
+        entry.shut_read()
+    else:
+        broker.close_entry(message["id"])
+    return {}
+
+
+def gone(broker: "Broker", message: Message, request: Request) -> Message:
+    """A descriptor was closed: is it the last?"""
+    ident = message["id"]
+    entry = broker.table.get(ident)
+    if isinstance(entry, Bridge):
+        if entry.hung_up and entry.discard:
+            entry.finish()
+    elif entry is not None and not broker.is_alive(ident):
+        broker.close_entry(ident)
+    return {}
+
+
+def linger(broker: "Broker", message: Message, request: Request) -> Message | None:
+    """Answer when everything was acknowledged, or after the time that SO_LINGER gave."""
+    ident = message["id"]
+    entry = broker.table.get(ident)
+    conn = broker.closing.pop(ident, None)
+    if isinstance(entry, Bridge):
+        conn = entry.conn
+        entry.look()
+        if not entry.hung_up:  # another descriptor keeps it open
+            return {}
+    if conn is None:
+        return {}
+    for name in [name for name, other in broker.closing.items() if other.state not in UNFINISHED]:
+        del broker.closing[name]
+    now = broker.now()
+    broker.call_at(Linger(broker, ident, conn, request, now + from_seconds(message["seconds"])), now + LINGER_STEP)
+    return None
+
+
+OPERATIONS: Final[dict[str, Callable[["Broker", Message, Request], Message | None]]] = {
+    "bind": bind,
+    "listen": listen,
+    "started": started,
+    "outcome": outcome,
+    "error": take_error,
+    "names": names,
+    "set": set_option,
+    "get": get_option,
+    "shut_read": shut_read,
+    "gone": gone,
+    "linger": linger,
+}

@@ -1,0 +1,574 @@
+"""The drop-in for the standard ``socket`` module: TCP over IPv4 goes through usertcp, everything else to the kernel.
+
+A :class:`socket` is a real subclass of the standard class, and its descriptor is one end of an AF_UNIX stream that
+carries the data; the engine holds the other end and moves bytes between it and the connection. So recv, send,
+timeouts, non-blocking mode, select, epoll, asyncio, makefile, dup, detach, sendfile and the C ``ssl`` module are the
+kernel's own. What is left to this module is what the kernel cannot know: names, set-up, options and errors::
+
+    import usertcp.socket as socket
+
+    with socket.engine(tap="tap0", address="10.9.0.2/24"):
+        with socket.create_connection(("10.9.0.1", 80)) as s:
+            s.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
+
+Without :func:`engine`, or after :func:`configure`, an engine is started when a socket first needs one, and closed when
+the program ends. Errors are those of Linux. Code in C that reads the descriptor itself sees the end of the stream
+where Python sees ECONNRESET. UDP, AF_UNIX, raw sockets, IPv6 other than TCP, and foreign descriptors are the kernel's;
+TCP over IPv6 says EAFNOSUPPORT. How the two ends talk is in :mod:`usertcp.driver.messages`.
+
+No public method calls another public method of ``self``: subclasses such as ``ssl.SSLSocket`` override them.
+"""
+
+import _socket
+import atexit
+import errno
+import os
+import socket as stdlib
+import sys
+import threading
+import time
+import types
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from usertcp.driver import messages, options
+from usertcp.driver.base import Pump
+from usertcp.driver.broker import SocketEngine
+from usertcp.driver.endpoint import (
+    CONNECTED,
+    CONNECTING,
+    FAILED,
+    FRESH,
+    GONE,
+    HELD,
+    LISTENING,
+    MIN_SNDBUF,
+    Endpoint,
+    recognize,
+    resolve,
+)
+from usertcp.driver.engine import EngineThread
+from usertcp.driver.messages import Address
+from usertcp.driver.open import LinkSpec, OpenStack, open_stack
+from usertcp.errors import StackError, os_error
+from usertcp.link.base import Link
+from usertcp.net.stack import Stack, StackConfig
+from usertcp.tcp.config import TcpConfig
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer, WriteableBuffer
+
+SWITCH_INTERVAL: Final = 0.0005  # s; with the default of 5 ms a busy program delays every round trip by 15 ms
+LINGER: Final = 5.0  # s that a closing engine waits for acknowledgments
+
+has_ipv6 = False
+
+_C: Final = _socket.socket  # the methods that touch the descriptor
+_OURS: Final = (0, _socket.IPPROTO_TCP)
+_NATIVE: Final = frozenset({(_socket.SOL_SOCKET, 20), (_socket.SOL_SOCKET, 21)})  # SO_RCVTIMEO, SO_SNDTIMEO
+
+
+# -- engines ---------------------------------------------------------------------------------------------------------
+
+
+class Engine:
+    """A stack on a link, run by a thread of its own, and the broker through which sockets reach it.
+
+    As a context manager it is also what new sockets use within the block, in every thread.
+    """
+
+    def __init__(self, stack: Stack, link: Link, opened: OpenStack | None = None) -> None:
+        """Started at once. ``link`` is the caller's, unless it comes with ``opened``."""
+        self.stack = stack
+        self._opened = opened
+        self._pid = os.getpid()
+        self._previous: Engine | None = None
+        self._loop = SocketEngine(Pump(stack, link, time.monotonic_ns))
+        self._control = None
+        if opened is not None:
+            self._control = opened.serve_control(self._loop, lambda: stack.snapshot(time.monotonic_ns()))
+        self._thread = EngineThread(self._loop, "usertcp-socket")
+        self.token = self._loop.broker.token
+        self._interval = sys.getswitchinterval()
+        sys.setswitchinterval(min(SWITCH_INTERVAL, self._interval))
+        self._thread.start()
+        atexit.register(self.close)
+
+    @property
+    def alive(self) -> bool:
+        """Whether sockets can still use it."""
+        return self._thread.alive and self._loop.pump.failure is None
+
+    @property
+    def address(self) -> str:
+        """The first address of the stack."""
+        return self.stack.config.addresses[0].partition("/")[0]
+
+    @property
+    def kernel_address(self) -> str | None:
+        """The address of the kernel's side of the device, where there is one."""
+        return self._opened.kernel_address if self._opened is not None else None
+
+    @property
+    def netns(self) -> str | None:
+        """The network namespace of the device."""
+        return self._opened.netns if self._opened is not None else None
+
+    def call(self, function: Any, *args: Any) -> Any:
+        """Run ``function(*args)`` in the engine's thread, the only one that may touch the stack."""
+        return self._thread.call(function, *args, timeout=messages.PATIENCE)
+
+    def make_socket(self, family: int = -1, type: int = -1, proto: int = -1) -> "socket":
+        """A socket that uses this engine, whichever is current."""
+        sock = socket(family, type, proto)
+        if sock._tcp is not None:
+            sock._tcp.token = self.token
+        return sock
+
+    def create_connection(self, address: Address, timeout: float | None = None) -> "socket":
+        """A connection through this engine."""
+        sock = self.make_socket()
+        try:
+            sock.settimeout(timeout)
+            sock.connect(address)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def close(self, linger: float = LINGER) -> None:
+        """Deliver what was sent, at most ``linger`` seconds long, and stop. Harmless when repeated.
+
+        Sockets that are still open get ENETDOWN.
+        """
+        global _current  # noqa: PLW0603
+        if _current is self:
+            _current = self._previous
+        atexit.unregister(self.close)
+        if self._pid != os.getpid():  # a forked child has no engine of its own
+            return
+        if self._control is not None:
+            self._control.close()
+            self._control = None
+        self._thread.stop(linger)
+        self._loop.close()
+        if self._opened is not None:
+            self._opened.close()
+        sys.setswitchinterval(max(self._interval, sys.getswitchinterval()))
+
+    def __enter__(self) -> Self:
+        global _current
+        self._previous, _current = _current, self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+_current: Engine | None = None
+_configured: dict[str, Any] = {}
+_starting: Final = threading.Lock()
+
+
+def engine(
+    spec: LinkSpec | None = None, *, config: StackConfig | None = None, tcp: TcpConfig | None = None, **words: Any
+) -> Engine:
+    """An engine on the link that ``spec``, or ``words`` of one (``tap=``, ``address=`` ...), asks for.
+
+    Use it in a ``with`` statement. SetupError, with cause and cure, when the link cannot be had.
+    """
+    opened = open_stack(spec, config=config, tcp=tcp, **words)
+    try:
+        return Engine(opened.stack, opened.link, opened)
+    except BaseException:
+        opened.close()
+        raise
+
+
+def configure(spec: LinkSpec | None = None, **words: Any) -> None:
+    """What :func:`engine` is to be called with when a socket first needs an engine."""
+    _configured.clear()
+    _configured.update(words, spec=spec)
+
+
+def current_engine() -> Engine:
+    """The engine of new sockets; started if there is none."""
+    global _current  # noqa: PLW0603
+    with _starting:
+        if _current is None:
+            _current = engine(**_configured)
+        return _current
+
+
+def _token() -> str:
+    return current_engine().token
+
+
+# -- the class -------------------------------------------------------------------------------------------------------
+
+
+class socket(stdlib.socket):
+    """``socket(family=AF_INET, type=SOCK_STREAM, proto=0, fileno=None)``, as in the standard module."""
+
+    __slots__ = ("_tcp",)
+
+    def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
+        self._tcp: Endpoint | None = None
+        if fileno is not None:
+            tcp = recognize(fileno, _token, _current is not None) if isinstance(fileno, int) and fileno >= 0 else None
+            if tcp is None:
+                super().__init__(family, type, proto, fileno)
+                return
+            self._tcp = tcp
+            super().__init__(_socket.AF_INET, _socket.SOCK_STREAM, max(proto, 0), fileno)
+            return
+        family = _socket.AF_INET if family == -1 else family
+        type = _socket.SOCK_STREAM if type == -1 else type
+        proto = max(proto, 0)
+        flags = stdlib.SOCK_NONBLOCK | stdlib.SOCK_CLOEXEC
+        if (
+            type & ~flags != _socket.SOCK_STREAM
+            or proto not in _OURS
+            or family not in (stdlib.AF_INET, stdlib.AF_INET6)
+        ):
+            super().__init__(family, type, proto)
+            return
+        if family == stdlib.AF_INET6:
+            raise os_error(errno.EAFNOSUPPORT)
+        fd, ident = messages.create(type & stdlib.SOCK_NONBLOCK)
+        self._tcp = Endpoint(ident, _token)
+        super().__init__(family, type, proto, fd)
+
+    # -- set-up ------------------------------------------------------------------------------------------------------
+
+    def bind(self, address: Any, /) -> None:
+        tcp = self._tcp
+        if tcp is None:
+            _C.bind(self, address)
+            return
+        local = resolve(address, "bind")
+        fd = _fd(self)
+        if tcp.look(fd) == FAILED:
+            tcp.renew(fd)
+        if tcp.phase != FRESH:
+            raise os_error(errno.EINVAL)
+        tcp.bind(local)
+
+    def listen(self, backlog: int = min(_socket.SOMAXCONN, 128), /) -> None:
+        tcp = self._tcp
+        if tcp is None:
+            _C.listen(self, backlog)
+            return
+        fd = _fd(self)
+        phase = tcp.look(fd)
+        if phase not in (FRESH, HELD, LISTENING):
+            raise os_error(errno.EINVAL)
+        _C.listen(self, backlog)
+        try:
+            tcp.listen(backlog)
+        except OSError:
+            if phase != LISTENING:
+                tcp.renew(fd)
+            raise
+
+    def accept(self) -> "tuple[socket, Any]":
+        tcp = self._tcp
+        if tcp is not None and tcp.dead:
+            raise StackError(GONE)
+        fd, address = self._accept()  # type: ignore[attr-defined]
+        sock = socket(self.family, self.type, self.proto, fileno=fd)
+        if stdlib.getdefaulttimeout() is None and _C.gettimeout(self):
+            _C.setblocking(sock, True)
+        if tcp is None:
+            return sock, address
+        accepted = sock._tcp
+        if accepted is None or accepted.dead:
+            sock.close()
+            tcp.dead = True
+            raise StackError(GONE)
+        return sock, accepted.remote
+
+    def connect(self, address: Any, /) -> None:
+        tcp = self._tcp
+        if tcp is None:
+            _C.connect(self, address)
+        else:
+            _connect(self, tcp, resolve(address, "connect"))
+
+    def connect_ex(self, address: Any, /) -> int:
+        tcp = self._tcp
+        if tcp is None:
+            return _C.connect_ex(self, address)
+        remote = resolve(address, "connect_ex")
+        try:
+            _connect(self, tcp, remote)
+        except TimeoutError as error:
+            return error.errno or errno.EAGAIN
+        except OSError as error:
+            return error.errno or errno.EIO
+        return 0
+
+    # -- data --------------------------------------------------------------------------------------------------------
+
+    def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
+        tcp = self._tcp
+        try:
+            data = _C.recv(self, bufsize, flags)
+        except OSError as error:
+            if tcp is None:
+                raise
+            _receiving_failed(tcp, error, flags)
+            return b""
+        if not data and tcp is not None and bufsize:
+            tcp.raise_pending()
+        return data
+
+    def recv_into(self, buffer: "WriteableBuffer", nbytes: int = 0, flags: int = 0) -> int:
+        tcp = self._tcp
+        try:
+            count = _C.recv_into(self, buffer, nbytes, flags)
+        except OSError as error:
+            if tcp is None:
+                raise
+            _receiving_failed(tcp, error, flags)
+            return 0
+        if not count and tcp is not None and memoryview(buffer).nbytes:
+            tcp.raise_pending()
+        return count
+
+    def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
+        if self._tcp is None:
+            return _C.recvfrom(self, bufsize, flags)
+        return socket.recv(self, bufsize, flags), None
+
+    def recvfrom_into(self, buffer: "WriteableBuffer", nbytes: int = 0, flags: int = 0) -> tuple[int, Any]:
+        if self._tcp is None:
+            return _C.recvfrom_into(self, buffer, nbytes, flags)
+        return socket.recv_into(self, buffer, nbytes, flags), None
+
+    def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> tuple[bytes, list[Any], int, Any]:
+        if self._tcp is None:
+            return _C.recvmsg(self, bufsize, ancbufsize, flags)
+        return socket.recv(self, bufsize, flags), [], 0, None
+
+    def recvmsg_into(
+        self, buffers: "Iterable[WriteableBuffer]", ancbufsize: int = 0, flags: int = 0, /
+    ) -> tuple[int, list[Any], int, Any]:
+        tcp = self._tcp
+        if tcp is None:
+            return _C.recvmsg_into(self, buffers, ancbufsize, flags)
+        kept = list(buffers)
+        try:
+            count, _, result, _ = _C.recvmsg_into(self, kept, 0, flags)
+        except OSError as error:
+            _receiving_failed(tcp, error, flags)
+            return 0, [], 0, None
+        if not count and any(memoryview(buffer).nbytes for buffer in kept):
+            tcp.raise_pending()
+        return count, [], result, None
+
+    def send(self, data: "ReadableBuffer", flags: int = 0, /) -> int:
+        tcp = self._tcp
+        if tcp is None:
+            return _C.send(self, data, flags)
+        if flags or tcp.phase != CONNECTED:
+            _may_send(self, tcp, flags)
+        try:
+            return _C.send(self, data, flags)
+        except (BrokenPipeError, ConnectionResetError):
+            raise _why_not_sent(tcp) from None
+
+    def sendall(self, data: "ReadableBuffer", flags: int = 0, /) -> None:
+        tcp = self._tcp
+        if tcp is None:
+            _C.sendall(self, data, flags)
+            return
+        if flags or tcp.phase != CONNECTED:
+            _may_send(self, tcp, flags)
+        try:
+            _C.sendall(self, data, flags)
+        except (BrokenPipeError, ConnectionResetError):
+            raise _why_not_sent(tcp) from None
+
+    def sendto(self, data: "ReadableBuffer", *rest: Any) -> int:
+        if self._tcp is None or not 1 <= len(rest) <= 2:
+            return _C.sendto(self, data, *rest)
+        return socket.send(self, data, rest[0] if len(rest) == 2 else 0)  # the address of a stream is ignored
+
+    def sendmsg(
+        self, buffers: "Iterable[ReadableBuffer]", ancdata: Iterable[Any] = (), flags: int = 0, address: Any = None, /
+    ) -> int:
+        tcp = self._tcp
+        if tcp is None:
+            return _C.sendmsg(self, buffers, ancdata, flags, *(() if address is None else (address,)))
+        if list(ancdata):
+            raise os_error(errno.EINVAL)
+        if flags or tcp.phase != CONNECTED:
+            _may_send(self, tcp, flags)
+        try:
+            return _C.sendmsg(self, buffers, (), flags)
+        except (BrokenPipeError, ConnectionResetError):
+            raise _why_not_sent(tcp) from None
+
+    # -- the end -----------------------------------------------------------------------------------------------------
+
+    def shutdown(self, how: int, /) -> None:
+        tcp = self._tcp
+        if tcp is None or not stdlib.SHUT_RD <= how <= stdlib.SHUT_RDWR:
+            _C.shutdown(self, how)
+            return
+        fd = _fd(self)
+        phase = tcp.look(fd)
+        if phase in (FRESH, HELD, FAILED) or (phase == CONNECTED and tcp.over(fd)):
+            raise os_error(errno.ENOTCONN)
+        if phase == LISTENING:
+            if how != stdlib.SHUT_WR:
+                tcp.call("shut_read")
+                _C.shutdown(self, stdlib.SHUT_RD)  # wakes accept with EINVAL
+            return
+        if how != stdlib.SHUT_WR:
+            tcp.shut_read = tcp.tell("shut_read")
+        if how != stdlib.SHUT_RD:
+            _C.shutdown(self, stdlib.SHUT_WR)
+
+    def _real_close(self, _ss: Any = _socket.socket) -> None:
+        tcp = getattr(self, "_tcp", None)
+        open_ = _ss.fileno(self) >= 0
+        _ss.close(self)
+        if tcp is not None and open_:
+            tcp.closed()
+
+    # -- names and options -------------------------------------------------------------------------------------------
+
+    def getsockname(self) -> Any:
+        tcp = self._tcp
+        if tcp is None:
+            return _C.getsockname(self)
+        _fd(self)
+        return tcp.local
+
+    def getpeername(self) -> Any:
+        tcp = self._tcp
+        if tcp is None:
+            return _C.getpeername(self)
+        fd = _fd(self)
+        if tcp.look(fd) != CONNECTED or tcp.over(fd):
+            raise os_error(errno.ENOTCONN)
+        return tcp.remote
+
+    def getsockopt(self, level: int, optname: int, buflen: int = 0, /) -> Any:
+        tcp = self._tcp
+        if tcp is None or (level, optname) in _NATIVE or not 0 <= buflen <= 1024:
+            return _C.getsockopt(self, level, optname, buflen) if buflen else _C.getsockopt(self, level, optname)
+        value = tcp.option(_fd(self), level, optname)
+        if buflen:
+            return value[:buflen]
+        return options.INT.unpack(value[: options.INT.size])[0]
+
+    def setsockopt(self, level: int, optname: int, value: Any, optlen: int | None = None, /) -> None:
+        tcp = self._tcp
+        if tcp is None or (level, optname) in _NATIVE or value is None:
+            _C.setsockopt(self, level, optname, *((value,) if optlen is None else (value, optlen)))
+            return
+        _fd(self)
+        if not isinstance(value, int):
+            value = value.__index__() if hasattr(value, "__index__") else bytes(memoryview(value))
+        if isinstance(value, int) and not -(1 << 31) <= value < 1 << 32:
+            raise OverflowError("signed integer is out of range")
+        tcp.set_option(level, optname, value)
+        if (level, optname) == options.SO_SNDBUF and isinstance(value, int) and tcp.phase != CONNECTING:
+            _C.setsockopt(self, level, optname, min(max(value, MIN_SNDBUF), messages.BUFFER))
+
+
+# -- what the methods do ---------------------------------------------------------------------------------------------
+
+
+def _fd(sock: socket) -> int:
+    """The descriptor; EBADF if the socket is closed."""
+    fd = _C.fileno(sock)
+    if fd < 0:
+        raise os_error(errno.EBADF)
+    return fd
+
+
+def _connect(sock: socket, tcp: Endpoint, remote: Address) -> None:
+    fd = _fd(sock)
+    phase = tcp.look(fd)
+    timeout = _C.gettimeout(sock)
+    if phase == CONNECTED and not tcp.announced:
+        tcp.announced = True
+        return
+    if phase in (CONNECTED, LISTENING):
+        raise os_error(errno.EISCONN)
+    if phase != CONNECTING:
+        if phase == FAILED:
+            tcp.raise_pending()
+            tcp.renew(fd)
+        tcp.begin(fd, remote, _C.getsockopt(sock, stdlib.SOL_SOCKET, stdlib.SO_SNDBUF))
+        if timeout == 0:
+            raise os_error(errno.EINPROGRESS)
+    elif timeout is not None:
+        raise os_error(errno.EALREADY)
+    phase = tcp.wait(fd, timeout)
+    tcp.announced = True
+    if phase != CONNECTED:
+        number = tcp.take_error()
+        tcp.renew(fd)
+        raise os_error(number or errno.ECONNABORTED)
+
+
+def _receiving_failed(tcp: Endpoint, error: OSError, flags: int) -> None:
+    """Raise what TCP would have said where AF_UNIX said ``error``; return where it would have read the end."""
+    if error.errno == errno.ECONNRESET:
+        tcp.raise_pending()
+        return
+    if error.errno == errno.EINVAL and tcp.phase in (FRESH, HELD, LISTENING) and not flags & stdlib.MSG_OOB:
+        raise os_error(errno.ENOTCONN) from None
+    if error.errno == errno.EOPNOTSUPP and flags & stdlib.MSG_OOB:
+        raise os_error(errno.EINVAL) from None
+    raise error
+
+
+def _may_send(sock: socket, tcp: Endpoint, flags: int) -> None:
+    """Refuse what AF_UNIX would take and TCP would not."""
+    if flags & stdlib.MSG_OOB:
+        raise os_error(errno.EOPNOTSUPP)
+    fd = _fd(sock)
+    phase = tcp.look(fd)
+    if phase == CONNECTING:
+        timeout = _C.gettimeout(sock)
+        if timeout == 0 or flags & stdlib.MSG_DONTWAIT:
+            raise os_error(errno.EAGAIN)
+        phase = tcp.wait(fd, timeout)
+    if phase in (FRESH, HELD, LISTENING):
+        raise os_error(errno.EPIPE)
+
+
+def _why_not_sent(tcp: Endpoint) -> OSError:
+    return os_error(tcp.take_error() or errno.EPIPE)
+
+
+# -- the rest of the standard module ---------------------------------------------------------------------------------
+
+SocketType = socket
+
+
+def _adopt() -> None:
+    """Every other name of the standard module; its functions that make sockets make ours."""
+    ours = globals()
+    for name, value in vars(stdlib).items():
+        ours.setdefault(name, value)
+    for name in ("create_connection", "create_server", "fromfd", "has_dualstack_ipv6", "socketpair"):
+        function = getattr(stdlib, name)
+        adopted = types.FunctionType(function.__code__, ours, name, function.__defaults__, function.__closure__)
+        adopted.__kwdefaults__ = function.__kwdefaults__
+        adopted.__doc__ = function.__doc__
+        ours[name] = adopted
+    ours["__all__"] = [*stdlib.__all__, "Engine", "configure", "current_engine", "engine"]
+
+
+_adopt()
+
+if TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any: ...
