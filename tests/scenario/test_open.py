@@ -60,7 +60,7 @@ def test_refused_by_reset_with_ack_of_our_syn() -> None:
     s.expect_state(State.CLOSED)
 
 
-@pytest.mark.rfc(9293, "X-12")
+@pytest.mark.rfc(9293, "§3.10.7.3")
 def test_syn_sent_reset_without_ack_is_ignored() -> None:
     s = Script.opening()
     s.take()
@@ -69,7 +69,7 @@ def test_syn_sent_reset_without_ack_is_ignored() -> None:
     s.expect_state(State.SYN_SENT)
 
 
-@pytest.mark.rfc(9293, "X-12")
+@pytest.mark.rfc(9293, "§3.10.7.3")
 def test_syn_sent_wrong_ack_is_reset_and_syn_goes_on() -> None:
     s = Script.opening()
     s.take()
