@@ -9,6 +9,7 @@ world; then nothing of this module runs.
 """
 
 import asyncio
+import errno
 from typing import Protocol
 
 from usertcp.driver.base import Pump
@@ -64,7 +65,12 @@ class AioDriver:
             self._soon = None
         if self._closed:
             return
-        if self.engine.step():
+        try:
+            more = self.engine.step()
+        except BaseException as error:  # a bug; nobody must wait for a stack that does not go on
+            self.pump.fail(OSError(errno.ENETDOWN, f"the stack crashed: {error!r}"))
+            raise
+        if more:
             self.kick()
             return
         timeout = self.engine.timeout_ns()

@@ -52,7 +52,7 @@ class LinkSpec:
     ``address``         our address ("10.9.0.2/24"); left out on a TAP or TUN: the neighbour of the kernel's
     ``kernel_address``  for the kernel's side of a device that is made
     ``gateway``         where other networks are reached; left out on a TAP or TUN: the kernel's side; "" for none
-    ``ports``           when the kernel's own address is used: the ports (first, last) that are ours
+    ``ports``           when the kernel's own address is used: the ports (first, last) that are ours, to listen on too
     ``mtu``             largest IP packet, bytes; 0: the device's (1500 on one that is made)
     ``offload``         let the kernel cut super-segments and sum checksums
     ``pcap``            a file that records what crosses the device
