@@ -8,6 +8,7 @@ import os
 import socket
 import struct
 from abc import abstractmethod
+from contextlib import suppress
 from fcntl import ioctl
 from hashlib import blake2s
 from typing import Final
@@ -24,6 +25,8 @@ SIOCGIFFLAGS: Final = 0x8913
 SIOCGIFMTU: Final = 0x8921
 SIOCGIFHWADDR: Final = 0x8927
 SIOCGIFINDEX: Final = 0x8933
+SIOCGIFTXQLEN: Final = 0x8942
+SIOCSIFTXQLEN: Final = 0x8943
 IFF_UP: Final = 1
 
 IFREQ: Final = struct.Struct("16s24s")  # struct ifreq: a name, and what is asked or answered
@@ -47,6 +50,18 @@ class Facts:
 def _ask(sock: socket.socket, name: str, request: int) -> bytes:
     answer: bytes = IFREQ.unpack(ioctl(sock, request, IFREQ.pack(name.encode(), b"")))[1]
     return answer
+
+
+def activate(name: str) -> None:
+    """Let an interface of the calling thread's namespace, whose carrier has just come on, transmit now.
+
+    The kernel learns of a carrier in the background, and until then silently loses what it should send: the answer to
+    our first SYN. Changing the length of the queue makes it look at once. Without the permission one has to wait.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock, suppress(PermissionError):
+        (length,) = struct.unpack_from("=i", _ask(sock, name, SIOCGIFTXQLEN))
+        for wanted in (length + 1, length):
+            ioctl(sock, SIOCSIFTXQLEN, IFREQ.pack(name.encode(), struct.pack("=i", wanted)))
 
 
 def neighbour_mac(kernel_mac: bytes, salt: str) -> bytes:

@@ -29,6 +29,7 @@ from usertcp.errors import SetupError
 from usertcp.link import netns as namespaces
 from usertcp.link import nft
 from usertcp.link.causes import checked_name, failure
+from usertcp.link.device import activate
 from usertcp.link.marks import is_orphan, mark
 from usertcp.link.settings import set_sysctl as set_sysctl
 from usertcp.link.settings import sysctl as sysctl
@@ -323,6 +324,7 @@ def create_veth(
             finish(route, name, address)
             with namespaces.inside(peer_netns or None), IPRoute() as other:
                 finish(other, peer, peer_address)
+            activate(name)
         return made
 
     return talk(f"making the pair {name!r} and {peer!r}", netns, make)

@@ -14,7 +14,7 @@ from usertcp.errors import SetupError, os_error
 from usertcp.frame import LinkCaps
 from usertcp.link import netns as namespaces
 from usertcp.link.causes import AS_ROOT, checked_name
-from usertcp.link.device import IFREQ, DeviceLink, Facts, neighbour_mac
+from usertcp.link.device import IFREQ, DeviceLink, Facts, activate, neighbour_mac
 
 DEVICE: Final = "/dev/net/tun"
 
@@ -61,6 +61,7 @@ class TapLink(DeviceLink):
                 ioctl(descriptor, TUNSETIFF, IFREQ.pack(name.encode(), flags.to_bytes(2, "little")))
                 if offload:
                     ioctl(descriptor, TUNSETOFFLOAD, OFFLOADS)
+                activate(name)
                 facts = Facts(name)
             except OSError as error:
                 os.close(descriptor)

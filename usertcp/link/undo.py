@@ -69,31 +69,43 @@ class Made:
         self.remove()
 
 
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what ends a program in order
+
+
+@contextmanager
+def _deferred() -> Iterator[None]:
+    """Handlers of signals that come within the block run after it. Only the main thread has any to defer."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    late: list[int] = []
+    former = {number: handler for number in SIGNALS if callable(handler := signal.getsignal(number))}
+    try:
+        for number in former:
+            signal.signal(number, lambda number, _: late.append(number))
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+    for heard in late:
+        former[signal.Signals(heard)](heard, None)
+
+
 def apart(work: Callable[[], T]) -> T:
-    """``work()`` in a thread of its own, waited for. A signal's exception is raised when it has ended, not before."""
+    """``work()`` in a thread of its own, waited for. A signal is heard when it has ended, not before."""
     results: list[T] = []
     failures: list[BaseException] = []
-    ended = threading.Event()
 
     def run() -> None:
         try:
             results.append(work())
         except BaseException as error:
             failures.append(error)
-        finally:
-            ended.set()
 
-    thread = threading.Thread(target=run, name="usertcp-provision", daemon=True)
-    interrupt: BaseException | None = None
-    thread.start()
-    while not ended.is_set():
-        try:
-            ended.wait()
-        except BaseException as error:
-            interrupt = error
-    thread.join()
-    if interrupt is not None:
-        raise interrupt
+    with _deferred():
+        thread = threading.Thread(target=run, name="usertcp-provision", daemon=True)
+        thread.start()
+        thread.join()
     if failures:
         raise failures[0]
     return results[0]
@@ -125,9 +137,8 @@ def unwinding() -> Iterator[None]:
     The exit status is 128 plus the signal's number. While things are being undone further signals wait. Handlers can
     be set in the main thread only; elsewhere the block just cleans up.
     """
-    signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     main = threading.current_thread() is threading.main_thread()
-    former = {number: signal.getsignal(number) for number in signals} if main else {}
+    former = {number: signal.getsignal(number) for number in SIGNALS} if main else {}
     late: list[int] = []
     since = len(_made)
 
@@ -138,9 +149,9 @@ def unwinding() -> Iterator[None]:
         late.append(number)
 
     try:
-        if main:
-            signal.signal(signal.SIGTERM, end)
-            signal.signal(signal.SIGHUP, end)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if former.get(number, signal.SIG_IGN) != signal.SIG_IGN:  # nohup(1) means what it says
+                signal.signal(number, end)
         yield
     finally:
         for number in former:

@@ -25,6 +25,7 @@ from usertcp.errors import SetupError
 from usertcp.link import netns as namespaces
 from usertcp.link import nft, provision, settings
 from usertcp.link.causes import AS_ROOT, checked_name
+from usertcp.link.device import activate
 from usertcp.link.undo import Made, apart
 
 JOURNALS: Final = Path("/run/usertcp")
@@ -79,6 +80,8 @@ def read(tap: str, *, netns: str | None = None) -> Uplink | None:
         return Uplink(**json.loads(_path(tap, netns).read_text()))
     except FileNotFoundError:
         return None
+    except PermissionError:
+        raise SetupError(f"not allowed to read {_path(tap, netns)}", AS_ROOT) from None
     except (OSError, ValueError, TypeError) as error:
         raise SetupError(f"{_path(tap, netns)} cannot be read ({error})", "undo by hand, and delete it") from None
 
@@ -183,6 +186,16 @@ def _set_alias(name: str, netns: str | None) -> None:
     provision.talk(f"naming {name!r}", netns, work)
 
 
+def _step_back(name: str, netns: str | None) -> None:
+    """A bridge without an address of its own takes the lowest of its ports': ours is not to be that."""
+
+    def work(route: Any) -> None:
+        mac = provision.link_info(name, netns).mac
+        route.link("set", index=provision.index_of(route, name), address="fe" + mac[2:])
+
+    provision.talk(f"changing the hardware address of {name!r}", netns, work)
+
+
 # --- NAT --------------------------------------------------------------------------------------------------------------
 
 
@@ -220,9 +233,12 @@ def _bridge(record: Uplink, info: provision.LinkInfo, mtu: int, tun: bool) -> No
     outer, netns = info.name, record.netns
     if info.master:
         raise SetupError(f"{outer!r} is under a bridge already", "name that bridge as the uplink")
+    if info.mac in ("", "00:00:00:00:00:00"):
+        raise SetupError(f"{outer!r} is no Ethernet interface, and cannot be bridged", "use nat, or another uplink")
     if info.kind == "bridge":  # somebody's own: just one port more
         record.bridge = outer
         _tap(record, None, info.mtu, tun)
+        _step_back(record.tap, netns)
     else:
         record.bridge = bridge = f"{record.tap[:12]}-br"
         moved = provision.talk(f"reading the addresses of {outer!r}", netns, lambda route: _belongings(route, outer))
@@ -237,6 +253,7 @@ def _bridge(record: Uplink, info: provision.LinkInfo, mtu: int, tun: bool) -> No
         record.note("moved", uplink=outer, bridge=bridge, **moved)
         provision.set_master(outer, bridge, netns=netns).keep()
         _move(moved, outer, bridge, netns)
+        provision.run_inside(netns, lambda: activate(bridge))
     provision.set_master(record.tap, record.bridge, netns=netns).keep()
     filtered = Path("/proc/sys", FILTERED)
     if filtered.exists() and settings.sysctl(FILTERED, netns=netns) == "1" and provision.refusing_tables(netns):

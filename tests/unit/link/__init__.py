@@ -1,0 +1,1 @@
+"""Links that are no devices, and what goes in between."""
