@@ -320,7 +320,7 @@ class socket(stdlib.socket):
             _receiving_failed(tcp, error, flags)
             return b""
         if not data and tcp is not None and bufsize:
-            tcp.raise_pending()
+            tcp.raise_pending(reading=True)
         return data
 
     def recv_into(self, buffer: "WriteableBuffer", nbytes: int = 0, flags: int = 0) -> int:
@@ -333,7 +333,7 @@ class socket(stdlib.socket):
             _receiving_failed(tcp, error, flags)
             return 0
         if not count and tcp is not None and memoryview(buffer).nbytes:
-            tcp.raise_pending()
+            tcp.raise_pending(reading=True)
         return count
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
@@ -364,7 +364,7 @@ class socket(stdlib.socket):
             _receiving_failed(tcp, error, flags)
             return 0, [], 0, None
         if not count and any(memoryview(buffer).nbytes for buffer in kept):
-            tcp.raise_pending()
+            tcp.raise_pending(reading=True)
         return count, [], result, None
 
     def send(self, data: "ReadableBuffer", flags: int = 0, /) -> int:
@@ -520,7 +520,7 @@ def _connect(sock: socket, tcp: Endpoint, remote: Address) -> None:
 def _receiving_failed(tcp: Endpoint, error: OSError, flags: int) -> None:
     """Raise what TCP would have said where AF_UNIX said ``error``; return where it would have read the end."""
     if error.errno == errno.ECONNRESET:
-        tcp.raise_pending()
+        tcp.raise_pending(reading=True)
         return
     if error.errno == errno.EINVAL and tcp.phase in (FRESH, HELD, LISTENING) and not flags & stdlib.MSG_OOB:
         raise os_error(errno.ENOTCONN) from None

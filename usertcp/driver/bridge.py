@@ -136,11 +136,6 @@ class Bridge:
         self._end_of_stream()
         self.advance()
 
-    def take_error(self) -> int:
-        """The pending errno, which is pending no longer."""
-        error, self.error = self.error, 0
-        return error
-
     def advance(self) -> None:
         """Move what can be moved and act on what was learned. Harmless when nothing changed."""
         conn = self.conn

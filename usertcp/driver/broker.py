@@ -69,7 +69,7 @@ class Broker:
         self._sweep_at = NEVER
         self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._paused = False
-        self._closed = False
+        self.closed = False
         self._data = _listener(_socket.SOCK_STREAM, messages.data_name(self.token))
         self._control = _listener(_socket.SOCK_SEQPACKET, messages.control_name(self.token))
         self._listen(True)
@@ -99,7 +99,7 @@ class Broker:
 
     def on_due(self, now: int) -> None:
         """There may be descriptors again: listen on."""
-        if not self._closed:
+        if not self.closed:
             self._listen(True)
 
     def forget(self, item: "Bridge | Arrival | Request", sock: _socket.socket) -> None:
@@ -310,9 +310,9 @@ class Broker:
 
     def close(self) -> None:
         """Let everything go: programs' sockets hang up, those that accept are woken. Closing twice is harmless."""
-        if self._closed:
+        if self.closed:
             return
-        self._closed = True
+        self.closed = True
         _brokers.discard(self)
         self._listen(False)
         self._data.close()
@@ -345,7 +345,7 @@ class Broker:
     def after_fork(self) -> None:
         """In a child: the copies of our descriptors would keep every connection open. The epoll is the parent's too,
         so nothing is unregistered."""
-        self._closed = True
+        self.closed = True
         for sock in [self._data, self._control, *(item.sock for item in self._unsettled())]:
             sock.close()
         for entry in self.table.values():
@@ -360,10 +360,7 @@ class SocketEngine(Engine):
     def __init__(self, pump: Pump) -> None:
         super().__init__(pump)
         self.broker = Broker(self)
-        pump.on_failure = self._die
-
-    def _die(self) -> None:
-        self.post(self.broker.close)
+        pump.on_failure = self.broker.close
 
     def timeout_ns(self) -> int:
         return min(super().timeout_ns(), max(0, self.broker.next_deadline() - self.pump.clock()))

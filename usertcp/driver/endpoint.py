@@ -97,19 +97,19 @@ class Endpoint:
             return False
         return True
 
-    def take_error(self) -> int:
+    def take_error(self, *, reading: bool = False) -> int:
         """The pending errno, which is pending no longer; StackError, once, when the engine is gone."""
         if self.dead or not self.token:
             return 0
         try:
-            return int(self.call("error")["error"])
+            return int(self.call("error", reading=reading)["error"])
         except StackError:
             self.dead = True
             raise
 
-    def raise_pending(self) -> None:
-        """Raise the pending error, once."""
-        number = self.take_error()
+    def raise_pending(self, *, reading: bool = False) -> None:
+        """Raise the pending error, once; ``reading``: in place of the end of the stream."""
+        number = self.take_error(reading=reading)
         if number:
             raise os_error(number)
 

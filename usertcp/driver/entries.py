@@ -69,7 +69,7 @@ class Post:
     def on_ready(self) -> None:
         """Hand over what waits; called again when the accept queue was full."""
         queue = self.listener.queue
-        while queue:
+        while queue and not self.broker.closed:
             outcome = self.broker.offer(self, queue[0])
             if outcome == errno.ECONNREFUSED:
                 self.broker.close_entry(self.ident)

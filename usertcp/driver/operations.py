@@ -91,12 +91,16 @@ def outcome(broker: "Broker", message: Message, request: Request) -> Message:
 
 
 def take_error(broker: "Broker", message: Message, request: Request) -> Message:
-    """SO_ERROR: the pending errno, once."""
+    """The pending errno, once. EPIPE (a reset after the peer's FIN) is no news to who reads: that reads the end."""
     ident = message["id"]
     entry = broker.table.get(ident)
+    number = entry.error if isinstance(entry, Bridge) else broker.letters.get(ident, (0, WHILE_OPEN))[0]
+    if number == errno.EPIPE and message.get("reading"):
+        return {"error": 0}
     if isinstance(entry, Bridge):
-        return {"error": entry.take_error()}
-    return {"error": broker.letters.pop(ident, (0, WHILE_OPEN))[0]}
+        entry.error = 0
+    broker.letters.pop(ident, None)
+    return {"error": number}
 
 
 def names(broker: "Broker", message: Message, request: Request) -> Message:
