@@ -204,7 +204,7 @@ def _ack_of_syn(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) 
     if conn.listener is not None and not conn.listener.has_room():
         return False  # the accept queue is full: the peer's next segment tries again
     snd.on_ack(ack, now, _echoed_rtt(conn, seg, now))
-    snd.wnd = seg.wnd << snd.shift
+    snd.wnd = seg.wnd if seg.flags & SYN else seg.wnd << snd.shift  # a SYN's window is never scaled (RFC 7323 §2.2)
     snd.max_wnd = max(snd.max_wnd, snd.wnd)
     snd.wl1, snd.wl2 = seq, ack
     conn.establish(now)

@@ -120,6 +120,13 @@ class ReceiveBuffer:
         """Forget what is unread and what is out of order; ``nxt`` stays."""
         self.reset(self.nxt)
 
+    def forget_gaps(self) -> None:
+        """Forget what is out of order: the bytes in front of it will not come any more."""
+        self.arrived.clear()
+        self.top = self.nxt
+        if self.read_seq == self.top:
+            self._ring.release()
+
     def insert(self, seq: int, data: Buffer) -> int:
         """Copy ``data`` to the numbers from ``seq`` on; return by how many bytes ``nxt`` went on.
 

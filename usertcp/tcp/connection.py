@@ -206,7 +206,8 @@ class Connection:
         """Enter CLOSED: nothing waits any more, nothing is due but a reset."""
         self.enter(State.CLOSED)
         self.timers.stop_all()
-        self.snd.buffer.reset(self.snd.buffer.end)
+        self.snd.clear()
+        self.rcv.buffer.forget_gaps()
         if self.listener is not None:
             self.listener.on_gone(self)
         self.signal(bits | GONE | EOF | READABLE | WRITABLE)
@@ -428,7 +429,7 @@ class Connection:
         self.end()
 
     def reset_peer(self) -> None:
-        self.reset_due = (self.snd.nxt, self.rcv.nxt, RST | ACK)
+        self.reset_due = (self.snd.bare, self.rcv.nxt, RST | ACK)
 
     def configure(self, **changes: Any) -> None:
         """Change settings (fields of :class:`TcpConfig`); they take effect at once."""

@@ -153,7 +153,7 @@ def _send_syn(conn: "Connection", tx: Transmit, now: int) -> bool:
 def _send_acks(conn: "Connection", tx: Transmit, now: int) -> bool:
     """The ACKs that nothing else carried: keepalive probes, duplicates, the delayed one. False: the sink was full."""
     snd, rcv = conn.snd, conn.rcv
-    if conn.state is State.SYN_SENT or conn.state is State.SYN_RECEIVED:
+    if conn.state is State.SYN_SENT:
         return True
     if conn.keepalive_due:  # SHLD-12: an old number and no text
         if not _transmit(conn, tx, now, snd.nxt - 1, ACK, conn.options(now), NO_TEXT, 0, 1):
@@ -168,7 +168,7 @@ def _send_acks(conn: "Connection", tx: Transmit, now: int) -> bool:
     while rcv.ack == ACK_NOW:
         # A peer without SACK counts duplicates; one that has it reads them all from a single block list.
         more = rcv.duplicates - 1 if not conn.sack_ok else 0
-        if not _transmit(conn, tx, now, snd.nxt, ACK, conn.options(now), NO_TEXT, 0, 1):
+        if not _transmit(conn, tx, now, snd.bare, ACK, conn.options(now), NO_TEXT, 0, 1):
             return False
         if more > 0:
             rcv.duplicates, rcv.ack = more, ACK_NOW

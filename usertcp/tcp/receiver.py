@@ -97,11 +97,12 @@ class Receiver:
         """The four cases of RFC 9293 §3.10.7.4, first; ``length`` counts SYN and FIN.
 
         With a zero window a segment that begins at RCV.NXT is let through so that its ACK, RST or URG is processed
-        (MUST-66); :meth:`trim` then takes its text away.
+        (MUST-66); :meth:`trim` then takes its text away. One that is longer than the window on both sides, which the
+        table leaves out, is trimmed as well.
         """
-        if length == 0:
-            return self.nxt <= seq < self.edge or seq == self.nxt
-        return (seq < self.edge and seq + length > self.nxt) or (seq == self.nxt == self.edge)
+        if self.nxt == self.edge:
+            return seq == self.nxt
+        return seq < self.edge and (seq + length > self.nxt if length else seq >= self.nxt)
 
     def trim(self, seg: Segment, seq: int) -> tuple[int, memoryview, bool]:
         """Cut ``seg`` to the window: (first sequence number, text, whether its FIN is inside)."""

@@ -130,6 +130,19 @@ class Sender:
         """The absolute number of a wire acknowledgment."""
         return unwrap(wire, self.una)
 
+    @property
+    def bare(self) -> int:
+        """The number of a segment without text: SND.NXT, but not one past the peer's window, where a probe of a closed
+        window has its number; the peer would drop the segment with the ACK on it."""
+        edge = self.una + self.wnd
+        return self.nxt if edge >= self.nxt or self.una == self.iss else edge
+
+    def clear(self) -> None:
+        """Forget what is unacknowledged and unsent: the connection is CLOSED."""
+        self.buffer.reset(self.buffer.end)
+        self.sent.clear()
+        self.una = self.resend = self.resend_end = self.nxt
+
     # --- acknowledgments (RFC 9293 §3.10.7.4, fifth) -----------------------------------------------------------------
 
     def update_window(self, seq: int, ack: int, window: int) -> bool:
