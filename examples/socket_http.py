@@ -26,11 +26,9 @@ class Page(http.server.BaseHTTPRequestHandler):
 
 def main() -> None:
     with socket.engine() as engine:
-        opened = engine.opened
-        assert opened is not None
-        assert opened.kernel_address is not None
-        there = (opened.kernel_address, 8000)
-        server = provision.run_inside(opened.netns, lambda: http.server.HTTPServer(there, Page))
+        assert engine.kernel_address is not None
+        there = (engine.kernel_address, 8000)
+        server = provision.run_inside(engine.netns, lambda: http.server.HTTPServer(there, Page))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         client = http.client.HTTPConnection(*there)
         client.sock = socket.create_connection(there, timeout=5)

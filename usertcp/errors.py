@@ -38,7 +38,7 @@ _MESSAGES: Final = {
 
 
 def os_error(number: int) -> OSError:
-    """The builtin ``OSError`` kind for ``number`` (``ConnectionResetError`` for ECONNRESET), worded as Linux words it."""
+    """The builtin ``OSError`` kind for ``number`` (``ConnectionResetError`` for ECONNRESET), worded as Linux does."""
     return OSError(number, _MESSAGES.get(number, errno.errorcode.get(number, "unknown error")))
 
 

@@ -44,7 +44,7 @@ class LinkCaps:
     """What a link can do.
 
     ``mtu``           largest IP packet, bytes
-    ``mac``           our hardware address (6 bytes); None on a link without Ethernet (TUN), which carries bare IP packets
+    ``mac``           our hardware address (6 bytes); None on a link without Ethernet (TUN), which carries bare packets
     ``tx_checksum``   the device fills in the transport checksum (``FrameMeta.csum_start``)
     ``tx_gso``        the device segments TCP over IPv4 (``FrameMeta.gso_size``)
     """

@@ -12,6 +12,7 @@ EXPECTED = {
     "aio_server.py": b"the kernel received b'HELLO, USER SPACE",
     "socket_http.py": b"200 hello, 10.9.0.2",
     "virtual_hour.py": b"3600 s of virtual time",
+    "simulated_loss.py": b"500000 bytes there and back",
 }
 
 
@@ -23,8 +24,9 @@ def test_example_runs_and_leaves_nothing(path: object) -> None:
     assert [name for name in netns.names() if name.startswith(f"usertcp-{program.process.pid}-")] == []
 
 
-def test_virtual_hour_run_twice_gives_the_same_digest() -> None:
-    command = [sys.executable, str(ROOT / "examples" / "virtual_hour.py")]
+@pytest.mark.parametrize("name", ["virtual_hour.py", "simulated_loss.py"])
+def test_simulated_example_run_twice_gives_the_same_digest(name: str) -> None:
+    command = [sys.executable, str(ROOT / "examples" / name)]
     digests = []
     for _ in range(2):
         with Program(None, command) as program:
