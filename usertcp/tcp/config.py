@@ -4,8 +4,11 @@ One frozen value per connection; ``Connection.configure`` replaces it. Times are
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from usertcp.units import HOUR, MIB, MS, SEC
+
+MAX_DELAYED_ACK: Final = 500 * MS  # exclusive (RFC 9293 §3.8.6.3, MUST-40)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +50,7 @@ class TcpConfig:
 
     ttl: int = 64  # RFC 9293 §3.9.2, MUST-49
     tos: int = 0  # DSCP in the upper six bits (RFC 9293 §3.9.1.9, MUST-48)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.delayed_ack < MAX_DELAYED_ACK:
+            raise ValueError("delayed_ack must be less than 500 ms (RFC 9293 §3.8.6.3)")

@@ -29,6 +29,7 @@ QUICK_ACKS: Final = (
 )
 MAX_SHIFT: Final = 14  # RFC 7323 §2.3
 PAWS_IDLE: Final = 24 * 24 * 3600 * SEC  # after 24 idle days ts_recent is worthless (RFC 7323 §5.5)
+MAX_SACK_BLOCKS: Final = 4  # that fit into the options (RFC 2018 §3)
 MAX_DUPLICATE_ACKS: Final = 8  # duplicates owed at once to a peer without SACK; more tell it nothing new
 
 
@@ -52,9 +53,9 @@ class Receiver:
         "irs",
         "last_ack_sent",
         "mss",
-        "newest",
         "nxt",
         "quick",
+        "recent",
         "shift",
         "since_ack",
         "ts_recent",
@@ -77,7 +78,7 @@ class Receiver:
         self.since_ack = 0  # bytes received since the last ACK was sent
         self.quick = QUICK_ACKS
         self.last_ack_sent = 0
-        self.newest = 0  # a byte of the range that arrived last: its SACK block goes first
+        self.recent: list[int] = []  # a byte of each range that arrived lately, newest first: the order of SACK blocks
         self.ts_used = False
         self.ts_recent = 0
         self.ts_recent_at = 0
@@ -140,11 +141,12 @@ class Receiver:
         had_gaps = self.buffer.top != self.buffer.nxt
         advanced = self.buffer.insert(seq, text)
         if not advanced:  # out of order: at once, so that fast retransmit runs (RFC 5681 §4.2, MAY-13)
-            self.newest = seq
+            self._remember(seq)
             self.duplicates = min(self.duplicates + 1, MAX_DUPLICATE_ACKS)
             self.ack = ACK_NOW
             return False
         self.nxt = self.buffer.nxt
+        self.duplicates = 0  # of a number that is no longer the next
         self.since_ack += advanced
         if had_gaps or self.quick > 0 or self.since_ack >= 2 * self.mss:  # SHLD-19
             self.quick -= self.quick > 0
@@ -152,6 +154,13 @@ class Receiver:
         elif self.ack == ACK_NONE:
             self.ack = ACK_DELAYED
         return True
+
+    def _remember(self, seq: int) -> None:
+        """``seq`` has arrived behind a gap: its range is the newest."""
+        block = self.buffer.arrived.around(seq)
+        assert block is not None
+        others = [number for number in self.recent if not block[0] <= number < block[1]]
+        self.recent = [seq, *others[: MAX_SACK_BLOCKS - 1]]
 
     def take_fin(self, seq: int) -> None:
         """Remember a FIN with number ``seq``; out of order it is acknowledged at once, as text is (RFC 5681 §4.2)."""
@@ -214,15 +223,15 @@ class Receiver:
         self.last_ack_sent = self.nxt
 
     def sack_blocks(self, limit: int) -> list[tuple[int, int]]:
-        """At most ``limit`` blocks for the SACK option, wire numbers: the newest first, the others ascending from the
-        lowest gap (RFC 2018 §4)."""
+        """At most ``limit`` blocks for the SACK option, wire numbers: the newest first, then those reported before it, so
+        that each goes out several times (RFC 2018 §4); what room is left is for the lowest of the others."""
         arrived = self.buffer.arrived
-        newest = arrived.around(self.newest)
-        blocks = [newest] if newest is not None else []
+        blocks = [block for number in self.recent if (block := arrived.around(number)) is not None]
+        blocks = list(dict.fromkeys(blocks))[:limit]
         for block in arrived:
             if len(blocks) == limit:
                 break
-            if block != newest:
+            if block not in blocks:
                 blocks.append(block)
         return [(start & MASK32, end & MASK32) for start, end in blocks]
 
