@@ -58,7 +58,7 @@ class StackConfig:
     name: str = "usertcp"
     ephemeral: tuple[int, int] = (32768, 60999)  # first and last port chosen for connections (Linux)
     neighbor_capacity: int = 512  # ARP entries
-    neighbor_queue: int = 16  # packets that wait for one ARP reply
+    neighbor_queue: int = 101  # packets that wait for one ARP reply (Linux, unres_qlen)
 
 
 class Stack:
