@@ -4,6 +4,7 @@ With a virtio_net_hdr in front of each frame (:mod:`usertcp.wire.vnet`) up to 64
 system call, and checksums within this machine are never computed. Frames are read into one slab that is used again.
 """
 
+import ctypes
 import os
 import socket
 import struct
@@ -25,6 +26,8 @@ SIOCGIFFLAGS: Final = 0x8913
 SIOCGIFMTU: Final = 0x8921
 SIOCGIFHWADDR: Final = 0x8927
 SIOCGIFINDEX: Final = 0x8933
+SIOCETHTOOL: Final = 0x8946
+ETHTOOL_GLINK: Final = 0x0A
 SIOCGIFTXQLEN: Final = 0x8942
 SIOCSIFTXQLEN: Final = 0x8943
 IFF_UP: Final = 1
@@ -55,10 +58,13 @@ def _ask(sock: socket.socket, name: str, request: int) -> bytes:
 def activate(name: str) -> None:
     """Let an interface of the calling thread's namespace, whose carrier has just come on, transmit now.
 
-    The kernel learns of a carrier in the background, and until then silently loses what it should send: the answer to
-    our first SYN. Changing the length of the queue makes it look at once. Without the permission one has to wait.
+    The kernel sees to a carrier in the background, up to a second later, and until then silently loses what it should
+    send: the answer to our first SYN. Linux 6.8 sees to it when asked for the carrier; before that, changing the
+    length of the queue has the same effect. Without the permission one has to wait.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock, suppress(PermissionError):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock, suppress(OSError):
+        value = ctypes.create_string_buffer(struct.pack("=II", ETHTOOL_GLINK, 0), 8)  # struct ethtool_value
+        ioctl(sock, SIOCETHTOOL, IFREQ.pack(name.encode(), struct.pack("P", ctypes.addressof(value))))
         (length,) = struct.unpack_from("=i", _ask(sock, name, SIOCGIFTXQLEN))
         for wanted in (length + 1, length):
             ioctl(sock, SIOCSIFTXQLEN, IFREQ.pack(name.encode(), struct.pack("=i", wanted)))

@@ -324,6 +324,7 @@ def create_veth(
             finish(route, name, address)
             with namespaces.inside(peer_netns or None), IPRoute() as other:
                 finish(other, peer, peer_address)
+                activate(peer)
             activate(name)
         return made
 
