@@ -161,13 +161,16 @@ class Endpoint:
         try:
             with View(fd) as view:
                 messages.connect(view, messages.data_name(self.token))
-                view.send(request)
-        except (ConnectionRefusedError, BrokenPipeError):
+                with contextlib.suppress(BrokenPipeError):  # turned away: the answer below says why
+                    view.send(request)
+        except ConnectionRefusedError:
             raise StackError(GONE) from None
         try:
             answer = self.call("started")
         except OSError:
-            self.renew(fd)
+            self.phase = FAILED  # should there be no descriptor for a fresh one
+            with contextlib.suppress(OSError):
+                self.renew(fd)
             raise
         self.local, self.remote = pair(answer["local"]), remote
         self.phase, self.announced = CONNECTING, False

@@ -23,6 +23,7 @@ This module holds no state and knows nothing of stacks.
 """
 
 import _socket
+import contextlib
 import errno
 import json
 import os
@@ -204,7 +205,8 @@ def call(token: str, message: Message, patience: float | None = PATIENCE) -> Mes
         control.settimeout(patience)
         try:
             connect(control, control_name(token))
-            control.send(encode(message))
+            with contextlib.suppress(BrokenPipeError):  # turned away for want of descriptors: the answer is there
+                control.send(encode(message))
             data = control.recv(MESSAGE)
         except TimeoutError:
             raise StackError("the engine of this socket does not answer") from None
