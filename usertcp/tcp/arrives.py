@@ -225,7 +225,8 @@ def _take_ack(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) ->
         conn.rearm(now, restart=True)
         conn.arm_user_timeout()
         return
-    if snd.outstanding and not seg.payload and not seg.flags & FIN and (not changed or seg.options.sack):
+    duplicate = not seg.payload and not seg.flags & FIN and (not changed or seg.options.sack)
+    if duplicate and snd.outstanding and snd.wnd:  # a closed window: the answer to a probe
         snd.on_duplicate(now)
     if changed:
         conn.rearm(now)

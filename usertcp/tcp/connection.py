@@ -582,6 +582,7 @@ class Connection:
             if not timers.is_set(timer.PERSIST):
                 delay = min(snd.rtt.rto << min(snd.backed_off_probes, 16), self.config.max_rto)
                 timers.set(timer.PERSIST, now + delay)
+            self.arm_user_timeout()
             return
         timers.stop(timer.PERSIST)
         self.probe_due = False
@@ -596,7 +597,8 @@ class Connection:
             timers.set(timer.SWS_OVERRIDE, now + SWS_OVERRIDE_DELAY)
 
     def arm_user_timeout(self) -> None:
-        """RFC 5482: the user's bound on how long data may stay unacknowledged."""
+        """RFC 5482: the user's bound on how long data may stay unacknowledged, also because the peer's window is
+        closed (as on Linux): without a bound a peer that answers probes may take its time (MUST-37)."""
         if self.config.user_timeout and self.snd.outstanding:
             self.timers.set(timer.USER_TIMEOUT, self.snd.unacked_since + self.config.user_timeout)
         else:

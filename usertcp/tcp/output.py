@@ -9,7 +9,7 @@ decision, whether an ACK is owed the receiver's; this file only builds.
 from typing import TYPE_CHECKING, Final, Protocol
 
 from usertcp.tcp import timers as timer
-from usertcp.tcp.receiver import ACK_DELAYED, ACK_NONE, ACK_NOW
+from usertcp.tcp.receiver import ACK_DELAYED, ACK_NOW
 from usertcp.tcp.state import State
 from usertcp.units import MASK32, MS
 from usertcp.wire import tcp as wire
@@ -50,7 +50,7 @@ def poll(conn: "Connection", now: int, tx: Transmit, budget: int) -> bool:
         return False
     if conn.syn_due and not _send_syn(conn, tx, now):
         return True
-    if conn.state in _SENDS_TEXT and conn.snd.pending:
+    if conn.state in _SENDS_TEXT and (conn.snd.pending or conn.probe_due):
         if _send_text(conn, tx, now, budget):
             conn.rearm(now)
             return True
@@ -103,7 +103,7 @@ def _send_range(conn: "Connection", tx: Transmit, now: int, start: int, end: int
     if not _transmit(conn, tx, now, start, flags, options, views, length, payload):
         return False
     if length % payload:
-        snd.small_end = start + length
+        snd.small_end = max(snd.small_end, start + length)
     snd.on_sent(start, end, now)
     if end > text_end:
         snd.fin_sent = True
@@ -159,7 +159,7 @@ def _send_acks(conn: "Connection", tx: Transmit, now: int) -> bool:
         if not _transmit(conn, tx, now, snd.nxt - 1, ACK, conn.options(now), NO_TEXT, 0, 1):
             return False
         conn.keepalive_due = False
-    if rcv.ack == ACK_NONE and rcv.window_update_due():
+    if rcv.ack != ACK_NOW and rcv.window_update_due():
         rcv.ack = ACK_NOW
     if rcv.ack == ACK_DELAYED:
         if not conn.timers.is_set(timer.DELAYED_ACK):

@@ -204,14 +204,15 @@ class Receiver:
     def window_update_due(self) -> bool:
         """Whether the user has read so much that the peer must hear of it now (MUST-39).
 
-        That is half the buffer, or, when the peer can hardly send any more, one segment. Before the first byte has come
-        nothing is due: a handshake's third segment is not answered because a SYN's window is small. Nor after its FIN.
+        That is half the buffer, or a segment and no less than is left of the window (as Linux: the peer may wait for
+        room for a larger segment than we know of). Before the first byte has come nothing is due: a handshake's third
+        segment is not answered because a SYN's window is small. Nor after the peer's FIN.
         """
         if self.nxt == self.irs + 1 or self.nxt != self.buffer.nxt:
             return False
         opened = self._reachable_edge() - self.edge
         half = self.buffer.limit // 2
-        return opened >= half or (self.edge - self.nxt < self.mss and opened >= min(half, self.mss))
+        return opened >= half or (opened >= self.mss and opened >= self.edge - self.nxt)
 
     # --- acknowledgments ---------------------------------------------------------------------------------------------
 
@@ -223,8 +224,8 @@ class Receiver:
         self.last_ack_sent = self.nxt
 
     def sack_blocks(self, limit: int) -> list[tuple[int, int]]:
-        """At most ``limit`` blocks for the SACK option, wire numbers: the newest first, then those reported before it, so
-        that each goes out several times (RFC 2018 §4); what room is left is for the lowest of the others."""
+        """At most ``limit`` blocks for the SACK option, wire numbers: the newest first, then those reported
+        before it, so that each goes out several times (RFC 2018 §4); what room is left is for the lowest others."""
         arrived = self.buffer.arrived
         blocks = [block for number in self.recent if (block := arrived.around(number)) is not None]
         blocks = list(dict.fromkeys(blocks))[:limit]
