@@ -323,8 +323,8 @@ class Transport(asyncio.Transport):
             self._blame(error)
             return
         if self.core.ready & (FAILED | GONE) and not self.core.readable and not self._lost:
-            error = self.core.take_error()
-            self._end(None if self._eof_seen else error)  # a reset after the FIN takes nothing from the reader
+            failure = self.core.take_error()
+            self._end(None if self._eof_seen else failure)  # a reset after the FIN takes nothing from the reader
 
     def _blame(self, error: BaseException) -> None:
         """The protocol raised: say so and end this connection only."""

@@ -279,7 +279,7 @@ def test_device_that_dies_fails_who_waits_and_who_comes_later() -> None:
         results = [waiting(conn.recv, pool), waiting(own.accept, pool)]
         flaky.read_error = OSError(errno.ENETDOWN, "gone")
         for _ in range(2):
-            with pytest.raises(OSError, match="down|gone") as caught:
+            with pytest.raises(OSError, match=r"down|gone") as caught:
                 left.connect((RIGHT, PORT), timeout=PATIENCE)
             assert caught.value.errno == errno.ENETDOWN
         for result in results:
