@@ -261,7 +261,7 @@ class Host(_Watch):
         self._stints += 1
         try:
             more = engine.handle([])
-            while not (done() or self._closed):
+            while not (done() or self._closed or self._pump.failure is not None):
                 timeout = 0
                 if not more:
                     now = clock()
