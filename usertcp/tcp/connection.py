@@ -221,7 +221,7 @@ class Connection:
         self.timers.stop(timer.USER_TIMEOUT)
         if snd.retransmissions > 1:  # RFC 6928 §2 asks for a cautious start after lost SYNs; Linux: after the second
             snd.cc.on_syn_lost()
-        if snd.retransmissions and snd.rtt.srtt == 0:
+        if snd.rtt.backoffs and snd.rtt.srtt == 0:
             snd.rtt.syn_was_lost()
         snd.retries = 0
         if self.config.keepalive:
@@ -448,6 +448,8 @@ class Connection:
             self.timers.stop(timer.KEEPALIVE)
             if config.keepalive:
                 self.timers.set(timer.KEEPALIVE, self.last_received_at + config.keepalive_idle)
+        if self.state in _KEEPS_ALIVE:
+            self.arm_user_timeout()
         self.host.dirty(self)
 
     def info(self) -> TcpInfo:
@@ -607,10 +609,12 @@ class Connection:
     def _on_retransmit_timeout(self, now: int) -> None:
         snd, config = self.snd, self.config
         if self.state in (State.SYN_SENT, State.SYN_RECEIVED):
-            if self.state is State.SYN_RECEIVED and snd.retries >= config.synack_retries:
-                self.end() if self.passive else self._timed_out()
+            if self.passive and snd.retries >= config.synack_retries:
+                self.end()
                 return
-            snd.retries += 1
+            snd.retries += 1  # an active open has its time limit in USER_TIMEOUT
+            if snd.retries == config.r1:
+                self.host.suspect(self)
             snd.rtt.backoff()
             self.syn_due = True
             return

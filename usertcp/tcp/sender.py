@@ -37,6 +37,7 @@ class Sender:
         "duplicates",
         "fin_queued",
         "fin_sent",
+        "flight",
         "in_recovery",
         "inflation",
         "iss",
@@ -86,6 +87,7 @@ class Sender:
         self.recover = iss  # RFC 6582 §3.2: SND.NXT when recovery last began
         self.in_recovery = False
         self.duplicates = 0
+        self.flight = 0  # in the network when the first duplicate came: before limited transmit (RFC 5681 §3.2 step 2)
         self.inflation = 0  # bytes by which duplicate ACKs widen the window (RFC 5681 §3.2, RFC 3042)
         self.retries = 0  # time-outs in a row
         self.retransmissions = 0  # segments sent again, ever
@@ -209,6 +211,8 @@ class Sender:
         """A duplicate ACK (RFC 5681 §2): limited transmit, fast retransmit, inflation."""
         mss = self.cc.mss
         self.duplicates += 1
+        if self.duplicates == 1:
+            self.flight = self.pipe
         if self.in_recovery:
             self.inflation += mss
         elif self.duplicates < DUPLICATE_THRESHOLD:
@@ -216,7 +220,7 @@ class Sender:
         elif self.duplicates == DUPLICATE_THRESHOLD and self.una > self.recover:
             self.in_recovery = True
             self.recover = self.nxt
-            self.cc.on_congestion(self.pipe, now)
+            self.cc.on_congestion(min(self.flight, self.pipe), now)
             self.inflation = DUPLICATE_THRESHOLD * mss
             self._hold_for_lost(mss)
 
@@ -257,7 +261,7 @@ class Sender:
         length = min(payload, limit - self.resend, self.una + self.wnd - self.resend)
         if length <= 0:
             return 0
-        if not self.resend_now and self.pipe + length > self.cc.cwnd + self.inflation:
+        if not self.resend_now and self.pipe + length > self.cc.cwnd + (self.inflation if self.in_recovery else 0):
             return 0
         return length
 
