@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from socket import SHUT_RD, SHUT_RDWR, SHUT_WR
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from usertcp.driver.base import Pump
 from usertcp.driver.control import ControlServer
@@ -48,6 +48,8 @@ GRACE: Final = 10 * MS  # how often the keeper looks in; it takes the lead when 
 PARK: Final = 50  # looks at one and the same leader after which the keeper sleeps until that leader leaves
 LINGER: Final = 5.0  # seconds that a closing host waits for acknowledgments
 CHUNK: Final = 64 << 10  # bytes; what ``recv`` takes when it is not told
+
+_T = TypeVar("_T")
 
 Address = tuple[str, int]
 Buffer = bytes | bytearray | memoryview
@@ -430,40 +432,29 @@ class Conn(_Endpoint):
 
     def recv(self, size: int = CHUNK) -> bytes:
         """At most ``size`` bytes, at least one; b"" at the end of the stream."""
-        core, host = self.core, self._host
-        deadline = host._deadline(self._timeout)
-        with host._lock:
-            while True:
-                self._check()
-                try:
-                    data = core.read(size)
-                except BlockingIOError:
-                    self._until(self._readable, deadline)
-                    continue
-                except BrokenPipeError:  # a reset after the peer's FIN is the sender's concern: here is the end
-                    data = b""
-                host._flush()
-                return data
+        return self._receive(lambda: self.core.read(size))
 
     def recv_into(self, buffer: bytearray | memoryview, size: int = 0) -> int:
         """Fill ``buffer`` (at most ``size`` bytes of it, if given) with what is there; the count, 0 at the end."""
         view = memoryview(buffer).cast("B")
         if size:
             view = view[:size]
-        core, host = self.core, self._host
+        return self._receive(lambda: self.core.read_into(view))
+
+    def _receive(self, take: Callable[[], _T]) -> _T:
+        """What ``take`` gives as soon as there is something to take."""
+        host = self._host
         deadline = host._deadline(self._timeout)
         with host._lock:
             while True:
                 self._check()
                 try:
-                    count = core.read_into(view)
+                    taken = take()
                 except BlockingIOError:
                     self._until(self._readable, deadline)
                     continue
-                except BrokenPipeError:
-                    count = 0
                 host._flush()
-                return count
+                return taken
 
     def _readable(self) -> bool:
         core = self.core

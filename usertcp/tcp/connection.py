@@ -333,6 +333,8 @@ class Connection:
         self._after_read()
 
     def _nothing_to_read(self) -> None:
+        if self.rcv.fin_taken:  # the stream ended in order: what happened later is the sender's concern (as on Linux)
+            return
         self._raise_pending()
         if not self.at_eof:
             raise os_error(errno.EAGAIN)

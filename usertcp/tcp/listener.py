@@ -32,7 +32,7 @@ class Listener:
         self.config = config
         self.port = port
         self.backlog = max(backlog, 0)
-        self.half_open: set[Connection] = set()
+        self.half_open: dict[Connection, None] = {}  # in the order of their SYNs
         self.queue: deque[Connection] = deque()
         self.ready = 0
         self.closed = False
@@ -55,18 +55,18 @@ class Listener:
 
     def on_half_open(self, conn: "Connection") -> None:
         """``conn`` entered SYN-RECEIVED."""
-        self.half_open.add(conn)
+        self.half_open[conn] = None
 
     def on_established(self, conn: "Connection") -> None:
         """``conn`` finished its handshake: it waits to be accepted."""
-        self.half_open.discard(conn)
+        self.half_open.pop(conn, None)
         self.queue.append(conn)
         self.ready |= READABLE
         self.host.notify(self)
 
     def on_gone(self, conn: "Connection") -> None:
         """``conn`` is CLOSED. One that waits for ``accept`` stays: its user is to learn of the error (as on Linux)."""
-        self.half_open.discard(conn)
+        self.half_open.pop(conn, None)
 
     def accept(self) -> "Connection | None":
         """The connection that has waited longest, or None."""

@@ -167,6 +167,11 @@ class Receiver:
         self.fin = seq
         self.ack = ACK_NOW
 
+    @property
+    def fin_taken(self) -> bool:
+        """Whether the peer's FIN is in order and counted in RCV.NXT."""
+        return self.fin is not None and self.nxt > self.fin
+
     def fin_reached(self) -> bool:
         """Whether everything before the peer's FIN has arrived; the FIN is then counted in RCV.NXT, once."""
         if self.fin is None or self.nxt != self.fin:
