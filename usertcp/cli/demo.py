@@ -6,7 +6,7 @@ import click
 
 from usertcp.cli.options import console, pcap
 from usertcp.lab import demo as show
-from usertcp.lab.ladder import Ladder
+from usertcp.lab.ladder import Ladder, Note, Rung
 from usertcp.lab.text import Painter, print_checks
 
 
@@ -19,7 +19,15 @@ def demo(pcap: Path | None) -> int:
     """
     output = console()
     painter = Painter(output)
-    painter.head(Ladder(show.TITLE))
-    result = show.run(painter.line, pcap)
+    begun = False
+
+    def line(entry: Rung | Note) -> None:
+        nonlocal begun
+        if not begun:
+            painter.head(Ladder(show.TITLE))
+            begun = True
+        painter.line(entry)
+
+    result = show.run(line, pcap)
     print_checks(output, result.checks)
     return 0 if result.holds else 1

@@ -14,12 +14,14 @@ import click
 
 from usertcp.cli.causes import describe
 from usertcp.cli.demo import demo
+from usertcp.cli.down import down
 from usertcp.cli.get import get
 from usertcp.cli.http_serve import http_serve
 from usertcp.cli.lab import lab
 from usertcp.cli.nc import nc
 from usertcp.cli.ping import ping
 from usertcp.cli.ss import ss
+from usertcp.cli.up import up
 from usertcp.link.provision import unwinding
 
 INTERRUPTED = 130  # exit status: 128 + SIGINT
@@ -42,7 +44,7 @@ def cli() -> None:
     """
 
 
-for command in (demo, lab, nc, ping, http_serve, get, ss):
+for command in (demo, lab, nc, ping, http_serve, get, up, down, ss):
     cli.add_command(command)
 
 

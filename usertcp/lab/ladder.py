@@ -77,7 +77,7 @@ class Rung:
     def label(self) -> str:
         """What stands on the arrow."""
         if self.count > 1:
-            return f"{self.count} segments, {self.length:,} bytes"
+            return f"{self.count:,} segments, {self.length:,} bytes" if self.length else f"{self.count:,} ACKs"
         text = self.name
         if self.rel_seq is not None:
             text += f" seq={self.rel_seq}"
@@ -128,6 +128,7 @@ class Ladder:
     lines: list[Rung | Note] = field(default_factory=list)
     _flows: dict[tuple[int, int], _Flow] = field(default_factory=dict)
     folding: bool = False  # see ``fold``
+    _fold_from: int = 0  # the line from which on they may run together
 
     def segment(self, at: int, outgoing: bool, seg: Segment, fate: Fate = Fate.DELIVERED) -> Rung:
         """Enter ``seg``, seen ``at`` ns after the beginning; the flow is (our port, the kernel's port)."""
@@ -166,6 +167,7 @@ class Ladder:
     def fold(self, on: bool) -> None:
         """While on, data segments and pure ACKs of each direction run together into one rung."""
         self.folding = on
+        self._fold_from = len(self.lines)
 
     def rungs(self, *, outgoing: bool | None = None, flags: int | None = None, after: int = 0) -> list[Rung]:
         """The segments from line ``after`` on; of one direction and with just these flags (PSH apart) if asked."""
@@ -196,7 +198,7 @@ class Ladder:
         """
         if not self.folding or rung.flags & (SYN | FIN | RST) or rung.fate is not Fate.DELIVERED:
             return False
-        for line in reversed(self.lines[-2:]):
+        for line in reversed(self.lines[max(self._fold_from, len(self.lines) - 2) :]):
             if not isinstance(line, Rung) or line.flow != rung.flow:
                 return False
             if line.flags & (SYN | FIN | RST) or line.fate is not Fate.DELIVERED:

@@ -103,6 +103,7 @@ def stale_syn(bench: Bench, role: str) -> None:
 
     bench.ports = ports
     start = bench.heading("An old SYN turns up; its sender has long given up")
+    bench.note("one side listens, the other knows of nothing")
     bench.forge(ports, outgoing=client, seq=isn, flags=SYN, options=forge.SYN_OPTIONS)
     bench.reach(
         "the listener answers SYN+ACK and is half-open", lambda: _count(bench, start, not client, SYN | ACK) > 0

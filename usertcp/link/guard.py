@@ -14,11 +14,12 @@ from typing import Final
 
 from usertcp.errors import SetupError
 from usertcp.link import nft
-from usertcp.link.provision import install_rules, tcp_states
+from usertcp.link.provision import install_rules, packet_tables, tcp_states
 from usertcp.link.settings import reserve_ports
 
 PORTS: Final = (61000, 65535)  # above the range from which Linux chooses its own (ip_local_port_range)
 
+_PREFIX: Final = "usertcp_guard_"  # then address, first and last port, process and a number
 _numbers: Final = count(1)
 
 
@@ -39,7 +40,8 @@ def guard(address: str, ports: tuple[int, int] = PORTS, *, netns: str | None = N
                 f"port {there.local[1]} of {there.local[0]} is in use by the kernel ({there.state})",
                 "choose ports that no program of this host uses",
             )
-    table = f"usertcp_guard_{os.getpid()}_{next(_numbers)}"
+    _refuse_guarded(address, low, high, netns)
+    table = f"{_PREFIX}{address.replace('.', '_')}_{low}_{high}_{os.getpid()}_{next(_numbers)}"
     host = f"{address}/32"
     steps = [
         nft.add_chain(table, "in", nft.PREROUTING, nft.BEFORE_TRACKING),
@@ -49,3 +51,17 @@ def guard(address: str, ports: tuple[int, int] = PORTS, *, netns: str | None = N
     ]
     with reserve_ports(low, high, netns=netns), install_rules(table, steps, netns=netns, owned=True):
         yield
+
+
+def _refuse_guarded(address: str, low: int, high: int, netns: str | None) -> None:
+    """Two stacks on one address need ports apart; the guard of another tells its own by the name of its table."""
+    for name in packet_tables(netns):
+        words = name.removeprefix(_PREFIX).split("_")
+        if not name.startswith(_PREFIX) or len(words) < 7 or ".".join(words[:4]) != address:
+            continue
+        first, last = int(words[4]), int(words[5])
+        if first <= high and low <= last:
+            raise SetupError(
+                f"the ports {first}-{last} of {address} are in use by another usertcp (process {words[6]})",
+                "end that one, or give this one an address of its own",
+            )

@@ -616,6 +616,19 @@ def refusing_tables(netns: str | None = None) -> list[str]:
     return apart(ask)
 
 
+def packet_tables(netns: str | None = None) -> list[str]:
+    """The names of the packet tables of a namespace."""
+
+    def ask() -> list[str]:
+        try:
+            with namespaces.inside(netns), NFTables(nfgen_family=0) as tables:
+                return sorted({str(table.get("NFTA_TABLE_NAME")) for table in tables.get_tables()})
+        except (NetlinkError, OSError):
+            return []  # no nftables, no tables
+
+    return apart(ask)
+
+
 # --- the kernel's own TCP ---------------------------------------------------------------------------------------------
 
 STATES: Final = (  # linux/tcp_states.h, spelled as RFC 9293 §3.3.2 does

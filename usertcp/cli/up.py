@@ -1,0 +1,56 @@
+"""``usertcp up``: a TAP that reaches real hosts, by NAT or a bridge, and stays until ``usertcp down``."""
+
+import click
+
+from usertcp.cli.host import say
+from usertcp.cli.options import mtu, netns, tap, tun
+from usertcp.errors import SetupError
+from usertcp.link import uplink as uplinks
+
+DEVICE = "usertcp0"  # unless another is named
+
+
+@click.command()
+@click.option(
+    "--nat", "mode", flag_value="nat", default="nat", help="A network of its own, behind this host (default)."
+)
+@click.option("--bridge", "mode", flag_value="bridge", help="A port beside the uplink, on the uplink's own network.")
+@click.option("--uplink", metavar="NAME", help="Interface that leads out; otherwise that of the default route.")
+@click.option(
+    "--kernel-address",
+    metavar="IP/LEN",
+    default=uplinks.ADDRESS,
+    show_default=True,
+    help="The kernel's side, with NAT.",
+)
+@tap
+@tun
+@netns
+@mtu
+def up(
+    mode: str,
+    uplink: str | None,
+    kernel_address: str,
+    tap: str | None,
+    tun: str | None,
+    netns: str | None,
+    mtu: int | None,
+) -> None:
+    """Make a TAP (usertcp0) and connect it to the network that the uplink leads to."""
+    if tap is not None and tun is not None:
+        raise SetupError("more than one device was named", "give one of --tap and --tun")
+    name = tap or tun or DEVICE
+    made = uplinks.up(
+        name, mode=mode, address=kernel_address, uplink=uplink, netns=netns, mtu=mtu or 1500, tun=tun is not None
+    )
+    for warning in made.warnings:
+        say(f"usertcp: warning: {warning}")
+    words = f"--{'tun' if tun is not None else 'tap'} {name}" + (f" --netns {netns}" if netns is not None else "")
+    if mode == "nat":
+        click.echo(f"{name} is up, NAT by {made.uplink}; use it with: usertcp ping {words} HOST")
+    else:
+        click.echo(
+            f"{name} is up, bridged to {made.uplink} by {made.bridge}; use it with a free address of that network:\n"
+            f"  usertcp ping {words} --address IP/LEN --gateway IP HOST"
+        )
+    click.echo(f"and end it with: usertcp down {words}")
