@@ -90,7 +90,7 @@ def test_unacceptable_segment_is_answered_with_an_ack_in_each_state(state: State
 def test_segment_with_old_and_new_bytes_gives_the_new_ones() -> None:
     s = Script.established()
     s.peer("P. 1:6(5) ack 1 win 1000", payload=b"hello")
-    s.peer("P. 3:12(9) ack 1 win 1000", payload=b"XXX world")
+    s.peer("P. 3:12(9) ack 1 win 1000", payload=b"??? world")
     assert s.read() == b"hello world"
 
 
