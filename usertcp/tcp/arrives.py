@@ -190,6 +190,7 @@ def _fifth_check_ack(conn: "Connection", seg: Segment, seq: int, now: int) -> bo
     elif ack >= snd.una:
         _take_ack(conn, seg, seq, ack, now)
     conn.probes = 0
+    conn.soft_error = None
     if snd.fin_acked:
         return _fin_acked(conn, now)
     return True
@@ -254,6 +255,7 @@ def _fin_acked(conn: "Connection", now: int) -> bool:
 
 def _sixth_check_urg(conn: "Connection", seg: Segment, seq: int) -> None:
     if conn.state in CAN_RECEIVE and conn.rcv.urgent(seq, seg.urg):
+        conn.ready &= ~URGENT  # told anew each time the pointer advances (MUST-32)
         conn.signal(URGENT)
 
 

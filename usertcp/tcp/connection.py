@@ -275,7 +275,7 @@ class Connection:
         if self.ts_ok:
             rcv.ts_recent, rcv.ts_recent_at = options.tsval, now
         snd.shift = options.wscale if self.scale_ok else 0
-        snd.mss = max(min(self.advertised_mss, options.mss or DEFAULT_MSS), MIN_MSS)
+        snd.mss = max(min(self.advertised_mss, self.path_mss, options.mss or DEFAULT_MSS), MIN_MSS)
         snd.cc = create(config.congestion, self._text_in_full_segment())
         snd.wnd = snd.max_wnd = seg.wnd  # a SYN's window is never scaled
         snd.wl1, snd.wl2 = rcv.irs, snd.iss
@@ -522,7 +522,7 @@ class Connection:
     def on_unreachable(self, kind: int, seq: int, mtu: int, now: int) -> None:
         """An ICMP error about our segment ``seq`` (wire number); about nothing in flight: ignored (RFC 5927 §4)."""
         snd = self.snd
-        if not snd.una <= snd.absolute(seq) < max(snd.nxt, snd.una + 1):
+        if not snd.una <= snd.absolute(seq) < snd.nxt:
             return
         if kind == FRAGMENTATION_NEEDED:
             self.set_path_mtu(mtu, now)
@@ -547,6 +547,7 @@ class Connection:
         mss = max(mtu, MIN_PATH_MTU) - HEADERS
         if self.state is State.CLOSED or mss >= self.snd.mss:
             return
+        self.path_mss = mss
         self.snd.shrink(mss, self._text_in_full_segment() - (self.snd.mss - mss))
         self.host.dirty(self)
 
@@ -641,9 +642,12 @@ class Connection:
         """RFC 9293 §3.8.4: only when nothing is outstanding and nothing came for the whole interval (MUST-26)."""
         config = self.config
         idle_until = self.last_received_at + config.keepalive_idle
-        if self.snd.outstanding or self.snd.pending or idle_until > now:
-            self.probes = 0 if idle_until > now else self.probes
-            self.timers.set(timer.KEEPALIVE, max(idle_until, now + config.keepalive_interval))
+        if idle_until > now:
+            self.probes = 0
+            self.timers.set(timer.KEEPALIVE, idle_until)
+            return
+        if self.snd.outstanding or self.snd.pending:
+            self.timers.set(timer.KEEPALIVE, now + config.keepalive_interval)
             return
         silent = now - self.last_received_at
         if self.probes >= config.keepalive_count or (

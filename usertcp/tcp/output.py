@@ -75,7 +75,8 @@ def _send_text(conn: "Connection", tx: Transmit, now: int, budget: int) -> bool:
             start = snd.resend
         else:
             start = snd.nxt
-            length = snd.next_new(payload, conn.max_burst, conn.config.nodelay)
+            burst = conn.max_burst if snd.up <= start else payload  # the device would repeat the urgent pointer
+            length = snd.next_new(payload, burst, conn.config.nodelay)
             if not length and conn.override and snd.wnd:
                 length = min(snd.buffer.end - start, snd.una + snd.wnd - start)
             if not length and not snd.may_send_fin():
@@ -207,7 +208,7 @@ def _transmit(
     if flags & ACK:
         ack = rcv.nxt & MASK32
     window = min(rcv.buffer.limit, 0xFFFF) if flags == SYN else rcv.window_field(syn=bool(flags & SYN))
-    if conn.snd.up > seq:
+    if conn.snd.up > seq and not flags & SYN:
         flags |= URG
         urg = min(conn.snd.up - seq, 0xFFFF)  # MUST-62: the octet after the urgent data
     header = wire.header(conn.sport, conn.dport, seq & MASK32, ack, flags, window, options, urg)

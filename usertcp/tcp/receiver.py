@@ -129,7 +129,8 @@ class Receiver:
 
     def update_ts_recent(self, seq: int, tsval: int, now: int) -> None:
         """RFC 7323 §4.3 (2): only a segment that reaches back to the last ACK sent may renew TS.Recent."""
-        if seq <= self.last_ack_sent and ((tsval - self.ts_recent) & MASK32) < 1 << 31:
+        newer = ((tsval - self.ts_recent) & MASK32) < 1 << 31 or now - self.ts_recent_at >= PAWS_IDLE
+        if newer and seq <= self.last_ack_sent:
             self.ts_recent = tsval
             self.ts_recent_at = now
 
