@@ -275,14 +275,18 @@ class socket(stdlib.socket):
         tcp = self._tcp
         if tcp is not None and tcp.dead:
             raise StackError(GONE)
-        fd, address = self._accept()  # type: ignore[attr-defined]
-        sock = socket(self.family, self.type, self.proto, fileno=fd)
-        if stdlib.getdefaulttimeout() is None and _C.gettimeout(self):
-            _C.setblocking(sock, True)
-        if tcp is None:
-            return sock, address
-        accepted = sock._tcp
-        if accepted is None or accepted.dead:
+        while True:
+            fd, address = self._accept()  # type: ignore[attr-defined]
+            sock = socket(self.family, self.type, self.proto, fileno=fd)
+            if stdlib.getdefaulttimeout() is None and _C.gettimeout(self):
+                _C.setblocking(sock, True)
+            if tcp is None:
+                return sock, address
+            accepted = sock._tcp
+            if accepted is not None and accepted is not tcp and messages.trusted(sock):
+                break
+            sock.close()  # somebody who found our name, but is not the engine
+        if accepted.dead:
             sock.close()
             tcp.dead = True
             raise StackError(GONE)

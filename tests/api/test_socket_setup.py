@@ -1,6 +1,7 @@
 """usertcp.socket: names, ports, options, connecting, accepting, and programs that take it for the standard module."""
 
 import asyncio
+import contextlib
 import errno
 import gc
 import http.client
@@ -25,6 +26,7 @@ import pytest
 import usertcp.socket as us
 from tests.api.hosts import LEFT, PATIENCE, RIGHT, nothing_left
 from tests.api.sockets import SILENT, connected, local_pair, one_engine, polled, read_all, two_engines, until
+from usertcp.driver import messages
 from usertcp.tcp.config import TcpConfig
 from usertcp.units import MS, SEC
 
@@ -589,12 +591,57 @@ def test_engine_configured_starts_when_a_socket_first_needs_it(monkeypatch: pyte
         started.append(words)
         return made
 
-    with one_engine(TcpConfig()) as made:
-        monkeypatch.setattr(us, "_current", None)
-        monkeypatch.setattr(us, "engine", fake)
+    with one_engine(TcpConfig()) as made, monkeypatch.context() as patched:
+        patched.setattr(us, "_current", None)
+        patched.setattr(us, "engine", fake)
         us.configure(tap="tap7", address="10.0.0.1/24")
         with us.socket() as sock:
             assert not started
             sock.bind((LEFT, 0))
             assert started == [{"spec": None, "tap": "tap7", "address": "10.0.0.1/24"}]
         us.configure()
+
+
+def test_accept_turns_away_whoever_is_not_the_engine(engine: us.Engine) -> None:
+    with listening() as listener, kernel.socket(kernel.AF_UNIX) as intruder:
+        listener.setblocking(False)
+        copy = kernel.socket(kernel.AF_UNIX, fileno=os.dup(listener.fileno()))
+        with copy:
+            name = copy.getsockname()
+        intruder.connect(name)
+        assert number(listener.accept) == "EAGAIN"
+        intruder.settimeout(PATIENCE)
+        assert intruder.recv(1) == b""
+
+
+def test_engine_survives_nonsense_on_its_own_sockets(engine: us.Engine) -> None:
+    for kind, what in ((kernel.SOCK_STREAM, "data"), (kernel.SOCK_SEQPACKET, "control")):
+        for junk in (b"", b"\xff" * 100, b'{"op": "bind"}', b"[]", b'{"op": "bind", "id": 7, "address": 3}'):
+            for framed in (junk, messages.LENGTH.pack(len(junk)) + junk):
+                with kernel.socket(kernel.AF_UNIX, kind) as stranger, contextlib.suppress(ConnectionError):
+                    stranger.settimeout(PATIENCE)
+                    stranger.bind(messages.own_name(messages.new_ident()))
+                    stranger.connect(f"\0usertcp/{engine.token}/{what}".encode())
+                    stranger.sendall(framed)
+                    stranger.shutdown(kernel.SHUT_WR)
+                    while stranger.recv(1 << 16):
+                        pass
+    client, server = local_pair(engine)
+    client.close()
+    server.close()
+    assert not engine._loop.broker.arrivals
+
+
+def test_connections_many_at_once_all_end(engine: us.Engine) -> None:
+    with us.create_server(("127.0.0.1", 0), backlog=300) as listener:
+        pairs = [(us.create_connection(listener.getsockname(), PATIENCE), listener.accept()[0]) for _ in range(250)]
+        for turn, (client, server) in enumerate(pairs):
+            client.sendall(b"%d" % turn)
+            client.shutdown(us.SHUT_WR)
+            server.settimeout(PATIENCE)
+        assert [read_all(server) for _, server in pairs] == [b"%d" % turn for turn in range(250)]
+        for client, server in pairs:
+            server.close()
+            assert client.recv(1) == b""
+            client.close()
+    until(lambda: not [1 for entry in list(engine._loop.broker.table.values()) if type(entry).__name__ == "Bridge"])

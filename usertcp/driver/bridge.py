@@ -147,6 +147,9 @@ class Bridge:
         if conn.ready & FAILED:
             self._failed()
         if self.hung_up and not self.eof_out:
+            if conn.ready & GONE:
+                self.drop()
+                return
             if conn.readable or self.options.linger == (1, 0):
                 self.reset()
                 return

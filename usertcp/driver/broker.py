@@ -128,7 +128,10 @@ class Broker:
         self._paused = not on
 
     def _accept(self, listener: _socket.socket) -> tuple[_socket.socket, Any] | None:
-        """The next socket that waits at ``listener``, non-blocking, and its name. None: none, or no descriptors."""
+        """The next socket that waits at ``listener``, non-blocking, and its name (None: another user's).
+
+        None: nobody waits, or there are no descriptors.
+        """
         try:
             fd, name = listener._accept()  # type: ignore[attr-defined]
         except BlockingIOError:
@@ -140,7 +143,7 @@ class Broker:
         kind = listener.type
         sock = _socket.socket(_socket.AF_UNIX, kind, 0, fd)
         sock.setblocking(False)
-        return sock, name
+        return sock, name if messages.trusted(sock) else None
 
     def _refuse(self, listener: _socket.socket) -> None:
         """Out of descriptors: use the spare one to turn somebody away, who would wait for ever otherwise."""
@@ -273,9 +276,13 @@ class Broker:
 
     def _on_control(self, mask: int) -> None:
         while got := self._accept(self._control):
-            request = Request(self, got[0])
+            sock, name = got
+            if name is None:
+                sock.close()
+                continue
+            request = Request(self, sock)
             self._requests.add(request)
-            self.engine.register(got[0].fileno(), EVENTS, request.on_event)
+            self.engine.register(sock.fileno(), EVENTS, request.on_event)
             request.on_event(mask)
 
     def answer(self, data: bytes, request: Request) -> Message | None:

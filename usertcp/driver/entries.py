@@ -13,6 +13,7 @@ They keep what they are and act when the broker calls; who they are, and what ex
 import _socket
 import contextlib
 import errno
+import select
 from typing import TYPE_CHECKING, Final, Protocol
 
 from usertcp.driver import messages
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from usertcp.driver.broker import Broker
 
 RETRY: Final = 2 * MS  # ns until a full accept queue, or a full descriptor table, is tried again
+MAX_RETRY: Final = 64 * MS  # ns; the wait doubles up to this
 LINGER_STEP: Final = 5 * MS  # ns between two looks at a connection whose close() blocks
 
 
@@ -54,7 +56,7 @@ class Held:
 class Post:
     """A listening socket."""
 
-    __slots__ = ("broker", "ident", "listener", "local", "options")
+    __slots__ = ("_delay", "broker", "ident", "listener", "local", "options")
 
     def __init__(
         self, broker: "Broker", ident: str, listener: Listener, local: messages.Address, chosen: Options
@@ -64,6 +66,7 @@ class Post:
         self.listener = listener
         self.local = local
         self.options = chosen
+        self._delay = RETRY
         listener.user = self
 
     def on_ready(self) -> None:
@@ -75,8 +78,10 @@ class Post:
                 self.broker.close_entry(self.ident)
                 return
             if outcome:
-                self.broker.call_at(self, self.broker.now() + RETRY)
+                self.broker.call_at(self, self.broker.now() + self._delay)
+                self._delay = min(2 * self._delay, MAX_RETRY)
                 return
+            self._delay = RETRY
 
     def on_due(self, now: int) -> None:
         self.on_ready()
@@ -103,7 +108,7 @@ class Arrival:
             request = messages.parse_request(data)
             if request is not None:
                 self.broker.connect(self, request)
-            elif not data:
+            elif not data or mask & (select.EPOLLRDHUP | select.EPOLLHUP):
                 self.close()
         except BlockingIOError:
             return

@@ -36,6 +36,7 @@ from usertcp.errors import StackError, os_error
 
 PREFIX: Final = b"\0usertcp/"
 LENGTH: Final = struct.Struct("=I")  # before a connect request: its bytes, without this word and the padding
+CREDENTIALS: Final = struct.Struct("=3i")  # struct ucred: process, user, group
 BUFFER: Final = 32 << 10  # SO_SNDBUF of both ends, bytes; the kernel doubles it
 MESSAGE: Final = 64 << 10  # a control message is smaller, bytes
 PATIENCE: Final = 30.0  # seconds for the answer of an engine that is alive
@@ -157,6 +158,13 @@ def names(fd: int) -> tuple[Name | None, Name | None]:
             return own, None
 
 
+def trusted(sock: _socket.socket) -> bool:
+    """Whether the other end of a connected ``sock`` is ours or root's: abstract names know no permissions."""
+    raw = _socket.socket.getsockopt(sock, _socket.SOL_SOCKET, stdlib.SO_PEERCRED, CREDENTIALS.size)
+    _, user, _ = CREDENTIALS.unpack(raw)
+    return user in (0, os.getuid())
+
+
 # -- requests --------------------------------------------------------------------------------------------------------
 
 
@@ -207,7 +215,10 @@ def call(token: str, message: Message, patience: float | None = PATIENCE) -> Mes
             connect(control, control_name(token))
             with contextlib.suppress(BrokenPipeError):  # turned away for want of descriptors: the answer is there
                 control.send(encode(message))
-            data = control.recv(MESSAGE)
+            try:
+                data = control.recv(MESSAGE)
+            except ConnectionResetError:  # the same: it was closed with the request unread
+                data = control.recv(MESSAGE)
         except TimeoutError:
             raise StackError("the engine of this socket does not answer") from None
         except (ConnectionError, FileNotFoundError):
