@@ -1,0 +1,88 @@
+"""STATUS: RFC 9293 §3.10.6."""
+
+import pytest
+
+from tests.support.script import START, Script, with_options
+from tests.support.states import WITH_PEER, reach
+from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.state import State
+from usertcp.units import MS, SEC
+
+MSS = 1460
+
+
+@pytest.mark.parametrize("state", [State.CLOSED, State.SYN_SENT, *WITH_PEER])
+def test_info_is_to_be_had_in_each_state(state: State) -> None:
+    info = reach(state).s.user.info()
+    assert info.state is state
+    assert info.unacked >= 0
+    assert info.unsent >= 0
+
+
+def test_new_connection_has_defaults() -> None:
+    info = Script.opening().user.info()
+    assert (info.srtt, info.rto, info.min_rtt) == (0, 1 * SEC, 0)
+    assert info.opened_at == START
+    assert info.unacked == 1  # the SYN
+
+
+def test_what_was_agreed_on_shows() -> None:
+    s = Script.established(TcpConfig(), options="mss 1400,sackOK,TS val 0 ecr 0,nop,wscale 7")
+    info = s.user.info()
+    assert (info.timestamps, info.sack, info.snd_wscale, info.rcv_wscale, info.snd_mss) == (True, True, 7, 5, 1388)
+
+
+def test_sending_shows_what_is_out_and_what_waits() -> None:
+    s = Script.established(options=f"mss {MSS}")
+    s.write(bytes(20 * MSS))
+    info = s.user.info()
+    assert (info.unacked, info.unsent) == (10 * MSS, 10 * MSS)
+    assert (info.cwnd, info.snd_wnd) == (10 * MSS, 65535)
+    s.advance(5 * MS)
+    s.peer(f". 1:1(0) ack {1 + 5 * MSS} win 30000")
+    info = s.user.info()
+    assert info.bytes_acked == 5 * MSS
+    assert info.snd_wnd == 30000
+    assert info.min_rtt > 0
+
+
+def test_fin_counts_among_the_unacknowledged_and_not_among_the_unsent() -> None:
+    s = reach(State.FIN_WAIT_1).s
+    assert (s.user.info().unacked, s.user.info().unsent) == (1, 0)
+
+
+def test_receiving_shows_what_waits_and_what_lies_behind_gaps() -> None:
+    s = Script.established()
+    s.peer("P. 1:101(100) ack 1 win 1000", "P. 201:231(30) ack 1 win 1000")
+    info = s.user.info()
+    assert (info.unread, info.out_of_order, info.bytes_received) == (100, 30, 100)
+    assert info.rcv_wnd == 65435
+    s.read()
+    assert s.user.info().unread == 0
+    s.peer("P. 101:201(100) ack 1 win 1000")
+    info = s.user.info()
+    assert (info.unread, info.out_of_order, info.bytes_received) == (130, 0, 230)
+
+
+def test_time_outs_and_segments_are_counted() -> None:
+    s = Script.established()
+    s.write(b"x")
+    s.advance(200 * MS)
+    s.advance(400 * MS)
+    info = s.user.info()
+    assert (info.retries, info.retransmissions) == (2, 2)
+    assert info.rto == 800 * MS
+    assert info.last_sent_at == s.now
+    assert info.segments_out == 2 + 3  # SYN, ACK, and three times the byte
+    assert info.segments_in == 1
+    s.peer(". 1:1(0) ack 2 win 65535")
+    info = s.user.info()
+    assert (info.retries, info.last_received_at) == (0, s.now)
+
+
+def test_unanswered_probes_are_counted() -> None:
+    s = Script.established(with_options(keepalive=True, keepalive_idle=SEC, keepalive_interval=SEC))
+    s.advance(3 * SEC)
+    assert s.user.info().probes == 3
+    s.peer(". 1:1(0) ack 1 win 65535")
+    assert s.user.info().probes == 0
