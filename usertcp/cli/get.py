@@ -136,8 +136,10 @@ def _copy(response: http.client.HTTPResponse, write: Callable[[bytes], int], exp
                 write(data)
                 count += len(data)
                 progress.update(task, completed=count)
-        except http.client.IncompleteRead as error:
-            count += len(error.partial)
+        except http.client.HTTPException as error:
+            raise SetupError(
+                f"the answer broke off after {count:,} bytes ({type(error).__name__})", "try again"
+            ) from None
     return count
 
 
