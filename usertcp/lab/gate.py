@@ -52,7 +52,6 @@ class Gate(Middleware):
     ``arrived``  called when the stack has dealt with an incoming segment and has not yet answered it
     ``sent``     called when the kernel has been handed an outgoing segment
     ``closed``   nothing comes in while it is set; what the kernel sent waits in the device
-    ``entering`` whether segments go into the ladder
     """
 
     def __init__(self, inner: Link, ladder: Ladder, watch: Watch, zero: int) -> None:
@@ -64,7 +63,6 @@ class Gate(Middleware):
         self.arrived: Callable[[], None] | None = None
         self.sent: Callable[[], None] | None = None
         self.closed = False
-        self.entering = True
         self.zero = zero
         self._watch: Final = watch
         self._waiting: deque[tuple[bytes, Fate]] = deque()  # to be read: released and forged frames
@@ -136,10 +134,6 @@ class Gate(Middleware):
                 self._waiting.append((frame, Fate.RELEASED))
         return len(held)
 
-    def discard(self) -> None:
-        """Lose the segments for good that were kept back."""
-        self._held.clear()
-
     def forge(self, frame: bytes, *, outgoing: bool) -> None:
         """Put ``frame`` on the wire: ``outgoing`` to the kernel as if we had sent it, else to us at the next turn."""
         if not outgoing:
@@ -148,11 +142,6 @@ class Gate(Middleware):
         seg = segment_of(memoryview(frame))
         assert seg is not None, "only TCP is forged"
         self._deliver(frame, seg, Fate.FORGED)
-
-    @property
-    def idle(self) -> bool:
-        """Nothing released or forged waits to be read."""
-        return not self._waiting
 
     def _deliver(self, frame: bytes, seg: tcp.Segment, fate: Fate) -> bool:
         if not self.inner.send(frame, [], PLAIN):
@@ -175,8 +164,6 @@ class Gate(Middleware):
         return True
 
     def _enter(self, outgoing: bool, seg: tcp.Segment, fate: Fate) -> Rung | None:
-        if not self.entering:
-            return None
         rung = self.ladder.segment(self.now - self.zero, outgoing, seg, fate)
         if rung.folded:
             return None

@@ -93,7 +93,18 @@ def test_a_bug_is_not_hidden(failing: list[BaseException]) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    "EADDRINUSE EADDRNOTAVAIL ECONNREFUSED ECONNRESET EHOSTUNREACH ENETUNREACH ETIMEDOUT EACCES ENETDOWN EPIPE".split(),
+    [
+        "EADDRINUSE",
+        "EADDRNOTAVAIL",
+        "ECONNREFUSED",
+        "ECONNRESET",
+        "EHOSTUNREACH",
+        "ENETUNREACH",
+        "ETIMEDOUT",
+        "EACCES",
+        "ENETDOWN",
+        "EPIPE",
+    ],
 )
 def test_every_error_of_a_connection_has_a_cure(name: str) -> None:
     described = describe(os_error(getattr(errno, name)))

@@ -140,14 +140,6 @@ def test_hold_then_release_delivers_both_directions_in_order(wire: Wire) -> None
     assert fates == [Fate.WITHHELD, Fate.WITHHELD, Fate.RELEASED, Fate.RELEASED]
 
 
-def test_discard_what_was_held_never_comes(wire: Wire) -> None:
-    wire.gate.rule = lambda outgoing, seg: Verdict.HOLD
-    wire.gate.send(frame(True, ACK), [], PLAIN)
-    wire.gate.discard()
-    assert wire.gate.release(0) == 0
-    assert taken(wire.far) is None
-
-
 def test_forge_goes_to_the_end_it_is_meant_for(wire: Wire) -> None:
     wire.gate.forge(frame(True, SYN), outgoing=True)
     wire.gate.forge(frame(False, RST), outgoing=False)
