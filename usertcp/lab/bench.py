@@ -400,5 +400,9 @@ def gaps(rungs: Iterable[Rung]) -> list[float]:
 
 
 def about(seen: float, expected: float) -> bool:
-    """Whether a timer kept its time: not early, a tick of the kernel's clock apart, and not much late."""
-    return expected - 0.011 <= seen <= expected * 1.25 + 0.5
+    """Whether a timer kept its time, as far as one can see from here.
+
+    A segment of the kernel's is seen when it is read, and on a loaded machine that is later than it was sent; so a gap
+    may look shorter, or longer, than it was. One RTO and the double of it stay far apart.
+    """
+    return expected * 0.85 <= seen <= expected * 1.25 + 0.5

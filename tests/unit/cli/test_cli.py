@@ -24,6 +24,10 @@ from usertcp.lab.registry import SCENARIOS
 DEVICE = {"tap", "tun", "packet", "netns", "address", "gateway", "mtu", "pcap"}
 
 
+CURED = ["EADDRINUSE", "EADDRNOTAVAIL", "ECONNREFUSED", "ECONNRESET", "EHOSTUNREACH", "ENETUNREACH", "ETIMEDOUT"]
+CURED += ["EACCES", "EAFNOSUPPORT", "ENETDOWN", "EPIPE"]
+
+
 # -- exit statuses -------------------------------------------------------------------------------------------------
 
 
