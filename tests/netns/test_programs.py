@@ -85,7 +85,7 @@ def test_nc_talks_to_nc_both_ways(space: str, listener: str) -> None:
             with Program(space, [*kernel_nc, "-l", KERNEL, "7000"]) as there:
                 wait_for_listener(space, KERNEL, 7000, there)
                 with Program(None, usertcp("nc", "--netns", space, KERNEL, 7000)) as here:
-                    talk(here, ours, there, theirs)
+                    talk(here, ours, there, theirs, patient=True)
         else:
             with Program(None, usertcp("nc", "-l", "--netns", space, 7000)) as here:
                 assert b"listening" in here.remark()
@@ -93,9 +93,23 @@ def test_nc_talks_to_nc_both_ways(space: str, listener: str) -> None:
                     talk(here, ours, there, theirs)
 
 
-def talk(here: Program, ours: bytes, there: Program, theirs: bytes) -> None:
-    """Each program gets its side's bytes on stdin, and gives the other side's on stdout."""
+def talk(here: Program, ours: bytes, there: Program, theirs: bytes, *, patient: bool = False) -> None:
+    """Each program gets its side's bytes on stdin, and gives the other side's on stdout.
+
+    ``patient``: ours ends only when all of theirs has come, for ``nc -l`` of OpenBSD ends with its peer's FIN, even if
+    its own input goes on.
+    """
     with ThreadPoolExecutor() as pool:
-        first, second = pool.submit(here.finish, ours), pool.submit(there.finish, theirs)
-        assert first.result() == theirs
+        second = pool.submit(there.finish, theirs)
+        if patient:
+            stdin, stdout = here.process.stdin, here.process.stdout
+            assert stdin is not None
+            assert stdout is not None
+            feeding = pool.submit(stdin.write, ours)
+            received = stdout.read(len(theirs))
+            feeding.result()
+            received += here.finish()
+        else:
+            received = here.finish(ours)
+        assert received == theirs
         assert second.result() == ours
