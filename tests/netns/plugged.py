@@ -94,7 +94,13 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-def living_connections() -> int:
+def living_connections() -> list[Connection]:
     """Connection objects in this process that nothing has let go of."""
     gc.collect()
-    return sum(type(thing) is Connection for thing in gc.get_objects())
+    return [thing for thing in gc.get_objects() if type(thing) is Connection]
+
+
+def newly_living(before: list[Connection]) -> list[Connection]:
+    """Those that were not among ``before``, which an earlier test may have left."""
+    known = {id(conn) for conn in before}
+    return [conn for conn in living_connections() if id(conn) not in known]

@@ -11,7 +11,7 @@ import tracemalloc
 from collections.abc import Callable
 
 from tests.netns.peer import blocks
-from tests.netns.plugged import KERNEL, STACK, Plugged, descriptors, living_connections, plugged, until
+from tests.netns.plugged import KERNEL, STACK, Plugged, descriptors, living_connections, newly_living, plugged, until
 from tests.netns.programs import Peer
 from usertcp import aio
 from usertcp.net.stack import Stack
@@ -86,21 +86,23 @@ def serve(here: Plugged, count: int) -> None:
 
 
 def test_2000_connects_one_after_another_leave_nothing() -> None:
+    earlier = living_connections()
     with plugged(tcp=TCP) as here, Peer(here.space, "echo", KERNEL, ECHO).ready() as peer:
         before = descriptors()
         grew = grown(lambda rounds: dial(here, rounds), here.stack)
         assert descriptors() == before
         assert peer.report() == {"served": WARM_UP + MANY}
-        assert living_connections() == 0
+        assert newly_living(earlier) == []
         assert grew < SLACK
 
 
 def test_2000_accepts_one_after_another_leave_nothing() -> None:
+    earlier = living_connections()
     with plugged(tcp=TCP) as here:
         before = descriptors()
         grew = grown(lambda rounds: serve(here, rounds), here.stack)
         assert descriptors() == before
-        assert living_connections() == 0
+        assert newly_living(earlier) == []
         assert grew < SLACK
 
 
@@ -131,6 +133,8 @@ async def drained(stack: Stack) -> None:
 
 
 def test_500_connects_at_once_leave_nothing() -> None:
+    earlier = living_connections()
+
     async def scenario() -> None:
         async with aio.open(tcp=TCP) as host:
             assert host.opened is not None
@@ -144,10 +148,12 @@ def test_500_connects_at_once_leave_nothing() -> None:
                 assert peer.report() == {"served": TOGETHER + 10}
 
     asyncio.run(scenario())
-    assert living_connections() == 0
+    assert newly_living(earlier) == []
 
 
 def test_500_accepts_at_once_leave_nothing() -> None:
+    earlier = living_connections()
+
     async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(await reader.read())
         writer.close()
@@ -167,4 +173,4 @@ def test_500_accepts_at_once_leave_nothing() -> None:
             assert descriptors() == before
 
     asyncio.run(scenario())
-    assert living_connections() == 0
+    assert newly_living(earlier) == []
