@@ -18,7 +18,7 @@ from usertcp.units import MS
 _TIME: Final = 9  # columns of "  12.345 "
 _STATE: Final = 13  # columns of the longest state, "SYN-RECEIVED", and a space
 _WIDEST: Final = 62  # columns of an arrow
-_NARROWEST: Final = 44
+_NARROWEST: Final = 41
 _COLOURS: Final = {
     Fate.DELIVERED: "cyan",
     Fate.RELEASED: "cyan",

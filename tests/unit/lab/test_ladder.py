@@ -157,7 +157,7 @@ def test_text_every_line_has_both_lifelines_in_the_same_columns() -> None:
     assert len(lines) == 3 + 1 + len(Fate) + 1
 
 
-@pytest.mark.parametrize(("width", "arrow"), [(80, 44), (100, 61), (200, 62)])
+@pytest.mark.parametrize(("width", "arrow"), [(80, 41), (100, 61), (200, 62)])
 def test_text_adapts_to_the_width_of_the_terminal(width: int, arrow: int) -> None:
     lines = [line for line in printed(width) if "│" in line]
     assert {line.rindex("│") - line.index("│") - 1 for line in lines} == {arrow}
