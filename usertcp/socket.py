@@ -215,7 +215,8 @@ class socket(stdlib.socket):
     def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
         self._tcp: Endpoint | None = None
         if fileno is not None:
-            tcp = recognize(fileno, _token, _current is not None) if isinstance(fileno, int) and fileno >= 0 else None
+            ours = family in (-1, stdlib.AF_INET) and isinstance(fileno, int) and fileno >= 0
+            tcp = recognize(fileno, _token, _current is not None) if ours else None
             if tcp is None:
                 super().__init__(family, type, proto, fileno)
                 return

@@ -24,9 +24,12 @@ from pathlib import Path
 import pytest
 
 import usertcp.socket as us
-from tests.api.hosts import LEFT, PATIENCE, RIGHT, nothing_left
+from tests.api.hosts import LEFT, PATIENCE, RIGHT, nothing_left, stack_on
 from tests.api.sockets import SILENT, connected, local_pair, one_engine, polled, read_all, two_engines, until
 from usertcp.driver import messages
+from usertcp.link.faults import Drop, Duplicate, Reorder
+from usertcp.link.memory import memory_pair
+from usertcp.link.middleware import Faults
 from usertcp.tcp.config import TcpConfig
 from usertcp.units import MS, SEC
 
@@ -256,7 +259,7 @@ def test_accepted_socket_inherits_the_listeners_options(engine: us.Engine) -> No
         (us.SOL_SOCKET, us.SO_LINGER, 1, "EINVAL"),
         (us.IPPROTO_TCP, us.TCP_CORK, 1, "ENOPROTOOPT"),
         (us.IPPROTO_TCP, us.TCP_DEFER_ACCEPT, 1, "ENOPROTOOPT"),
-        (us.SOL_SOCKET, us.SO_OOBINLINE, 1, "ENOPROTOOPT"),
+        (us.SOL_SOCKET, us.SO_OOBINLINE, 0, "ENOPROTOOPT"),
         (us.IPPROTO_TCP, us.TCP_CONGESTION, b"nosuch", "ENOENT"),
     ],
 )
@@ -645,3 +648,18 @@ def test_connections_many_at_once_all_end(engine: us.Engine) -> None:
             assert client.recv(1) == b""
             client.close()
     until(lambda: not [1 for entry in list(engine._loop.broker.table.values()) if type(entry).__name__ == "Bridge"])
+
+
+def test_bulk_over_cable_that_loses_and_reorders_arrives_intact() -> None:
+    one, other = memory_pair(offload=True)
+    rules = (Drop(probability=0.01), Reorder(probability=0.01), Duplicate(probability=0.01))
+    with us.Engine(stack_on(bad := Faults(one, rules, 3), LEFT), bad) as left:
+        right = us.Engine(stack_on(other, RIGHT), other)
+        client, server = connected(left, right)
+        data = os.urandom(1_000_000)
+        with client, server, ThreadPoolExecutor(1) as pool:
+            reading = pool.submit(read_all, server)
+            client.sendall(data)
+            client.shutdown(us.SHUT_WR)
+            assert reading.result(PATIENCE) == data
+        right.close()

@@ -306,6 +306,7 @@ def test_device_unplugged_fails_every_socket() -> None:
         assert not left.alive
         client.close()
         server.close()
+        right.close(0.1)  # its peer will not acknowledge anything any more
 
 
 def test_fork_child_neither_holds_connections_open_nor_disturbs_them(engine: us.Engine) -> None:

@@ -105,6 +105,13 @@ def _tos(value: int) -> int:
     return value & 0xFF & ~3  # the lowest two bits are ECN's, and TCP's own (Linux: INET_ECN_MASK)
 
 
+def _inline(value: int) -> int:
+    """Urgent data is always delivered in line (RFC 6093 §6); the other way is not here."""
+    if not value:
+        raise os_error(errno.ENOPROTOOPT)
+    return 1
+
+
 def _maxseg(value: int) -> int:
     return 0 if value == 0 else _ranged(88, 32767)(value)
 
@@ -118,14 +125,16 @@ def _send_buffer(value: int) -> int:
 
 
 class _Option:
-    """One integer option: how it is checked, which field of TcpConfig it is, and the unit of that field."""
+    """One integer option: how it is checked, which field of TcpConfig it is, and the unit of that field; without a
+    field, what it is by default."""
 
-    __slots__ = ("check", "field", "unit")
+    __slots__ = ("check", "default", "field", "unit")
 
-    def __init__(self, check: Callable[[int], int], field: str = "", unit: int = 1) -> None:
+    def __init__(self, check: Callable[[int], int], field: str = "", unit: int = 1, default: int = 0) -> None:
         self.check = check
         self.field = field
         self.unit = unit
+        self.default = default
 
 
 _TCP: Final = so.IPPROTO_TCP
@@ -133,6 +142,7 @@ _IP: Final = so.IPPROTO_IP
 _OPTIONS: Final[dict[Key, _Option]] = {
     SO_REUSEADDR: _Option(_flag),
     SO_REUSEPORT: _Option(_flag),
+    (so.SOL_SOCKET, so.SO_OOBINLINE): _Option(_inline, default=1),
     (so.SOL_SOCKET, so.SO_KEEPALIVE): _Option(_flag, "keepalive"),
     SO_RCVBUF: _Option(_receive_buffer, "receive_buffer"),
     SO_SNDBUF: _Option(_send_buffer, "send_buffer"),
@@ -205,7 +215,7 @@ class Options:
             raise os_error(errno.ENOPROTOOPT)
         value = self._values.get(key)
         if value is None:
-            value = int(getattr(config, option.field)) // option.unit if option.field else 0
+            value = int(getattr(config, option.field)) // option.unit if option.field else option.default
         return INT.pack(value)
 
     def flag(self, key: Key) -> bool:
