@@ -471,3 +471,14 @@ def test_peers_scale_beyond_14_is_used_as_14() -> None:
     s.peer(". 1:1(0) ack 1 win 3")
     assert s.user.snd.wnd == 3 << 14
     assert s.user.snd.una == ISS + 1
+
+
+@pytest.mark.rfc(9293, "§3.10.7.4")
+def test_retransmission_with_a_new_ack_brings_its_window_too() -> None:
+    """RFC 9293 §3.10.7.4, fifth: WL1 would keep the old window, and a right edge that nobody offered."""
+    s = Script.established(win=4000)
+    s.write(bytes(1000))
+    s.take()
+    s.peer("F. 500:500(0) ack 1 win 4000")  # out of order, with the highest number so far
+    s.peer("P. 1:500(499) ack 1001 win 100")  # sent again, and newer than the FIN
+    assert s.user.snd.wnd == 100

@@ -148,8 +148,12 @@ class Sender:
     # --- acknowledgments (RFC 9293 §3.10.7.4, fifth) -----------------------------------------------------------------
 
     def update_window(self, seq: int, ack: int, window: int) -> bool:
-        """The SND.WL1/WL2 rule: an old segment must not change the window. True: the window changed."""
-        if not (self.wl1 < seq or (self.wl1 == seq and self.wl2 <= ack)):
+        """The SND.WL1/WL2 rule: an old segment must not change the window. True: the window changed.
+
+        A segment that acknowledges something new is not old, whatever its number: a retransmission may bring the news
+        (as Linux). To take its ACK but not its window would move the right edge beyond what the peer offers.
+        """
+        if not (ack > self.una or self.wl1 < seq or (self.wl1 == seq and self.wl2 <= ack)):
             return False
         self.wl1 = seq
         self.wl2 = ack
