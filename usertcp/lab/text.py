@@ -49,9 +49,12 @@ class Painter:
     def line(self, line: Rung | Note) -> None:
         """One line."""
         if isinstance(line, Note) and line.heading:
-            self._console.print(Text(f"{'':{_TIME}}{'':{_STATE}}── {line.text}", style="bold"), overflow="fold")
+            self._console.print(
+                Text(f"{'':{_TIME}}{'':{_STATE}}── {line.text}", style="bold"), no_wrap=True, overflow="ignore"
+            )
             return
-        text = Text(f"{line.at / (1000 * MS):8.3f} ", style="dim")
+        text = Text()
+        text.append(f"{line.at / (1000 * MS):8.3f} ", style="dim")
         text.append_text(self._state(line.ours, self._ours, right=True))
         text.append(" │", style="bold")
         text.append_text(self._arrow(line) if isinstance(line, Rung) else self._words(line))
@@ -73,17 +76,16 @@ class Painter:
     def _arrow(self, rung: Rung) -> Text:
         """The label in the line, the head where the segment went, a cross where it was lost."""
         label = f" {rung.label} " + (f"({rung.remark}) " if rung.remark else "")
-        body = max(2, self._width - len(label) - 1)
+        if len(label) >= self._width:
+            label = label[: self._width - 2] + "…"
         stopped = rung.fate in (Fate.LOST, Fate.WITHHELD)
         mark = {Fate.LOST: "✗", Fate.WITHHELD: "‖"}.get(rung.fate, "▶" if rung.outgoing else "◀")
-        if rung.outgoing:
-            tail = "──" + label
-            rest = body - 2
-            drawn = tail + ("─" * (rest // 2) + mark + " " * (rest - rest // 2) if stopped else "─" * rest + mark)
-        else:
-            tail = label + "──"
-            rest = body - 2
-            drawn = (" " * (rest - rest // 2) + mark + "─" * (rest // 2) if stopped else mark + "─" * rest) + tail
+        dashes = self._width - len(label) - 1
+        tail = "─" * min(2, dashes)
+        rest = dashes - len(tail)
+        gap = " " * ((rest + 1) // 2) if stopped else ""
+        line = "─" * (rest - len(gap))
+        drawn = tail + label + line + mark + gap if rung.outgoing else gap + mark + line + label + tail
         return Text(drawn, style=_COLOURS[rung.fate])
 
 
@@ -98,7 +100,8 @@ def print_ladder(console: Console, ladder: Ladder) -> None:
 def print_checks(console: Console, checks: Iterable[Check]) -> None:
     """Every statement with its verdict, and what was seen where it does not hold."""
     for check in checks:
-        mark = Text("  ✓ ", style="green") if check.holds else Text("  ✗ ", style="bold red")
+        mark = Text()
+        mark.append("  ✓ " if check.holds else "  ✗ ", style="green" if check.holds else "bold red")
         mark.append(check.statement, style="" if check.holds else "red")
         if check.seen and not check.holds:
             mark.append(f"  (seen: {check.seen})", style="red")
