@@ -22,6 +22,9 @@ ROOT: Final = Path(__file__).parents[2]
 PEER: Final = Path(__file__).with_name("peer.py")
 PATIENCE: Final = 120.0  # seconds: no program here takes as long, but a loaded machine may
 
+# A prefix that takes every capability away. The user stays root, who may read the checkout wherever it lies (/root).
+POWERLESS: Final = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+
 
 def which(*names: str) -> str:
     """The first of ``names`` that is installed."""

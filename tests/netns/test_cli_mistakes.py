@@ -1,7 +1,6 @@
 """The obvious mistakes: each gets a message with the cause and the cure, and an exit status that is not 0."""
 
 import re
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -10,11 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.programs import ROOT, Program, usertcp
+from tests.netns.programs import POWERLESS, ROOT, Program, usertcp
 from usertcp.link import netns, provision
 from usertcp.link.tap import TapLink
 
-NOBODY = "65534"
 STACK = "10.9.0.2"
 KERNEL = "10.9.0.1"
 
@@ -65,10 +63,7 @@ def running(*arguments: str | int) -> Iterator[Program]:
     ids=lambda arguments: arguments[0],
 )
 def test_no_root_every_subcommand_says_so(arguments: list[str]) -> None:
-    setpriv = shutil.which("setpriv")
-    assert setpriv is not None
-    prefix = (setpriv, f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups")
-    cause, cure = cause_and_cure(fails(*arguments, prefix=prefix))
+    cause, cure = cause_and_cure(fails(*arguments, prefix=POWERLESS))
     if arguments != ["down"]:
         assert "not" in cause
         assert "root" in cure

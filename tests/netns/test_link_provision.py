@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.programs import which
+from tests.netns.programs import POWERLESS, which
 from usertcp.errors import SetupError
 from usertcp.link import netns, provision, settings
 from usertcp.link.guard import guard
@@ -285,7 +285,7 @@ for road in roads:
     else:
         print("done?")
 """
-    cmd = [which("setpriv"), "--reuid", "65534", "--clear-groups", "--inh-caps=-all", sys.executable, "-c", script]
+    cmd = [*POWERLESS, sys.executable, "-c", script]
     done = subprocess.run(cmd, capture_output=True, text=True, timeout=30, check=False)
     lines = done.stdout.splitlines()
     assert len(lines) == 9, done.stderr
