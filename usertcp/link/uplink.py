@@ -74,6 +74,11 @@ def _path(tap: str, netns: str | None) -> Path:
     return JOURNALS / (f"{tap}.json" if netns is None else f"{tap}@{netns}.json")
 
 
+def words(tap: str, netns: str | None) -> str:
+    """What names a TAP on the command line."""
+    return f"--tap {tap}" + (f" --netns {netns}" if netns is not None else "")
+
+
 def read(tap: str, *, netns: str | None = None) -> Uplink | None:
     """The journal of a TAP that is up, None if there is none."""
     try:
@@ -101,27 +106,29 @@ def up(
     tap: str = "usertcp0",
     *,
     mode: str = "nat",
-    address: str = ADDRESS,
+    address: str | None = None,
     uplink: str | None = None,
     netns: str | None = None,
-    mtu: int = 1500,
+    mtu: int | None = None,
     tun: bool = False,
 ) -> Uplink:
     """Make the TAP and connect it to ``uplink`` (default: where the default route leaves) by "nat" or "bridge".
 
-    ``address`` (the kernel's side's) and ``mtu`` are for NAT; a bridge has those of the uplink. When a step fails
-    nothing is left, and SetupError says which.
+    ``address`` (the kernel's side's, default ADDRESS) and ``mtu`` (1500) are for NAT; a bridge has those of the
+    uplink. When a step fails nothing is left, and SetupError says which.
     """
     checked_name(tap)
     if mode not in ("nat", "bridge"):
         raise SetupError(f"{mode!r} is no way to connect", "choose nat or bridge")
     if tun and mode == "bridge":
         raise SetupError("a TUN carries no Ethernet and cannot be bridged", "use a TAP, or nat")
+    if mode == "bridge" and (address is not None or mtu is not None):
+        raise SetupError("a bridge has the addresses and the MTU of its uplink", "leave out --kernel-address and --mtu")
     there = read(tap, netns=netns)
     if there is not None:
         if netns is None or namespaces.exists(netns):
             cause = f"{tap!r} is up already ({there.mode} by {there.uplink})"
-            raise SetupError(cause, f"take it down first: usertcp down --tap {tap}")
+            raise SetupError(cause, f"take it down first: usertcp down {words(tap, netns)}")
         there.path.unlink(missing_ok=True)
     outer = uplink or provision.default_interface(netns)
     if outer is None:
@@ -129,12 +136,12 @@ def up(
     info = provision.link_info(outer, netns)
     if not info.up:
         raise SetupError(f"{outer!r} is down", f"switch it on with: ip link set {outer} up")
-    record = Uplink(tap, mode, outer, address if mode == "nat" else None, netns)
+    record = Uplink(tap, mode, outer, (address or ADDRESS) if mode == "nat" else None, netns)
     work = _nat if mode == "nat" else _bridge
 
     def make() -> None:
         _claim(record)
-        work(record, info, mtu, tun)
+        work(record, info, mtu or 1500, tun)
 
     try:
         apart(make)
@@ -152,7 +159,7 @@ def _claim(record: Uplink) -> None:
         os.close(os.open(record.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
     except FileExistsError:
         cause = f"{record.tap!r} is being set up already"
-        raise SetupError(cause, f"if it is not: usertcp down --tap {record.tap}") from None
+        raise SetupError(cause, f"if it is not: usertcp down {words(record.tap, record.netns)}") from None
     except PermissionError:
         raise SetupError(f"not allowed to write {record.path}", AS_ROOT) from None
     record.note("journal")
@@ -353,7 +360,7 @@ def down(tap: str = "usertcp0", *, netns: str | None = None) -> Uplink:
     """Undo what :func:`up` did, newest first. SetupError if it did nothing for this TAP."""
     record = read(tap, netns=netns)
     if record is None:
-        known = ", ".join(item.tap for item in list_up()) or "nothing"
+        known = ", ".join(words(item.tap, item.netns) for item in list_up()) or "nothing at all"
         raise SetupError(f"{tap!r} was not put up by usertcp", f"what is up: {known}")
     apart(lambda: _undo(record))
     return record
