@@ -10,7 +10,7 @@ from typing import Final
 
 import pytest
 
-from usertcp.cli.main import cli
+from usertcp.cli.group import cli
 from usertcp.lab.registry import SCENARIOS
 
 ROOT: Final = Path(__file__).parents[2]

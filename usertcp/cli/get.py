@@ -1,13 +1,11 @@
 """``usertcp get``: fetch a URL over HTTP, by the standard library's client over our connection."""
 
 import http.client
-import os
 import sys
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import SplitResult, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, urljoin, urlsplit
 
 import click
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
@@ -15,7 +13,8 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from usertcp.blocking import Host
 from usertcp.cli.causes import doing
 from usertcp.cli.host import open_host
-from usertcp.cli.options import console, device_options
+from usertcp.cli.options import console, device_options, seconds
+from usertcp.cli.output import Output
 from usertcp.cli.streams import Stream
 from usertcp.driver.open import LinkSpec
 from usertcp.errors import SetupError
@@ -23,6 +22,7 @@ from usertcp.errors import SetupError
 REDIRECTS: Final = 10  # followed before giving up
 CHUNK: Final = 256 << 10  # bytes
 MOVED: Final = (301, 302, 303, 307, 308)
+SAFE: Final = "%:/?#[]@!$&'()*+,;=~"  # what a URL may contain besides letters and digits (RFC 3986 §2.2), and escapes
 
 
 class Connection(http.client.HTTPConnection):
@@ -47,21 +47,21 @@ class Connection(http.client.HTTPConnection):
     type=click.Path(dir_okay=False, path_type=Path),
     help="Write there, not to stdout.",
 )
-@click.option("-w", "--wait", type=float, metavar="SECONDS", help="Give up when nothing comes for so long.")
+@click.option("-w", "--wait", type=seconds, metavar="SECONDS", help="Give up when nothing comes for so long.")
 @click.option("--quiet", is_flag=True, help="Show no progress.")
 @click.argument("url")
 @device_options
 def get(spec: LinkSpec, url: str, output: Path | None, wait: float | None, quiet: bool) -> None:
     """Fetch URL (http only) and follow redirects. An incomplete answer leaves no FILE."""
     parts = _checked(url)
-    with open_host(spec) as host, ExitStack() as undo:
+    with Output(output) as out, open_host(spec) as host, ExitStack() as undo:
         for _ in range(REDIRECTS + 1):
             connection = Connection(host, parts.hostname or "", parts.port or 80, wait)
             undo.callback(connection.close)
             response = _ask(connection, parts)
             if response.status not in MOVED:
                 break
-            target = urljoin(parts.geturl(), response.getheader("Location", ""))
+            target = urljoin(parts.geturl(), quote(response.getheader("Location", "").encode("latin-1"), safe=SAFE))
             if not quiet:
                 click.echo(f"{response.status} {response.reason}: {target}", err=True)
             response.close()
@@ -72,19 +72,21 @@ def get(spec: LinkSpec, url: str, output: Path | None, wait: float | None, quiet
         if response.status != 200:
             raise SetupError(f"{parts.geturl()}: {response.status} {response.reason}", "check the URL")
         with doing(f"receiving {parts.geturl()}"):
-            _receive(response, output, quiet)
+            _receive(response, out, quiet or (output is None and sys.stdout.isatty()))
 
 
 def _checked(url: str) -> SplitResult:
-    """The parts of ``url``. SetupError unless it is one of http's."""
+    """The parts of ``url``, escaped as they are sent. SetupError unless it is one of http's."""
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
-        good = parts.scheme == "http" and bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        name = parts.hostname or ""
+        good = parts.scheme == "http" and bool(name) and (parts.port is None or parts.port > 0)
+        good = good and name.isprintable() and " " not in name
     except ValueError:
         good = False
     if not good:
         raise SetupError(f"{url!r} cannot be fetched", "give a URL like http://host/path; https is not spoken here")
-    return parts
+    return parts._replace(path=quote(parts.path, safe=SAFE), query=quote(parts.query, safe=SAFE), fragment="")
 
 
 def _ask(connection: Connection, parts: SplitResult) -> http.client.HTTPResponse:
@@ -100,25 +102,16 @@ def _ask(connection: Connection, parts: SplitResult) -> http.client.HTTPResponse
             ) from None
 
 
-def _receive(response: http.client.HTTPResponse, output: Path | None, quiet: bool) -> None:
-    """The body, to the file or to stdout. A file gets its name when all of it is there."""
+def _receive(response: http.client.HTTPResponse, output: Output, quiet: bool) -> None:
+    """The body, to where it goes."""
     expected = response.length
-    if output is None:
-        count = _copy(response, sys.stdout.buffer.write, expected, quiet or sys.stdout.isatty())
-        sys.stdout.buffer.flush()
-        _complete(count, expected)
-        return
-    part = output.with_name(f"{output.name}.{os.getpid()}.part")
-    try:
-        with open(part, "wb") as file:
-            count = _copy(response, file.write, expected, quiet)
-        _complete(count, expected)
-        os.replace(part, output)
-    finally:
-        part.unlink(missing_ok=True)
+    count = _copy(response, output, expected, quiet)
+    if expected is not None and count != expected:
+        raise SetupError(f"the answer ended after {count:,} of {expected:,} bytes", "try again")
+    output.complete()
 
 
-def _copy(response: http.client.HTTPResponse, write: Callable[[bytes], int], expected: int | None, quiet: bool) -> int:
+def _copy(response: http.client.HTTPResponse, output: Output, expected: int | None, quiet: bool) -> int:
     """Move the body; how many bytes came."""
     count = 0
     columns = (
@@ -133,7 +126,7 @@ def _copy(response: http.client.HTTPResponse, write: Callable[[bytes], int], exp
         task = progress.add_task("receiving", total=expected)
         try:
             while data := response.read(CHUNK):
-                write(data)
+                output.write(data)
                 count += len(data)
                 progress.update(task, completed=count)
         except http.client.HTTPException as error:
@@ -141,8 +134,3 @@ def _copy(response: http.client.HTTPResponse, write: Callable[[bytes], int], exp
                 f"the answer broke off after {count:,} bytes ({type(error).__name__})", "try again"
             ) from None
     return count
-
-
-def _complete(count: int, expected: int | None) -> None:
-    if expected is not None and count != expected:
-        raise SetupError(f"the answer ended after {count:,} of {expected:,} bytes", "try again")

@@ -1,93 +1,36 @@
-"""``usertcp``: the group of subcommands, and the one place where an exception becomes a message and an exit status.
+"""The console script: ready before anything else is, so that Ctrl-C and closed streams are no surprise to the rest.
 
-Exit status: 0 done; 1 it could not be done, or a check failed (stderr: ``usertcp: cause``, and the cure below it);
-2 the command line is wrong; 130 after Ctrl-C, 128 plus the signal's number after SIGTERM or SIGHUP. On every way out
-what was made (namespaces, devices, addresses, rules) is gone.
+Loading the subcommands takes a good part of a second; an interrupt in it ends the program as quietly as one later.
+A standard stream that the caller has closed becomes /dev/null: nothing comes from it, and what goes there is lost.
 """
 
 import os
 import sys
-from collections.abc import Sequence
-from importlib import metadata
+from typing import Final
 
-import click
+INTERRUPTED: Final = 130  # exit status: 128 + SIGINT
 
-from usertcp.cli.causes import describe
-from usertcp.cli.demo import demo
-from usertcp.cli.down import down
-from usertcp.cli.get import get
-from usertcp.cli.http_serve import http_serve
-from usertcp.cli.lab import lab
-from usertcp.cli.nc import nc
-from usertcp.cli.ping import ping
-from usertcp.cli.ss import ss
-from usertcp.cli.up import up
-from usertcp.link.provision import unwinding
-
-INTERRUPTED = 130  # exit status: 128 + SIGINT
-
-
-def version() -> str:
-    """The installed version; of a bare checkout, that it is one."""
-    try:
-        return metadata.version("usertcp")
-    except metadata.PackageNotFoundError:
-        return "0 (not installed)"
-
-
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version(), prog_name="usertcp", message="%(prog)s %(version)s")
-def cli() -> None:
-    """A TCP/IP stack in user space: its demonstration, its scenarios, and everyday tools on it.
-
-    Without a device option a subcommand makes a network namespace and a TAP of its own and removes them afterwards.
-    """
-
-
-for command in (demo, lab, nc, ping, http_serve, get, up, down, ss):
-    cli.add_command(command)
-
-
-def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line; the exit status."""
-    try:
-        with unwinding():
-            result = cli.main(arguments, prog_name="usertcp", standalone_mode=False)
-            sys.stdout.flush()
-            return result if isinstance(result, int) else 0
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        return INTERRUPTED
-    except BrokenPipeError as error:
-        if error.filename is None and _stdout_is_gone():
-            return 1
-        _complain(error)
-    except Exception as error:
-        _complain(error)
-    return 1
+_STREAMS: Final = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # by descriptor
 
 
 def main() -> None:
-    """The console script."""
-    sys.exit(run())
-
-
-def _complain(error: Exception) -> None:
-    """Cause and cure on stderr. What is neither a SetupError nor an OSError is a bug, and raised."""
-    described = describe(error)
-    if described is None:
-        raise error
-    cause, cure = described
-    sys.stderr.write(f"usertcp: {cause}\n" + (f"  {cure}\n" if cure else ""))
-
-
-def _stdout_is_gone() -> bool:
-    """Whether the reader of our output has gone (``usertcp lab --list | head``); nothing more is written to it then."""
+    """Run the command line of this process, and exit."""
     try:
-        sys.stdout.flush()
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return True
-    return False
+        _fill_closed_streams()
+        from usertcp.cli.group import run
+
+        status = run()
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    sys.exit(status)
+
+
+def _fill_closed_streams() -> None:
+    """Python has None for a standard stream that was closed when it started."""
+    for number, (name, mode) in enumerate(_STREAMS):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, open(number, mode, encoding="utf-8"))  # noqa: SIM115

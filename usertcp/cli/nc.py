@@ -7,11 +7,13 @@ from typing import Final
 
 import click
 
-from usertcp.blocking import Conn
+from usertcp.blocking import Conn, Listener
 from usertcp.cli.causes import doing
 from usertcp.cli.host import open_host, say, whereabouts
-from usertcp.cli.options import device_options, port_number
+from usertcp.cli.options import device_options, port_number, seconds
+from usertcp.cli.output import put
 from usertcp.driver.open import LinkSpec
+from usertcp.errors import SetupError
 
 CHUNK: Final = 256 << 10  # bytes
 
@@ -19,7 +21,7 @@ CHUNK: Final = 256 << 10  # bytes
 @click.command()
 @click.option("-l", "--listen", is_flag=True, help="Wait for a connection instead of making one.")
 @click.option("-v", "--verbose", is_flag=True, help="Say on stderr what happens.")
-@click.option("-w", "--wait", type=float, metavar="SECONDS", help="Give up connecting, or waiting, after so long.")
+@click.option("-w", "--wait", type=seconds, metavar="SECONDS", help="Give up connecting, or waiting, after so long.")
 @click.argument("words", nargs=-1, required=True, metavar="[HOST] PORT")
 @device_options
 def nc(spec: LinkSpec, listen: bool, verbose: bool, wait: float | None, words: tuple[str, ...]) -> None:
@@ -35,8 +37,7 @@ def nc(spec: LinkSpec, listen: bool, verbose: bool, wait: float | None, words: t
         if listen:
             with doing(f"listening on {name + ' ' if name else ''}port {port}"), host.listen((name, port)) as listener:
                 say(f"listening on {whereabouts(host, listener)}")
-                listener.settimeout(wait)
-                conn = listener.accept()
+                conn = _accept(listener, wait)
         else:
             with doing(f"connecting to {name} port {port}"):
                 conn = host.connect((name, port), timeout=wait)
@@ -44,6 +45,15 @@ def nc(spec: LinkSpec, listen: bool, verbose: bool, wait: float | None, words: t
             say(f"connected: {conn.getsockname()} - {conn.getpeername()}")
         with doing(f"the connection to {conn.getpeername()[0]} port {conn.getpeername()[1]}"), conn:
             _relay(conn)
+
+
+def _accept(listener: Listener, wait: float | None) -> Conn:
+    listener.settimeout(wait)
+    try:
+        return listener.accept()
+    except TimeoutError:
+        cure = "wait longer, or check that the peer uses this address and port"
+        raise SetupError(f"nobody connected within {wait:g} s", cure) from None
 
 
 def _relay(conn: Conn) -> None:
@@ -60,10 +70,8 @@ def _relay(conn: Conn) -> None:
 
     sender = threading.Thread(target=send, name="usertcp-nc-input", daemon=True)  # may be stuck in read() at the end
     sender.start()
-    out = sys.stdout.buffer
     while data := conn.recv(CHUNK):
-        out.write(data)
-        out.flush()
+        put(data)
     sender.join()
     if failures:
         raise failures[0]

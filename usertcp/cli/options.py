@@ -2,8 +2,9 @@
 
 from collections.abc import Callable
 from functools import update_wrapper
+from math import nan
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 import click
 from rich.console import Console
@@ -12,6 +13,29 @@ from usertcp.driver.open import LinkSpec
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+LONGEST: Final = 1e9  # seconds, over 30 years: what a clock of nanoseconds can hold, with room
+
+
+def seconds(text: str | float) -> float:
+    """A type of option: a time, more than 0."""
+    return _time(text, "more than 0", lambda value: 0 < value <= LONGEST)
+
+
+def seconds_or_zero(text: str | float) -> float:
+    """The same, or 0."""
+    return _time(text, "not less than 0", lambda value: 0 <= value <= LONGEST)
+
+
+def _time(text: str | float, range_: str, good: Callable[[float], bool]) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = nan
+    if not good(value):
+        raise click.BadParameter(f"{text!r} is no time: give seconds, {range_}, like 0.5")
+    return value
+
 
 tap = click.option("--tap", metavar="NAME", help="TAP device; made, and removed afterwards, if it is not there.")
 tun = click.option("--tun", metavar="NAME", help="TUN device, likewise.")
@@ -55,9 +79,12 @@ def port_number(text: str) -> int:
     return int(text)
 
 
-def console(*, stderr: bool = False) -> Console:
-    """Where to print: colours in a terminal only, and room enough for a ladder where there is no terminal."""
-    output = Console(stderr=stderr, highlight=False)
-    if not output.is_terminal:
+def console(*, stderr: bool = False, width: int | None = None) -> Console:
+    """Where to print: colours in a terminal only, and room enough for a ladder where there is no terminal.
+
+    ``width`` columns are used although the terminal may have fewer: it breaks the lines, and nothing is cut.
+    """
+    output = Console(stderr=stderr, highlight=False, width=width)
+    if width is None and not output.is_terminal:
         output = Console(stderr=stderr, highlight=False, width=112)
     return output

@@ -8,17 +8,19 @@ import click
 from usertcp.blocking import Host
 from usertcp.cli.causes import doing
 from usertcp.cli.host import open_host
-from usertcp.cli.options import device_options
+from usertcp.cli.options import device_options, seconds, seconds_or_zero
 from usertcp.driver.open import LinkSpec, resolve
 from usertcp.units import MS
 
 
 @click.command()
 @click.option("-c", "--count", type=click.IntRange(min=1), metavar="N", help="Stop after N requests.")
-@click.option("-i", "--interval", type=click.FloatRange(min=0), default=1.0, show_default=True, help="Seconds between.")
+@click.option(
+    "-i", "--interval", type=seconds_or_zero, metavar="SECONDS", default=1.0, show_default=True, help="Between."
+)
 @click.option("-s", "--size", type=click.IntRange(0, 65507), default=56, show_default=True, help="Bytes to carry.")
 @click.option("-t", "--ttl", type=click.IntRange(1, 255), default=64, show_default=True, help="Hops allowed.")
-@click.option("-W", "--wait", type=click.FloatRange(min=0.001), default=1.0, show_default=True, help="Seconds to wait.")
+@click.option("-W", "--wait", type=seconds, default=1.0, show_default=True, help="Seconds to wait.")
 @click.argument("name", metavar="HOST")
 @device_options
 def ping(spec: LinkSpec, name: str, count: int | None, interval: float, size: int, ttl: int, wait: float) -> int:

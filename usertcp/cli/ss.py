@@ -1,7 +1,7 @@
 """``usertcp ss``: the connections of running stacks, asked over their control sockets."""
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.table import Table
@@ -12,6 +12,8 @@ from usertcp.driver import control
 from usertcp.errors import SetupError
 from usertcp.units import MS, SEC
 
+WIDTH: Final = 200  # columns: more than the longest numbers need
+
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
@@ -21,7 +23,7 @@ def ss(name: str | None, as_json: bool) -> None:
     running = control.stacks()
     if name is not None and name not in running:
         known = (
-            f"running: {', '.join(running)}" if running else "none is running: start one, as with usertcp nc -l 9000"
+            f"what runs: {', '.join(running)}" if running else "none is running: start one, as with usertcp nc -l 9000"
         )
         raise SetupError(f"no stack is called {name!r}", known)
     names = [name] if name is not None else running
@@ -35,16 +37,16 @@ def ss(name: str | None, as_json: bool) -> None:
     if not answers:
         click.echo("no stack is running")
     for each, rows in answers.items():
-        console().print(_table(each, rows))
+        console(width=WIDTH).print(_table(each, rows))
 
 
 def _table(name: str, rows: list[dict[str, Any]]) -> Table:
     """One stack's sockets, listeners first."""
-    table = Table(title=name, title_justify="left", title_style="bold")
+    table = Table(title=name, title_justify="left", title_style="bold", box=None, pad_edge=False)
     for heading in ("state", "local", "remote"):
         table.add_column(heading, no_wrap=True)
     for heading in ("recv-q", "send-q", "age", "idle", "cwnd", "rtt", "rto", "in", "out", "retrans"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(*_cells(row))
     return table

@@ -3,11 +3,21 @@
 import click
 
 from usertcp.cli.host import say
-from usertcp.cli.options import mtu, netns, tap, tun
+from usertcp.cli.options import mtu, netns
 from usertcp.errors import SetupError
 from usertcp.link import uplink as uplinks
 
 DEVICE = "usertcp0"  # unless another is named
+
+tap = click.option("--tap", metavar="NAME", help=f"Name of the TAP, which stays until down; otherwise {DEVICE}.")
+tun = click.option("--tun", metavar="NAME", help="Name of a TUN instead.")
+
+
+def chosen(tap: str | None, tun: str | None) -> str:
+    """The name that was given, or the usual one."""
+    if tap is not None and tun is not None:
+        raise SetupError("more than one device was named", "give one of --tap and --tun")
+    return next((name for name in (tap, tun) if name is not None), DEVICE)
 
 
 @click.command()
@@ -19,9 +29,7 @@ DEVICE = "usertcp0"  # unless another is named
 @click.option(
     "--kernel-address",
     metavar="IP/LEN",
-    default=uplinks.ADDRESS,
-    show_default=True,
-    help="The kernel's side, with NAT.",
+    help=f"The kernel's side, with NAT; otherwise {uplinks.ADDRESS}.",
 )
 @tap
 @tun
@@ -30,19 +38,15 @@ DEVICE = "usertcp0"  # unless another is named
 def up(
     mode: str,
     uplink: str | None,
-    kernel_address: str,
+    kernel_address: str | None,
     tap: str | None,
     tun: str | None,
     netns: str | None,
     mtu: int | None,
 ) -> None:
     """Make a TAP (usertcp0) and connect it to the network that the uplink leads to."""
-    if tap is not None and tun is not None:
-        raise SetupError("more than one device was named", "give one of --tap and --tun")
-    name = tap or tun or DEVICE
-    made = uplinks.up(
-        name, mode=mode, address=kernel_address, uplink=uplink, netns=netns, mtu=mtu or 1500, tun=tun is not None
-    )
+    name = chosen(tap, tun)
+    made = uplinks.up(name, mode=mode, address=kernel_address, uplink=uplink, netns=netns, mtu=mtu, tun=tun is not None)
     for warning in made.warnings:
         say(f"usertcp: warning: {warning}")
     words = f"--{'tun' if tun is not None else 'tap'} {name}" + (f" --netns {netns}" if netns is not None else "")

@@ -4,18 +4,20 @@ import errno
 import http.client
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 import pytest
-from rich.console import Console
 
 from usertcp.cli import get as getting
-from usertcp.cli import main as program
+from usertcp.cli import group as program
+from usertcp.cli import main as script
 from usertcp.cli.causes import describe, doing
-from usertcp.cli.options import device_options, port_number
-from usertcp.cli.ss import _table
+from usertcp.cli.options import device_options, port_number, seconds, seconds_or_zero
+from usertcp.cli.output import Output, OutputGone
 from usertcp.cli.streams import Stream
 from usertcp.driver.open import LinkSpec
 from usertcp.errors import SetupError, os_error
@@ -108,6 +110,7 @@ def test_a_bug_is_not_hidden(failing: list[BaseException]) -> None:
         "EACCES",
         "ENETDOWN",
         "EPIPE",
+        "EMSGSIZE",
     ],
 )
 def test_every_error_of_a_connection_has_a_cure(name: str) -> None:
@@ -160,7 +163,7 @@ def test_an_option_means_and_says_the_same_wherever_it_is() -> None:
     said: dict[str, tuple[Any, ...]] = {}
     for command in commands().values():
         for name, option in options_of(command).items():
-            if name in DEVICE:
+            if name in DEVICE and (name not in ("tap", "tun") or command.name not in ("up", "down")):
                 words = (tuple(option.opts), option.metavar, option.help, option.type.name)
                 assert said.setdefault(name, words) == words, f"--{name} of {command.name}"
     assert set(said) == DEVICE
@@ -204,6 +207,107 @@ def test_lab_list_names_every_scenario(capsys: pytest.CaptureFixture[str]) -> No
     assert all(name in text for name in SCENARIOS)
 
 
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "-1", "1e10", "soon", "", "0"])
+def test_what_is_no_time_is_a_usage_error(text: str) -> None:
+    with pytest.raises(click.UsageError, match="is no time"):
+        seconds(text)
+
+
+def test_time_is_seconds() -> None:
+    assert seconds("0.5") == 0.5
+    assert seconds_or_zero("0") == 0
+
+
+def test_every_option_in_seconds_is_of_one_type() -> None:
+    for command in commands().values():
+        for name, option in options_of(command).items():
+            assert option.type.name not in ("float", "float range"), f"--{name} of {command.name}"
+
+
+# -- output --------------------------------------------------------------------------------------------------------
+
+
+def test_output_that_is_a_device_is_written_to_and_stays_one(tmp_path: Path) -> None:
+    device = tmp_path / "fifo"
+    os.mkfifo(device)
+    reader = os.open(device, os.O_RDONLY | os.O_NONBLOCK)
+    with Output(device) as output:
+        output.write(b"bytes")
+        output.complete()
+    assert os.read(reader, 100) == b"bytes"
+    os.close(reader)
+    assert device.is_fifo()
+    assert os.listdir(tmp_path) == ["fifo"]
+
+
+def test_output_whose_reader_has_gone_is_not_the_connections_fault(tmp_path: Path) -> None:
+    device = tmp_path / "fifo"
+    os.mkfifo(device)
+    reader = os.open(device, os.O_RDONLY | os.O_NONBLOCK)
+    with Output(device) as output:
+        os.close(reader)
+        with pytest.raises(OutputGone), doing("receiving"):
+            output.write(b"bytes")
+
+
+def test_output_by_a_symbolic_link_replaces_what_it_points_to_and_keeps_the_mode(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"old")
+    (tmp_path / "file").chmod(0o640)
+    (tmp_path / "link").symlink_to("file")
+    with Output(tmp_path / "link") as output:
+        output.write(b"new")
+        assert (tmp_path / "file").read_bytes() == b"old"
+        output.complete()
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "file").read_bytes() == b"new"
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+
+
+def test_output_that_cannot_be_written_is_named_as_the_user_did(tmp_path: Path) -> None:
+    path = tmp_path / "no" / "file"
+    with pytest.raises(SetupError, match="No such file") as caught:
+        Output(path)
+    assert caught.value.cause.startswith(f"writing {path}: ")
+
+
+def test_full_disk_names_the_file_not_the_connection() -> None:
+    with Output(Path("/dev/full")) as output, pytest.raises(SetupError, match="No space left") as caught, doing("x"):
+        output.write(b"bytes")
+    assert caught.value.cause.startswith("writing /dev/full: ")
+    assert Path("/dev/full").is_char_device()
+
+
+# -- the console script --------------------------------------------------------------------------------------------
+
+
+def run_script(line: str) -> subprocess.CompletedProcess[bytes]:
+    """A command line of the shell in which ``usertcp`` is the console script."""
+    program = f"usertcp() {{ {sys.executable} -c 'from usertcp.cli.main import main; main()' \"$@\"; }}\n"
+    return subprocess.run(["bash", "-c", program + line], check=False, capture_output=True, timeout=60)
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_standard_stream_closed_no_traceback(closed: str) -> None:
+    done = run_script(f"usertcp lab --list {closed}")
+    assert done.returncode == 0
+    assert b"Traceback" not in done.stderr
+
+
+def test_interrupted_while_loading_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupting:
+        """An importer that is interrupted when it is asked for the subcommands."""
+
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "usertcp.cli.group":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "usertcp.cli.group")
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    with pytest.raises(SystemExit) as caught:
+        script.main()
+    assert caught.value.code == 130
+
+
 # -- get -----------------------------------------------------------------------------------------------------------
 
 
@@ -222,7 +326,22 @@ def test_url_of_http_is_taken_apart(url: str, host: str, port: int | None) -> No
 
 
 @pytest.mark.parametrize(
-    "url", ["https://a/", "ftp://a/", "http://", "http://a:b/", "http://a:99999/", "http://a:0/", ""]
+    ("url", "path", "query"),
+    [
+        ("http://a/ü", "/%C3%BC", ""),
+        ("http://a/b c?d e", "/b%20c", "d%20e"),
+        ("http://a/%20?q=1&r=[2]", "/%20", "q=1&r=[2]"),
+        ("http://a/\x01", "/%01", ""),
+    ],
+)
+def test_url_with_what_http_does_not_carry_is_escaped_once(url: str, path: str, query: str) -> None:
+    parts = getting._checked(url)
+    assert (parts.path, parts.query) == (path, query)
+    assert getting._checked(parts.geturl()) == parts
+
+
+@pytest.mark.parametrize(
+    "url", ["https://a/", "ftp://a/", "http://", "http://a:b/", "http://a:99999/", "http://a:0/", "", "a b/", "a\x01/"]
 )
 def test_url_that_cannot_be_fetched_is_refused(url: str) -> None:
     with pytest.raises(SetupError, match="cannot be fetched"):
@@ -254,9 +373,14 @@ def response(wire: Wire) -> http.client.HTTPResponse:
     return answer
 
 
+def fetch(wire: Wire, path: Path) -> None:
+    with Output(path) as output:
+        getting._receive(response(wire), output, quiet=True)
+
+
 def test_answer_complete_the_file_gets_its_name(tmp_path: Path) -> None:
     wire = Wire(b"HTTP/1.0 200 OK\r\nContent-Length: 11\r\n\r\nhello world")
-    getting._receive(response(wire), tmp_path / "file", quiet=True)
+    fetch(wire, tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == b"hello world"
     assert os.listdir(tmp_path) == ["file"]
     assert wire.closed == 1
@@ -265,16 +389,14 @@ def test_answer_complete_the_file_gets_its_name(tmp_path: Path) -> None:
 def test_answer_cut_short_an_older_file_stays_as_it_was(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"old")
     with pytest.raises(SetupError, match="5 of 11 bytes"):
-        getting._receive(
-            response(Wire(b"HTTP/1.0 200 OK\r\nContent-Length: 11\r\n\r\nhello")), tmp_path / "file", quiet=True
-        )
+        fetch(Wire(b"HTTP/1.0 200 OK\r\nContent-Length: 11\r\n\r\nhello"), tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["file"]
 
 
 def test_answer_in_chunks_is_put_together(tmp_path: Path) -> None:
     wire = Wire(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n")
-    getting._receive(response(wire), tmp_path / "file", quiet=True)
+    fetch(wire, tmp_path / "file")
     assert (tmp_path / "file").read_bytes() == b"hello world"
 
 
@@ -282,7 +404,7 @@ def test_answer_in_chunks_is_put_together(tmp_path: Path) -> None:
 def test_answer_in_chunks_cut_short_or_broken_leaves_no_file(tmp_path: Path, body: bytes) -> None:
     wire = Wire(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + body)
     with pytest.raises(SetupError, match="broke off"):
-        getting._receive(response(wire), tmp_path / "file", quiet=True)
+        fetch(wire, tmp_path / "file")
     assert os.listdir(tmp_path) == []
 
 
@@ -301,14 +423,25 @@ def test_stream_connection_is_closed_with_the_last_that_uses_it() -> None:
 # -- ss ------------------------------------------------------------------------------------------------------------
 
 
-def test_ss_listener_and_connection_in_one_table() -> None:
+def test_ss_listener_and_connection_in_one_table_nothing_is_cut(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     listener = {"local": ["0.0.0.0", 80], "remote": None, "state": "LISTEN", "receive_queue": 0, "send_queue": 128}
-    conn = listener | {"remote": ["10.0.0.1", 4000], "state": "CLOSE-WAIT", "age": 90_500_000_000, "idle": 0}
-    conn |= dict.fromkeys(("cwnd", "srtt", "rto", "bytes_received", "bytes_acked", "retransmissions"), 1234)
-    console = Console(width=200, record=True, file=open(os.devnull, "w"))  # noqa: SIM115
-    console.print(_table("name", [listener, conn]))
-    text = console.export_text()
+    conn = listener | {"local": ["192.168.100.100", 65535], "remote": ["192.168.100.101", 65535], "state": "CLOSE-WAIT"}
+    conn |= {"age": 9_000_090_500_000_000, "idle": 0}
+    conn |= dict.fromkeys(("cwnd", "srtt", "rto", "bytes_received", "bytes_acked", "retransmissions"), 9_123_456_789)
+    monkeypatch.setattr("usertcp.cli.ss.control.stacks", lambda: ["name"])
+    monkeypatch.setattr("usertcp.cli.ss.control.query", lambda name: [listener, conn])
+    assert program.run(["ss"]) == 0
+    text = capsys.readouterr().out
     assert "0.0.0.0:80" in text
     assert "CLOSE-WAIT" in text
-    assert "90.5 s" in text
-    assert "1,234" in text
+    assert "9000090.5 s" in text
+    assert text.count("9,123,456,789") == 4
+    assert "…" not in text
+
+
+def test_ss_of_another_name_says_in_words_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("usertcp.cli.ss.control.stacks", lambda: ["this"])
+    with pytest.raises(SetupError, match="what runs: this"):
+        program.cli.main(["ss", "other"], standalone_mode=False)
