@@ -8,6 +8,7 @@ import os
 from typing import Final
 
 PREFIX: Final = "usertcp-"
+UP: Final = "usertcp up"  # what ``usertcp up`` made: it stays without a process, until ``down``
 
 
 def _started(pid: int) -> str:
@@ -22,6 +23,11 @@ def _started(pid: int) -> str:
 def mark() -> str:
     """This process's mark."""
     return f"{PREFIX}{os.getpid()}-{_started(os.getpid())}"
+
+
+def is_living(text: str) -> bool:
+    """Whether ``text`` is the mark of a process that runs, or of ``usertcp up``."""
+    return text == UP or (text.startswith(PREFIX) and not is_orphan(text))
 
 
 def is_orphan(text: str) -> bool:

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from usertcp.errors import SetupError
+from usertcp.link.words import checked_space
 
 RUN_DIR: Final = "/var/run/netns"  # where ip-netns(8) binds the names
 THREAD_NS: Final = "/proc/thread-self/ns/net"
@@ -21,8 +22,8 @@ _libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def path(name: str) -> str:
-    """The file of the namespace ``name``."""
-    return f"{RUN_DIR}/{name}"
+    """The file of the namespace ``name``; SetupError if none can be called so."""
+    return f"{RUN_DIR}/{checked_space(name)}"
 
 
 def exists(name: str) -> bool:

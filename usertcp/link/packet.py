@@ -21,8 +21,9 @@ from usertcp.errors import SetupError, os_error
 from usertcp.frame import LinkCaps
 from usertcp.link import bpf
 from usertcp.link import netns as namespaces
-from usertcp.link.causes import AS_ROOT, checked_name
+from usertcp.link.causes import AS_ROOT
 from usertcp.link.device import ETHERNET, IFREQ, SIOCGIFNAME, DeviceLink, Facts, neighbour_mac
+from usertcp.link.words import checked_name
 from usertcp.units import MIB
 
 SOL_PACKET: Final = 263  # linux/if_packet.h

@@ -28,15 +28,16 @@ from pyroute2.nftables.main import NFTables
 from usertcp.errors import SetupError
 from usertcp.link import netns as namespaces
 from usertcp.link import nft
-from usertcp.link.causes import checked_name, failure
+from usertcp.link.causes import failure
 from usertcp.link.device import activate
-from usertcp.link.marks import is_orphan, mark
+from usertcp.link.marks import is_living, is_orphan, mark
 from usertcp.link.settings import set_sysctl as set_sysctl
 from usertcp.link.settings import sysctl as sysctl
 from usertcp.link.tap import DEVICE, device_missing
 from usertcp.link.undo import Made, apart, forget_inside
 from usertcp.link.undo import undo_all as undo_all
 from usertcp.link.undo import unwinding as unwinding
+from usertcp.link.words import checked_mtu, checked_name, checked_space, interface_of
 
 T = TypeVar("T")
 
@@ -94,16 +95,6 @@ def index_of(route: IPRoute, name: str) -> int:
     return index
 
 
-def interface_of(text: str) -> ipaddress.IPv4Interface:
-    """``"10.9.0.1/24"`` as an address with its network; SetupError for anything else."""
-    try:
-        if "/" not in text:
-            raise ValueError("no prefix length")
-        return ipaddress.IPv4Interface(text)
-    except ValueError:
-        raise SetupError(f"{text!r} is not an address with a prefix length", "write it like 10.9.0.1/24") from None
-
-
 # --- namespaces -------------------------------------------------------------------------------------------------------
 
 
@@ -113,9 +104,7 @@ class Namespace(Made):
     @classmethod
     def create(cls, name: str | None = None) -> "Namespace":
         """A new namespace with its loopback up. Without a name it gets one by which :func:`stale` knows it."""
-        chosen = name or f"{mark()}-{next(_numbers)}"
-        if "/" in chosen or chosen in (".", "..") or len(chosen.encode()) > 255:
-            raise SetupError(f"a namespace cannot be called {chosen!r}", "choose a name without '/'")
+        chosen = checked_space(f"{mark()}-{next(_numbers)}" if name is None else name)
         doing = f"making the namespace {chosen!r}"
 
         def make() -> Namespace:
@@ -226,8 +215,11 @@ def link_info(name: str, netns: str | None = None) -> LinkInfo:
 
 
 def _refuse_name(route: IPRoute, name: str) -> None:
-    if route.link_lookup(ifname=checked_name(name)):
-        raise SetupError(f"an interface {name!r} is there already", f"choose another name, or: ip link delete {name}")
+    for index in route.link_lookup(ifname=checked_name(name)):
+        cure = "choose another name"
+        if not is_living(_link_info(next(iter(route.get_links(index)))).alias):
+            cure += f", or: ip link delete {name}"
+        raise SetupError(f"an interface {name!r} is there already", cure)
 
 
 def _new_link(route: IPRoute, name: str, netns: str | None, **arguments: Any) -> Made:
@@ -271,6 +263,7 @@ def create_tap(
     """
     if not os.path.exists(DEVICE):
         raise device_missing(errno.ENOENT)
+    checked_mtu(mtu, tun=tun)
 
     def make(route: IPRoute) -> Made:
         _refuse_name(route, name)
@@ -401,11 +394,14 @@ def _refuse_taken(route: IPRoute, wanted: ipaddress.IPv4Interface) -> None:
     """The kernel would take an address, or a network, on two links; traffic would then go to either."""
     for index, there in _all_addresses(route):
         if there.ip == wanted.ip:
-            raise SetupError(f"{wanted.ip} is already on {_name(route, index)!r}", "choose another address")
+            raise SetupError(
+                f"{wanted.ip} is already on {_name(route, index)!r}",
+                "use that one, or choose another address for the kernel's side (of usertcp up: --kernel-address)",
+            )
         if there.network.overlaps(wanted.network) and there.network.prefixlen < 32 and wanted.network.prefixlen < 32:
             raise SetupError(
                 f"{wanted.network} overlaps {there.network}, which is on {_name(route, index)!r}",
-                "choose an address in another network",
+                "choose one in another network for the kernel's side (of usertcp up: --kernel-address)",
             )
 
 
@@ -440,14 +436,14 @@ def add_address(name: str, address: str, *, netns: str | None = None) -> Made:
     return talk(f"putting {wanted} on {name!r}", netns, make)
 
 
-def addresses(name: str, *, netns: str | None = None) -> list[str]:
-    """The IPv4 addresses of an interface, with prefix length."""
+def addresses(name: str | None, *, netns: str | None = None) -> list[str]:
+    """The IPv4 addresses of an interface (None: of all), with prefix length."""
 
     def ask(route: IPRoute) -> list[str]:
-        index = index_of(route, name)
-        return [str(address) for there, address in _all_addresses(route) if there == index]
+        index = index_of(route, name) if name is not None else 0
+        return [str(address) for there, address in _all_addresses(route) if index in (0, there)]
 
-    return talk(f"asking for the addresses of {name!r}", netns, ask)
+    return talk(f"asking for the addresses of {name or 'all interfaces'!r}", netns, ask)
 
 
 def add_route(destination: str, *, via: str | None = None, device: str | None = None, netns: str | None = None) -> Made:

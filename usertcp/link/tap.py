@@ -13,8 +13,9 @@ from typing import Final, Self
 from usertcp.errors import SetupError, os_error
 from usertcp.frame import LinkCaps
 from usertcp.link import netns as namespaces
-from usertcp.link.causes import AS_ROOT, checked_name
+from usertcp.link.causes import AS_ROOT, TUN_DRIVER
 from usertcp.link.device import IFREQ, DeviceLink, Facts, activate, neighbour_mac
+from usertcp.link.words import checked_name
 
 DEVICE: Final = "/dev/net/tun"
 
@@ -98,16 +99,17 @@ def device_missing(number: int | None) -> SetupError:
     """The device file cannot be opened."""
     if number in (errno.EACCES, errno.EPERM):
         return SetupError(f"not allowed to open {DEVICE}", AS_ROOT)
-    return SetupError(
-        f"there is no {DEVICE}",
-        "load the driver with: modprobe tun; in a container, start it with --device /dev/net/tun",
-    )
+    if number == errno.ENOENT:
+        return SetupError(f"there is no {DEVICE}", TUN_DRIVER)
+    return SetupError(f"{DEVICE} has no driver behind it", TUN_DRIVER)
 
 
 def _cannot_attach(name: str, tun: bool, error: OSError) -> SetupError:
     kind = "TUN" if tun else "TAP"
     if error.errno == errno.ENODEV:
         return SetupError(f"there is no interface {name!r}", f"make it with: ip tuntap add {name} mode {kind.lower()}")
+    if error.errno == errno.ENOTTY:
+        return device_missing(error.errno)
     if error.errno == errno.EBUSY:
         return SetupError(f"{name!r} is in use by another program", "stop that program, or choose another name")
     if error.errno == errno.EINVAL:

@@ -24,13 +24,14 @@ from typing import Any, Final
 from usertcp.errors import SetupError
 from usertcp.link import netns as namespaces
 from usertcp.link import nft, provision, settings
-from usertcp.link.causes import AS_ROOT, checked_name
+from usertcp.link.causes import AS_ROOT
 from usertcp.link.device import activate
+from usertcp.link.marks import UP
 from usertcp.link.undo import Made, apart
+from usertcp.link.words import checked_name, interface_of
 
 JOURNALS: Final = Path("/run/usertcp")
 ADDRESS: Final = "10.9.0.1/24"  # of the kernel's side
-ALIAS: Final = "usertcp up"
 
 KERNEL: Final = 2  # RTPROT_KERNEL: a route that comes and goes with an address
 LOCAL: Final = 255  # RT_TABLE_LOCAL
@@ -65,9 +66,13 @@ class Uplink:
     def note(self, kind: str, **details: Any) -> None:
         """Write down what is about to be done."""
         self.steps.append({"step": kind, **details})
-        draft = self.path.with_suffix(".new")
-        draft.write_text(json.dumps(asdict(self), indent=1))
-        draft.replace(self.path)
+        self.draft().replace(self.path)
+
+    def draft(self) -> Path:
+        """The journal as it is now, under a name of this process's own."""
+        file = self.path.with_suffix(f".{os.getpid()}")
+        file.write_text(json.dumps(asdict(self), indent=1))
+        return file
 
 
 def _path(tap: str, netns: str | None) -> Path:
@@ -156,13 +161,17 @@ def _claim(record: Uplink) -> None:
     """Begin the journal; two at once for the same TAP do not get past this."""
     try:
         JOURNALS.mkdir(mode=0o755, parents=True, exist_ok=True)
-        os.close(os.open(record.path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        draft = record.draft()
+        try:
+            os.link(draft, record.path)  # unlike a rename, not over another's
+        finally:
+            draft.unlink()
     except FileExistsError:
         cause = f"{record.tap!r} is being set up already"
         raise SetupError(cause, f"if it is not: usertcp down {words(record.tap, record.netns)}") from None
     except PermissionError:
         raise SetupError(f"not allowed to write {record.path}", AS_ROOT) from None
-    record.note("journal")
+    record.note("journal")  # from here on it is ours to undo
 
 
 def _made(record: Uplink, kind: str, make: Callable[[], Made], **details: Any) -> None:
@@ -188,7 +197,7 @@ def _set_alias(name: str, netns: str | None) -> None:
     """It is no orphan when this process has ended."""
 
     def work(route: Any) -> None:
-        route.link("set", index=provision.index_of(route, name), ifalias=ALIAS)
+        route.link("set", index=provision.index_of(route, name), ifalias=UP)
 
     provision.talk(f"naming {name!r}", netns, work)
 
@@ -209,7 +218,7 @@ def _step_back(name: str, netns: str | None) -> None:
 def _nat(record: Uplink, info: provision.LinkInfo, mtu: int, tun: bool) -> None:
     inner, outer, netns = record.tap, info.name, record.netns
     assert record.address is not None
-    network = str(provision.interface_of(record.address).network)
+    network = str(interface_of(record.address).network)
     _tap(record, record.address, mtu, tun)
     table = "usertcp_" + "".join(c if c.isalnum() else "_" for c in inner)
     steps = [
