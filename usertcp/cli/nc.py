@@ -44,7 +44,11 @@ def nc(spec: LinkSpec, listen: bool, verbose: bool, wait: float | None, words: t
         if verbose:
             say(f"connected: {conn.getsockname()} - {conn.getpeername()}")
         with doing(f"the connection to {conn.getpeername()[0]} port {conn.getpeername()[1]}"), conn:
-            _relay(conn)
+            try:
+                _relay(conn)
+            except (KeyboardInterrupt, SystemExit):
+                conn.abort()  # whoever ends it does not want to wait until the peer takes the rest
+                raise
 
 
 def _accept(listener: Listener, wait: float | None) -> Conn:
