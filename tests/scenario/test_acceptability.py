@@ -38,7 +38,8 @@ def expected(nxt: int, wnd: int, seq: int, size: int, flags: str) -> tuple[bool,
         at_zero = wnd == 0 and seq == nxt  # looked at, so that an ACK could be taken
         return "S" in flags or not (acceptable or at_zero), False, nxt, False, False
     if not acceptable:
-        return True, False, nxt, wnd == 0 and seq == nxt, False  # at a zero window a valid ACK is taken
+        # At a zero window a valid ACK is taken; so is one from just before the next number (RFC 9293 §A.2).
+        return True, False, nxt, (wnd == 0 and seq == nxt) or (seq == nxt - 1 and length == 0), False
     start, end = max(seq, nxt), min(seq + size, nxt + wnd)
     after = max(end, nxt) if start == nxt else nxt
     fin = "F" in flags and seq + size < nxt + wnd and after == seq + size

@@ -204,7 +204,7 @@ def test_sink_that_takes_every_other_segment_gets_all_of_it() -> None:
         s.sink_full = bool(turn[0] % 2)
         return send(*args)  # type: ignore[arg-type]
 
-    s.send = every_other  # type: ignore[method-assign]
+    s.send = every_other  # type: ignore[method-assign,assignment]
     while s.poll():
         pass
     sizes = [len(seg.payload) for seg in s.take() if seg.payload]

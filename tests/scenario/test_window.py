@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.support.script import IRS, ISS, PLAIN, Script, with_options
 from usertcp.tcp import timers as timer
+from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.output import SWS_OVERRIDE_DELAY
 from usertcp.tcp.state import State
 from usertcp.units import HOUR, MASK32, MS, NEVER, SEC
@@ -15,9 +16,9 @@ from usertcp.units import HOUR, MASK32, MS, NEVER, SEC
 MSS = 1460
 
 
-def closed(config: object = PLAIN, data: int = 5000, **kwargs: int) -> Script:
+def closed(config: TcpConfig = PLAIN, data: int = 5000, *, quick: bool = False) -> Script:
     """ESTABLISHED with 200 ms of RTO, ``data`` bytes waiting before a closed window."""
-    s = Script.established(PLAIN if config is PLAIN else config, win=0, **kwargs)  # type: ignore[arg-type]
+    s = Script.established(config, win=0, quick=quick)
     s.write(bytes(data))
     s.expect_nothing()
     return s
@@ -137,6 +138,24 @@ def test_our_acks_are_acceptable_to_the_peer_while_a_probe_is_out() -> None:
     s.peer("P. 1:11(10) ack 1 win 0")
     s.advance(PLAIN.delayed_ack)
     s.expect(". 1:1(0) ack 11")
+
+
+@pytest.mark.rfc(9293, "§A.2")
+def test_probes_that_cross_and_are_both_taken_are_both_acknowledged() -> None:
+    """Neither end knows that its probe was taken, so each numbers its ACK before it: who drops such, never learns."""
+    s = closed(with_options(receive_buffer=1000, nodelay=True), quick=True)
+    s.peer(". 1:1001(1000) ack 1 win 0")
+    s.expect(". 1:1(0) ack 1001 win 0")
+    s.advance_to_next_deadline()
+    s.expect(". 1:2(1) ack 1001")
+    s.read()
+    s.expect(". 1:1(0) ack 1001 win 1000")
+    s.peer(". 1001:1002(1) ack 1 win 0")  # its probe
+    s.expect(". 1:1(0) ack 1002 win 999")
+    s.peer(". 1001:1001(0) ack 2 win 500")  # it took ours
+    sent = [s.render(seg) for seg in s.take()]
+    assert sent[0].startswith(". 2:502(500) ack 1002")
+    assert s.user.snd.una == ISS + 2
 
 
 def test_probe_refused_by_the_sink_leaves_later() -> None:

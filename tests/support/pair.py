@@ -1,9 +1,11 @@
 """Two connections and the wire between them, which does with each segment what the test says.
 
 Nothing moves by itself: segments lie on the wire until one is delivered, dropped or doubled; time passes when told.
-:meth:`Pair.heal` is the exception: from then on the wire is good, both users read and have no more to say, and time runs
-until both connections are gone. :meth:`Pair.check` says what must hold at any moment.
+:meth:`Pair.heal` is the exception: from then on the wire is good, both users read and have no more to say, and time
+runs until both connections are gone. :meth:`Pair.check` says what must hold at any moment.
 """
+
+from collections.abc import Callable
 
 from tests.support.script import RecordingHost
 from usertcp.tcp import timers as timer
@@ -35,9 +37,7 @@ class End:
         self.config = config
         self.iss = iss
         self.host = RecordingHost()
-        self.conn = Connection(
-            self.host, config, 1, 1, mss=mss, iss=iss, ts_offset=MASK32 - 1500, max_burst=max_burst
-        )
+        self.conn = Connection(self.host, config, 1, 1, mss=mss, iss=iss, ts_offset=MASK32 - 1500, max_burst=max_burst)
         self.opened = False
         self.full = False
         self.budget = 64
@@ -222,39 +222,44 @@ class Pair:
         for end in self.ends:
             end.check()
 
-    def heal(self, limit: int = 24 * HOUR) -> None:
-        """The wire is good, both users read to the end and have no more to say, until both connections are gone."""
-        until = self.now + limit
+    def heal(self) -> None:
+        """The wire is good and both users read: what was written arrives; then they have no more to say, and both
+        connections come to their end."""
         for end in self.ends:
             end.full = False
             end.budget = 64
             end.poll()
+        self._run(lambda end: end.conn.snd.outstanding == 0 and end.conn.snd.unsent <= 0)
+        for end in self.ends:
             end.shutdown()
-        while any(end.opened and end.conn not in end.host.forgotten for end in self.ends):
-            assert self.now < until, [(end.conn.state, end.conn.info()) for end in self.ends]
+            if self.violent and end.opened:  # the other may be gone, its reset lost: nobody waits for ever
+                end.conn.close()
+                end.poll()
+        self._run(lambda end: end.conn in end.host.forgotten)
+
+    def _run(self, done: Callable[[End], bool], limit: int = 24 * HOUR) -> None:
+        until = self.now + limit
+        while not all(done(end) or not end.opened or end.conn in end.host.forgotten for end in self.ends):
+            if not any(end.wire for end in self.ends):
+                deadline = self.next_deadline()
+                assert deadline < until, [(str(end.conn.state), end.conn.info()) for end in self.ends]
+                self.advance(max(deadline - self.now, 0))
             self.advance(5 * MS)
             for end in self.ends:
                 self.deliver_all(end)
             for end in self.ends:
-                if not end.shut:
-                    end.shutdown()
                 if end.conn.readable or end.conn.at_eof:
                     end.read(1 << 20)
                 while end.more:
                     end.poll()
             self.check()
-            if not any(end.wire for end in self.ends):
-                deadline = self.next_deadline()
-                if deadline == NEVER:
-                    break
-                self.advance(max(deadline - self.now, 0))
 
     def finish(self) -> None:
         """Heal, and nothing is left over and nothing was lost."""
         self.heal()
         for end in self.ends:
             if not end.opened:
-                continue
+                continue  # nobody ever got through to it
             conn = end.conn
             end.read(1 << 20)
             end.read(1)

@@ -122,6 +122,10 @@ def _first_check_sequence(conn: "Connection", seg: Segment, seq: int, now: int) 
             conn.timers.set(timer.TIME_WAIT, now + 2 * conn.config.msl)  # eighth, TIME-WAIT: start 2 MSL anew
         if not seg.flags & RST:
             _acknowledge_suspicious(conn, seg, now)
+            if seq == rcv.nxt - 1 and not seg.length and conn.state is not State.SYN_RECEIVED:
+                # From a peer that does not know yet that we took its probe, when ours crossed it: if neither end
+                # believed the other's ACK, neither would ever hear of it (RFC 9293 §A.2).
+                _ = _paws_passes(conn, seg, seq, now) and _fifth_check_ack(conn, seg, seq, now)
         return False
     return _paws_passes(conn, seg, seq, now)
 
