@@ -17,7 +17,7 @@ STACK = "10.9.0.2"
 KERNEL = "10.9.0.1"
 
 
-def fails(*arguments: str | int | Path, code: int = 1, prefix: tuple[str, ...] = ()) -> str:
+def fails(*arguments: str | float | Path, code: int = 1, prefix: tuple[str, ...] = ()) -> str:
     """Run a command line that must fail with ``code``; what it said on stderr."""
     return failed([*prefix, *usertcp(*map(str, arguments))], code)
 
@@ -115,11 +115,61 @@ def test_address_already_on_a_link_says_so(space: str) -> None:
         ["--tap", "a", "--packet", "b"],
         ["--tap", "much-too-long-a-name"],
         ["--pcap", "/nonexistent/file.pcap"],
+        ["--tap", ""],
+        ["--netns", "../../etc/passwd"],
+        ["--address", "10.9.0.0/24"],
+        ["--address", "10.9.0.255/24"],
+        ["--gateway", "10.9.0.2"],
+        ["--gateway", "10.9.0.255"],
+        ["--gateway", "10.8.0.1"],
+        ["--address", "10.50.0.2/24"],
+        ["--mtu", "65535"],
     ],
     ids=" ".join,
 )
 def test_device_option_that_makes_no_sense_is_refused(options: list[str]) -> None:
     cause_and_cure(fails("ping", "-c", 1, *options, KERNEL))
+
+
+@pytest.mark.parametrize("device", ["--tap", "--packet"])
+def test_address_of_the_kernel_says_whose_it_is(space: str, device: str) -> None:
+    with provision.create_veth("a0", "b0", netns=space, peer_netns=space, address="10.7.0.1/24"):
+        name = "a0" if device == "--packet" else "tap0"
+        options = [device, name, "--netns", space, "--address", "10.7.0.1/24"]
+        cause, cure = cause_and_cure(fails("ping", "-c", 1, *options, "10.7.0.2"))
+    assert cause == "10.7.0.1 is the kernel's own address"
+    assert "leave the address out" in cure
+
+
+def test_no_driver_behind_dev_net_tun_says_how_to_load_it() -> None:
+    command = " ".join(f"'{part}'" for part in usertcp("ping", "-c", 1, KERNEL))
+    hidden = f"mount --bind /dev/null /dev/net/tun && exec {command}"
+    cause, cure = cause_and_cure(failed(["unshare", "--mount", "sh", "-c", hidden]))
+    assert "/dev/net/tun has no driver" in cause
+    assert "modprobe tun" in cure
+
+
+def test_payload_that_does_not_fit_says_what_would() -> None:
+    cause, cure = cause_and_cure(fails("ping", "-c", 1, "-s", 1473, KERNEL))
+    assert "too long" in cause
+    assert "--mtu" in cure
+
+
+def test_living_device_in_the_way_is_not_offered_for_deletion(space: str) -> None:
+    with provision.create_tap("tap9", netns=space):
+        _, cure = cause_and_cure(fails("up", "--netns", space, "--uplink", "lo", "--tap", "tap9"))
+    assert "another name" in cure
+    assert "delete" not in cure
+
+
+def test_bridge_with_what_only_nat_takes_is_refused(space: str) -> None:
+    for options in (["--mtu", 9000], ["--kernel-address", "10.9.9.1/24"]):
+        cause, _ = cause_and_cure(fails("up", "--bridge", "--netns", space, "--uplink", "lo", *options))
+        assert "of its uplink" in cause
+
+
+def test_nobody_connects_in_time_says_so() -> None:
+    assert cause_and_cure(fails("nc", "-l", "-w", 0.1, 7000))[0] == "nobody connected within 0.1 s"
 
 
 def test_device_of_another_stack_says_so(space: str) -> None:
@@ -227,6 +277,11 @@ def test_peer_that_vanishes_connection_ends_with_a_message(space: str) -> None:
         ["lab", "--all", "handshake"],
         ["ping"],
         ["ping", "-c", "0", KERNEL],
+        ["ping", "-W", "nan", KERNEL],
+        ["ping", "-i", "inf", KERNEL],
+        ["nc", "-w", "0", KERNEL, "80"],
+        ["nc", "-l", "-w", "-1", "80"],
+        ["get", "-w", "inf", "http://host/"],
         ["ping", "--mtu", "12", KERNEL],
         ["http-serve", "/no/such/directory"],
         ["nosuch"],
@@ -257,6 +312,11 @@ def test_up_without_default_route_asks_for_the_uplink(space: str) -> None:
     cause, cure = cause_and_cure(fails("up", "--netns", space))
     assert "default route" in cause
     assert "--uplink" in cure
+
+
+def test_output_of_get_that_cannot_be_written_is_known_before_anything_is_asked(tmp_path: Path) -> None:
+    cause, _ = cause_and_cure(fails("get", "-o", tmp_path / "no" / "file", "http://192.0.2.1/"))
+    assert cause == f"writing {tmp_path / 'no' / 'file'}: No such file or directory"
 
 
 def test_lab_file_that_cannot_be_written_says_so(tmp_path: Path) -> None:

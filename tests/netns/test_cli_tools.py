@@ -91,12 +91,68 @@ def answer(server: socket.socket) -> None:
         client.sendall(b"HTTP/1.0 200 OK\r\n\r\nhello, user space")
 
 
-def test_up_twice_is_refused_and_the_first_stays(two: tuple[str, str]) -> None:
+def test_up_twice_is_refused_with_what_to_type_and_the_first_stays(two: tuple[str, str]) -> None:
     host, _ = two
     works("up", "--netns", host, "--uplink", "up0")
-    works("up", "--netns", host, "--uplink", "up0", code=1)
+    up = usertcp("up", "--netns", host, "--uplink", "up0")
+    done = subprocess.run(up, check=False, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert f"usertcp down --tap usertcp0 --netns {host}" in done.stderr
     assert provision.link_exists("usertcp0", host)
     works("down", "--netns", host)
+
+
+def test_down_removes_what_a_killed_run_left(space: str) -> None:
+    with Program(None, usertcp("nc", "-l", 7000)) as nc:
+        assert b"listening" in nc.remark()
+        left = f"usertcp-{nc.process.pid}-"
+        assert any(name.startswith(left) for name in netns.names())
+    assert any(name.startswith(left) for name in netns.names())
+    works("down")
+    assert not any(name.startswith(left) for name in netns.names())
+
+
+# -- the kernel's own address --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def shared(two: tuple[str, str]) -> tuple[str, list[str | int]]:
+    """The world's namespace, and the options that share the host's address on the wire to it."""
+    host, world = two
+    return world, ["--packet", "up0", "--netns", host]
+
+
+def test_http_serve_on_the_hosts_address_is_reached_at_its_usual_port(
+    shared: tuple[str, list[str | int]], tmp_path: Path
+) -> None:
+    world, options = shared
+    (tmp_path / "file").write_bytes(b"content")
+    with Program(None, usertcp("http-serve", tmp_path, *options)) as server:
+        assert b"8000, from other hosts on the wire of up0" in server.remark()
+        with netns.inside(world):
+            client = socket.create_connection((HOST, 8000), 10)
+        with client, client.makefile("rb") as file:
+            client.sendall(b"GET /file HTTP/1.0\r\n\r\n")
+            assert file.read().endswith(b"\r\n\r\ncontent")
+
+
+def test_several_stacks_on_the_hosts_address_beside_programs_of_the_host(shared: tuple[str, list[str | int]]) -> None:
+    _, options = shared
+    with netns.inside(str(options[3])):
+        server = socket.create_server(("0.0.0.0", 62000))
+    with server, Program(None, usertcp("nc", "-l", *options, 62001)) as nc:
+        assert b"listening" in nc.remark()
+        with Program(None, usertcp("ping", *options, WORLD)) as pinging:
+            assert b"PING" in pinging.line()
+            assert "1 received" in works("ping", "-c", 1, *options, WORLD)
+
+
+def test_reader_of_what_is_received_has_gone_is_no_fault_of_the_peer(redirecting: str) -> None:
+    url = f"http://{KERNEL}:8080/end"
+    command = " ".join(f"'{part}'" for part in usertcp("get", "--netns", redirecting, url))
+    script = f"{{ {command}; echo $? >&2; }} | true"
+    done = subprocess.run(["bash", "-c", script], check=False, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.stderr == "1\n"
 
 
 def test_ss_shows_the_listener_and_the_connection_of_a_running_stack(space: str) -> None:

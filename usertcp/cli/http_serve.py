@@ -42,7 +42,7 @@ def http_serve(spec: LinkSpec, directory: Path, port: int, quiet: bool) -> None:
     """Serve the files in DIR over HTTP until interrupted."""
     handler = partial(_Silent if quiet else Handler, directory=str(directory))
     with (
-        open_host(spec) as host,
+        open_host(spec, listen=port) as host,
         doing(f"listening on port {port}"),
         host.listen(("", port), backlog=BACKLOG) as listener,
     ):

@@ -33,7 +33,7 @@ def nc(spec: LinkSpec, listen: bool, verbose: bool, wait: float | None, words: t
         raise click.UsageError("give HOST and PORT" if not listen else "give PORT, or HOST and PORT")
     port = port_number(words[-1])
     name = words[0] if len(words) == 2 else ""
-    with open_host(spec) as host:
+    with open_host(spec, listen=port if listen else None) as host:
         if listen:
             with doing(f"listening on {name + ' ' if name else ''}port {port}"), host.listen((name, port)) as listener:
                 say(f"listening on {whereabouts(host, listener)}")

@@ -6,7 +6,7 @@ Programs, the command line and the three roads to a connection all say what they
     nothing             a network namespace of its own with a TAP in it; both go away with the stack
     tap= / tun=         that device, attached to; made and given an address if it is not there, and then removed
     packet=, address=   an existing interface, beside the kernel, with an address (and a MAC) of our own
-    packet= alone       the same with the kernel's own address; the kernel is kept away from ``ports``
+    packet= alone       the same with the kernel's own address; the kernel is kept away from some ports of it
 
 Who drives the stack, and when, is not decided here.
 """
@@ -29,17 +29,17 @@ from usertcp.driver.engine import Engine
 from usertcp.errors import SetupError, os_error
 from usertcp.link import provision
 from usertcp.link.base import Link
-from usertcp.link.guard import guard
+from usertcp.link.guard import free_ports, guard
 from usertcp.link.middleware import Faults, Pcap, Rule
 from usertcp.link.packet import PacketLink
 from usertcp.link.tap import TapLink
+from usertcp.link.words import checked_name, checked_space, interface_of
 from usertcp.net.stack import Stack, StackConfig
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.trace import Tracer
 
 KERNEL_ADDRESS: Final = "10.9.0.1/24"  # of the kernel's side of a device that we make
 DEVICE: Final = "tap0"  # its name in a namespace of our own
-HOST_PORTS: Final = (61000, 65535)  # above Linux's ephemeral ports: taken from the kernel when we share its address
 NAMES: Final = 100  # control sockets that one process may have
 
 
@@ -52,7 +52,8 @@ class LinkSpec:
     ``address``         our address ("10.9.0.2/24"); left out on a TAP or TUN: the neighbour of the kernel's
     ``kernel_address``  for the kernel's side of a device that is made
     ``gateway``         where other networks are reached; left out on a TAP or TUN: the kernel's side; "" for none
-    ``ports``           when the kernel's own address is used: the ports (first, last) that are ours, to listen on too
+    ``ports``           when the kernel's own address is used: the ports (first, last) that are ours, to listen on too;
+                        left out: some high ones that are free, to connect from
     ``mtu``             largest IP packet, bytes; 0: the device's (1500 on one that is made)
     ``offload``         let the kernel cut super-segments and sum checksums
     ``pcap``            a file that records what crosses the device
@@ -67,7 +68,7 @@ class LinkSpec:
     address: str | None = None
     kernel_address: str = KERNEL_ADDRESS
     gateway: str | None = None
-    ports: tuple[int, int] = HOST_PORTS
+    ports: tuple[int, int] | None = None
     mtu: int = 0
     offload: bool = True
     pcap: str | Path | None = None
@@ -78,8 +79,14 @@ class LinkSpec:
     def __post_init__(self) -> None:
         if sum(name is not None for name in (self.tap, self.tun, self.packet)) > 1:
             raise SetupError("more than one device was named", "give one of tap, tun and packet")
-        if self.address is not None:
-            provision.interface_of(self.address)
+        for name in (self.tap, self.tun, self.packet):
+            if name is not None:
+                checked_name(name)
+        if self.netns is not None:
+            checked_space(self.netns)
+        for address in (self.address, self.kernel_address):
+            if address is not None:
+                interface_of(address)
         if self.gateway and ipaddress_of(self.gateway) is None:
             raise SetupError(f"{self.gateway!r} is not an address", "give the gateway like 10.9.0.1")
         if self.mtu and not 576 <= self.mtu <= 65535:
@@ -91,7 +98,7 @@ class OpenLink:
 
     ``netns``           the namespace of the device; one of our own when none was asked for
     ``kernel_address``  the address of the kernel's side ("10.9.0.1/24"), None where there is none
-    ``ephemeral``       the ports that connections may use, or None for the usual ones
+    ``ports``           those of the kernel's own address that are ours (first, last); None: the address is ours
     """
 
     def __init__(self, spec: LinkSpec) -> None:
@@ -100,23 +107,24 @@ class OpenLink:
         self.netns = spec.netns
         self.kernel_address: str | None = None
         self.gateway = spec.gateway or None
-        self.ephemeral: tuple[int, int] | None = None
+        self.ports: tuple[int, int] | None = None
         try:
             if spec.packet is not None:
-                self.address = spec.address or self._share_address(spec.packet)
+                self.address = self._checked_address() or self._share_address(spec.packet)
                 opened: Link = PacketLink.open(
                     spec.packet,
                     address=self.address,
                     netns=spec.netns,
-                    host_ports=self.ephemeral,
+                    host_ports=self.ports,
                     offload=spec.offload,
                 )
             else:
                 opened = self._attach()
-                self.address = spec.address or self._beside_kernel()
+                self.address = self._checked_address() or self._beside_kernel()
                 if spec.gateway is None and self.kernel_address is not None:
                     self.gateway = self.kernel_address.partition("/")[0]
             self.device = self._undo.enter_context(opened)
+            self._check_gateway()
             self.link = self._cover(opened)
         except BaseException:
             self.close()
@@ -138,7 +146,7 @@ class OpenLink:
         """The TAP or TUN that was named, made if need be; or one of our own in a namespace of our own."""
         spec = self.spec
         tun = spec.tun is not None
-        name = spec.tap or spec.tun
+        name = spec.tap if spec.tap is not None else spec.tun
         if name is None:
             name = DEVICE
             if self.netns is None:
@@ -151,6 +159,37 @@ class OpenLink:
         there = provision.addresses(name, netns=self.netns)
         self.kernel_address = there[0] if there else None
         return TapLink.open(name, netns=self.netns, tun=tun, offload=spec.offload)
+
+    def _checked_address(self) -> str | None:
+        """The address that was asked for, if any. The kernel answers for its own ones, so it is none of them."""
+        wanted = self.spec.address
+        if wanted is not None:
+            ip = wanted.partition("/")[0]
+            if ip in [there.partition("/")[0] for there in provision.addresses(None, netns=self.netns)]:
+                raise SetupError(f"{ip} is the kernel's own address", "choose another one, or leave the address out")
+        return wanted
+
+    def _check_gateway(self) -> None:
+        """Whoever passes on our packets is a neighbour, where there are neighbours."""
+        if self.gateway is None or self.device.caps.mac is None:
+            return
+        own, gateway = interface_of(self.address), ipaddress.IPv4Address(self.gateway)
+        if gateway == own.ip:
+            raise SetupError(
+                f"the gateway {gateway} is the stack's own address", "give that of a router on its network"
+            )
+        if gateway in own.network:
+            interface_of(f"{gateway}/{own.network.prefixlen}")
+        elif self.spec.gateway is None:
+            raise SetupError(
+                f"{own} is on another network than the kernel's side of the device, {self.kernel_address}",
+                "choose an address on that network, or name a gateway on yours",
+            )
+        else:
+            raise SetupError(
+                f"the gateway {gateway} is not on {own.network}, the network of the stack's address",
+                "give one that is, or an address on the gateway's network",
+            )
 
     def _beside_kernel(self) -> str:
         """The first address of the kernel's network that is not the kernel's."""
@@ -167,8 +206,10 @@ class OpenLink:
         there = provision.addresses(interface, netns=self.netns)
         if not there:
             raise SetupError(f"{interface!r} has no address to share", "give one of our own, like 192.0.2.7/24")
-        self.ephemeral = self.spec.ports
-        self._undo.enter_context(guard(there[0].partition("/")[0], self.spec.ports, netns=self.netns))
+        shared = there[0].partition("/")[0]
+        ports = self.spec.ports or free_ports(shared, netns=self.netns)
+        self._undo.enter_context(guard(shared, ports, netns=self.netns))
+        self.ports = ports
         self.kernel_address = there[0]
         return there[0]
 
@@ -202,8 +243,8 @@ class OpenStack:
             settings = config or StackConfig(addresses=(self.opened.address,), gateway=self.opened.gateway)
             if tcp is not None:
                 settings = replace(settings, tcp=tcp)
-            if self.opened.ephemeral is not None:
-                settings = replace(settings, ephemeral=self.opened.ephemeral)
+            if self.opened.ports is not None:
+                settings = replace(settings, ephemeral=self.opened.ports, ports=self.opened.ports)
             self.stack = Stack(settings, caps, os.urandom, tracer)
         except ValueError as error:
             self.opened.close()

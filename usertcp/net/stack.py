@@ -57,6 +57,7 @@ class StackConfig:
     tcp: TcpConfig = field(default_factory=TcpConfig)
     name: str = "usertcp"
     ephemeral: tuple[int, int] = (32768, 60999)  # first and last port chosen for connections (Linux)
+    ports: tuple[int, int] = (1, 65535)  # first and last port that is ours; fewer beside another TCP of this address
     neighbor_capacity: int = 512  # ARP entries
     neighbor_queue: int = 101  # packets that wait for one ARP reply (Linux, unres_qlen)
 
@@ -337,8 +338,11 @@ class Stack:
     def bind(self, local: tuple[str, int], *, reuse_address: bool = False, reuse_port: bool = False) -> Binding:
         """Hold a local address ("" or "0.0.0.0": any) and port (0: an ephemeral one) for a listener or a connection.
 
-        EADDRINUSE; EADDRNOTAVAIL: not an address of this host; ValueError: not an address at all.
+        EADDRINUSE; EADDRNOTAVAIL: not an address, or not a port, of this host; ValueError: not an address at all.
         """
+        first, last = self.config.ports
+        if local[1] and not first <= local[1] <= last:
+            raise os_error(errno.EADDRNOTAVAIL)
         return self._ports.bind(self._own(local[0]), local[1], reuse_address=reuse_address, reuse_port=reuse_port)
 
     def listen(self, local: Local, backlog: int = 128, config: TcpConfig | None = None) -> Listener:
