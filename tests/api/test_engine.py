@@ -209,6 +209,13 @@ def test_name_of_a_living_stack_is_in_use_and_of_a_dead_one_is_free(tmp_path: Pa
         assert control.stacks(tmp_path) == ["one"]
 
 
+def test_sockets_of_dead_stacks_go_when_a_stack_begins_to_answer(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "dead.ctl"))
+    with controlled(tmp_path):
+        assert [path.name for path in tmp_path.iterdir()] == ["one.ctl"]
+
+
 def test_query_of_nobody_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         control.query("nobody", directory=tmp_path)

@@ -319,8 +319,9 @@ def test_output_of_get_that_cannot_be_written_is_known_before_anything_is_asked(
     assert cause == f"writing {tmp_path / 'no' / 'file'}: No such file or directory"
 
 
-def test_lab_file_that_cannot_be_written_says_so(tmp_path: Path) -> None:
-    assert (
-        "drawing"
-        in cause_and_cure(fails("lab", "refused", "--role", "client", "--svg", tmp_path / "no" / "file.svg"))[0]
-    )
+def test_lab_file_that_cannot_be_written_says_so_before_the_first_run(tmp_path: Path) -> None:
+    command = usertcp("lab", "refused", "--role", "client", "--svg", tmp_path / "no" / "file.svg")
+    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "drawing" in cause_and_cure(done.stderr)[0]
+    assert done.stdout == ""

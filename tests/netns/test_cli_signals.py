@@ -1,6 +1,7 @@
 """Ctrl-C, SIGTERM and SIGHUP: the exit status a shell expects, and nothing that was made is left behind."""
 
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -102,6 +103,20 @@ def test_terminated_twice_undoing_is_not_disturbed() -> None:
     time.sleep(0.5)
     program.send_signal(signal.SIGTERM)
     ended(program, signal.SIGTERM)
+
+
+def test_interrupted_while_the_peer_takes_nothing_ends_at_once(space: str) -> None:
+    with provision.create_tap("tap0", netns=space):
+        with netns.inside(space):
+            server = socket.create_server((KERNEL, 7000))
+        with server, open("/dev/zero", "rb") as endless:
+            command = usertcp("nc", "--tap", "tap0", "--netns", space, KERNEL, 7000)
+            program = subprocess.Popen(command, cwd=ROOT, stdin=endless, stderr=subprocess.PIPE, start_new_session=True)
+            with server.accept()[0]:
+                time.sleep(0.5)  # until the window is closed
+                started = time.monotonic()
+                ended(program, signal.SIGINT)
+                assert time.monotonic() - started < 3
 
 
 def test_interrupted_tap_that_was_there_before_stays(space: str) -> None:

@@ -48,6 +48,9 @@ def lab(
         _list(output)
         return 0
     runs = _chosen(names, all_of_them, role)
+    if picture is not None:
+        with doing("drawing the ladder"):
+            picture.parent.resolve(strict=True)  # known before the first run, not after it
     verdicts: list[tuple[str, str, Result, float]] = []
     for scenario, played in runs:
         started = time.monotonic()

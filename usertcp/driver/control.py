@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from usertcp.driver.engine import IN, OUT, Engine
+from usertcp.errors import os_error
 
 RUN_DIR: Final = Path("/run/usertcp")
 SUFFIX: Final = ".ctl"
@@ -36,16 +37,26 @@ class ControlServer:
         self._engine = engine
         self._commands = commands
         self._clients: dict[int, _Client] = {}
-        if self.path.exists() and not _alive(self.path):
-            self.path.unlink(missing_ok=True)
+        stacks(directory)  # whatever was killed goes, so that its socket does not lie about
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
-            self._listener.bind(str(self.path))
-            self._listener.listen(MAX_CLIENTS)
+            self._listen()
             engine.register(self._listener.fileno(), IN, self._accept)
         except OSError:
             self._listener.close()
             raise
+
+    def _listen(self) -> None:
+        """The name appears when somebody listens: before that it would be taken for a dead one's."""
+        draft = self.path.with_name(f".{os.getpid()}-{self.path.stem}")
+        self._listener.bind(str(draft))
+        try:
+            self._listener.listen(MAX_CLIENTS)
+            os.link(draft, self.path)
+        except FileExistsError:
+            raise os_error(errno.EADDRINUSE) from None
+        finally:
+            draft.unlink()
 
     def close(self) -> None:
         """Stop answering and remove the socket. Closing twice is harmless."""
