@@ -48,7 +48,7 @@ class End:
         self.ended = False  # its user was told that nothing more will come
         self.shut = False
         self.edge = 0  # the furthest that it was ever allowed to send
-        self.told = 0  # the right edge it told last
+        self.told = 0  # the furthest right edge it ever told
         self.peer: End
 
     # --- the sink and the wire ----------------------------------------------------------------------------------------
@@ -58,6 +58,12 @@ class End:
         assert length <= max(conn.max_burst, conn.snd.mss)
         if self.full:
             return False
+        ack, window = int.from_bytes(header[8:12]), int.from_bytes(header[14:16])
+        if header[13] & (wire.ACK | wire.SYN | wire.RST) == wire.ACK:
+            told = conn.rcv.absolute(ack) + (window << conn.rcv.shift)
+            assert told > self.told - (1 << conn.rcv.shift), "the right edge moved left"
+            assert conn.rcv.edge - (1 << conn.rcv.shift) < told <= conn.rcv.edge
+            self.told = max(self.told, told)
         text = b"".join(payload)
         if gso_size and not self.pair.whole_bursts:
             for offset in range(0, length, gso_size):
@@ -156,7 +162,6 @@ class End:
         if rcv.irs:
             assert rcv.nxt <= rcv.edge
             assert rcv.edge >= self.told
-            self.told = rcv.edge
             assert rcv.buffer.read_seq == rcv.irs + 1 + len(self.got) or self.pair.violent
             assert rcv.buffer.read_seq <= rcv.buffer.nxt <= rcv.buffer.top <= rcv.edge
             assert rcv.nxt - rcv.buffer.nxt in (0, 1)
