@@ -267,3 +267,13 @@ def test_long_transfer_with_steady_loss_gets_through() -> None:
     assert len(lost) == 13
     assert s.now - 1_000 * SEC < 20 * SEC
     assert s.user.snd.outstanding == 0
+
+
+@pytest.mark.rfc(9293, "MAY-18")
+def test_unknown_algorithm_is_refused_and_changes_nothing() -> None:
+    s = Script.opening()
+    with pytest.raises(FileNotFoundError):
+        s.user.configure(congestion="nonsense", nodelay=True)
+    assert not s.user.config.nodelay
+    s.peer("S. 0:0(0) ack 1 win 1000 <mss 1460>")
+    assert s.user.snd.cc.name == "reno"

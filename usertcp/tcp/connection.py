@@ -49,6 +49,7 @@ from usertcp.wire.tcp import ACK, RST, SYN, Segment, sack, timestamps
 
 HEADERS: Final = 40  # IPv4 and TCP without options, bytes
 MIN_PATH_MTU: Final = 552  # an ICMP that claims less is not believed (Linux min_pmtu; RFC 5927 §7)
+ORPHAN_PROBES: Final = 8  # of a closed window, after the user has closed (Linux, tcp_orphan_retries)
 TIMESTAMP_OPTION: Final = 12  # bytes in every segment once agreed on
 
 _UNREACHABLE_ERRNO: Final = {
@@ -436,11 +437,11 @@ class Connection:
     def configure(self, **changes: Any) -> None:
         """Change settings (fields of :class:`TcpConfig`); they take effect at once."""
         old, config = self.config, replace(self.config, **changes)
-        self.config = config
         if config.congestion != old.congestion:
             cc = create(config.congestion, self.snd.cc.mss)
             cc.cwnd, cc.ssthresh = self.snd.cc.cwnd, self.snd.cc.ssthresh
             self.snd.cc = cc
+        self.config = config
         self.snd.buffer.limit = config.send_buffer
         self.rcv.buffer.limit = max(config.receive_buffer, self.rcv.edge - self.rcv.buffer.read_seq)
         if self.state in _KEEPS_ALIVE and (config.keepalive, config.keepalive_idle) != (
@@ -630,8 +631,9 @@ class Connection:
         self.rearm(now)
 
     def _on_persist_timeout(self) -> None:
-        """Probe; as long as the peer answers, however often (RFC 9293 §3.8.6.1, MUST-37)."""
-        if self.probes > self.config.r2:
+        """Probe, as long as the peer answers, however often (RFC 9293 §3.8.6.1, MUST-37). But once the user has closed,
+        nobody waits for what an answering peer does not take (RFC 6429 §3)."""
+        if self.probes > self.config.r2 or (self.orphan and self.snd.backed_off_probes >= ORPHAN_PROBES):
             self._timed_out()
             return
         self.probes += 1

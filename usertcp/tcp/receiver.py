@@ -29,6 +29,8 @@ QUICK_ACKS: Final = (
 )
 MAX_SHIFT: Final = 14  # RFC 7323 §2.3
 PAWS_IDLE: Final = 24 * 24 * 3600 * SEC  # after 24 idle days ts_recent is worthless (RFC 7323 §5.5)
+MIN_RANGES: Final = 64  # gaps that any buffer keeps track of
+RANGE_SHARE: Final = 512  # bytes of buffer for each gap beyond: more come only from who sends crumbs on purpose
 MAX_SACK_BLOCKS: Final = 4  # that fit into the options (RFC 2018 §3)
 MAX_DUPLICATE_ACKS: Final = 8  # duplicates owed at once to a peer without SACK; more tell it nothing new
 
@@ -108,7 +110,7 @@ class Receiver:
     def trim(self, seg: Segment, seq: int) -> tuple[int, memoryview, bool]:
         """Cut ``seg`` to the window: (first sequence number, text, whether its FIN is inside)."""
         text = seg.payload
-        fin = bool(seg.flags & FIN)
+        fin = bool(seg.flags & FIN) and self.fin is None
         if seq < self.nxt:
             text = text[self.nxt - seq :]
             seq = self.nxt
@@ -117,6 +119,8 @@ class Receiver:
             text = text[: max(0, self.edge - seq)]
             fin = False
             self.ack = ACK_NOW
+        if self.fin is not None and seq + len(text) > self.fin:  # nothing comes after a FIN
+            text = text[: max(0, self.fin - seq)]
         return seq, text, fin
 
     # --- timestamps (RFC 7323 §4, §5) --------------------------------------------------------------------------------
@@ -129,8 +133,9 @@ class Receiver:
 
     def update_ts_recent(self, seq: int, tsval: int, now: int) -> None:
         """RFC 7323 §4.3 (2): only a segment that reaches back to the last ACK sent may renew TS.Recent."""
-        newer = ((tsval - self.ts_recent) & MASK32) < 1 << 31 or now - self.ts_recent_at >= PAWS_IDLE
-        if newer and seq <= self.last_ack_sent:
+        if seq <= self.last_ack_sent and (
+            ((tsval - self.ts_recent) & MASK32) < 1 << 31 or now - self.ts_recent_at >= PAWS_IDLE
+        ):
             self.ts_recent = tsval
             self.ts_recent_at = now
 
@@ -139,14 +144,18 @@ class Receiver:
     def take(self, seq: int, text: memoryview, segment_size: int) -> bool:
         """Keep ``text`` (already trimmed). True: in-order bytes were added. Decides about the ACK that is owed."""
         self.mss = max(self.mss, min(segment_size, 0xFFFF))
-        had_gaps = self.buffer.top != self.buffer.nxt
-        advanced = self.buffer.insert(seq, text)
+        buffer = self.buffer
+        had_gaps = buffer.top != buffer.nxt
+        if had_gaps and seq > self.nxt and self._crumbs(seq, seq + len(text)):
+            self.ack = ACK_NOW
+            return False
+        advanced = buffer.insert(seq, text)
         if not advanced:  # out of order: at once, so that fast retransmit runs (RFC 5681 §4.2, MAY-13)
             self._remember(seq)
             self.duplicates = min(self.duplicates + 1, MAX_DUPLICATE_ACKS)
             self.ack = ACK_NOW
             return False
-        self.nxt = self.buffer.nxt
+        self.nxt = buffer.nxt
         self.duplicates = 0  # of a number that is no longer the next
         self.since_ack += advanced
         if had_gaps or self.quick > 0 or self.since_ack >= 2 * self.mss:  # SHLD-19
@@ -156,6 +165,12 @@ class Receiver:
             self.ack = ACK_DELAYED
         return True
 
+    def _crumbs(self, start: int, end: int) -> bool:
+        """Whether there are more gaps than an honest wire makes, and this text makes one more: it is not taken. It was
+        never reported, so nothing is reneged."""
+        arrived = self.buffer.arrived
+        return len(arrived) >= max(MIN_RANGES, self.buffer.limit // RANGE_SHARE) and not arrived.touches(start, end)
+
     def _remember(self, seq: int) -> None:
         """``seq`` has arrived behind a gap: its range is the newest."""
         block = self.buffer.arrived.around(seq)
@@ -164,8 +179,10 @@ class Receiver:
         self.recent = [seq, *others[: MAX_SACK_BLOCKS - 1]]
 
     def take_fin(self, seq: int) -> None:
-        """Remember a FIN with number ``seq``; out of order it is acknowledged at once, as text is (RFC 5681 §4.2)."""
-        self.fin = seq
+        """Remember a FIN with number ``seq``; out of order it is acknowledged at once, as text is (RFC 5681 §4.2).
+        One that has text behind it is none."""
+        if seq >= self.buffer.top:
+            self.fin = seq
         self.ack = ACK_NOW
 
     @property
@@ -217,7 +234,7 @@ class Receiver:
         if self.nxt == self.irs + 1 or self.nxt != self.buffer.nxt:
             return False
         opened = self._reachable_edge() - self.edge
-        half = self.buffer.limit // 2
+        half = max(1, self.buffer.limit // 2)
         return opened >= half or (opened >= self.mss and opened >= self.edge - self.nxt)
 
     # --- acknowledgments ---------------------------------------------------------------------------------------------
