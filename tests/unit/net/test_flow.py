@@ -314,6 +314,15 @@ def test_listener_at_an_address_goes_before_the_wildcard() -> None:
     assert [len(exact.half_open), len(wild.half_open)] == [1, 1]
 
 
+def test_port_that_is_not_ours_bound_or_listened_on_is_not_available() -> None:
+    stack = Bench(ports=(61000, 61009), ephemeral=(61000, 61009)).stack
+    assert stack.listen(("", 61009)).local[1] == 61009
+    assert 61000 <= stack.bind(("", 0)).local[1] <= 61009
+    for port in (80, 60999, 61010):
+        with pytest.raises(OSError, match=error_of(errno.EADDRNOTAVAIL)):
+            stack.listen(("", port))
+
+
 @pytest.mark.parametrize("address", ["10.9.0.3", "8.8.8.8"])
 def test_foreign_address_bound_is_not_available(address: str) -> None:
     with pytest.raises(OSError, match=error_of(errno.EADDRNOTAVAIL)):
