@@ -227,7 +227,7 @@ def _take_ack(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) ->
         conn.bytes_acked += acked
         if snd.buffer.free * 3 >= snd.buffer.limit and conn.state in CAN_SEND:
             conn.signal(WRITABLE)
-        conn.rearm(now, restart=True)
+        conn.rearm(now, restart=snd.restarts_timer)
         conn.arm_user_timeout()
         return
     duplicate = not seg.payload and not seg.flags & FIN and (not changed or seg.options.sack)

@@ -54,3 +54,5 @@ class TcpConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.delayed_ack < MAX_DELAYED_ACK:
             raise ValueError("delayed_ack must be less than 500 ms (RFC 9293 §3.8.6.3)")
+        if self.receive_buffer < 1 or self.send_buffer < 1:
+            raise ValueError("receive_buffer and send_buffer must be at least 1 byte")

@@ -70,12 +70,12 @@ def _send_text(conn: "Connection", tx: Transmit, now: int, budget: int) -> bool:
     options = conn.options(now)
     payload = max(snd.mss - len(options), 1)
     while True:
-        length = snd.next_resend(payload)
+        burst = conn.max_burst if snd.up <= snd.una else payload  # the device would repeat the urgent pointer
+        length = snd.next_resend(payload, burst)
         if length:
             start = snd.resend
         else:
             start = snd.nxt
-            burst = conn.max_burst if snd.up <= start else payload  # the device would repeat the urgent pointer
             length = snd.next_new(payload, burst, conn.config.nodelay)
             if not length and conn.override and snd.wnd:
                 length = min(snd.buffer.end - start, snd.una + snd.wnd - start)

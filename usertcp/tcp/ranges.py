@@ -41,6 +41,10 @@ class RangeSet:
             return self._starts[i], self._ends[i]
         return None
 
+    def touches(self, start: int, end: int) -> bool:
+        """Whether adding ``[start, end)`` would make no new range."""
+        return bisect_left(self._ends, start) < bisect_right(self._starts, end)
+
     def covers(self, start: int, end: int) -> bool:
         """Whether all of ``[start, end)`` is in the set; true of an empty range."""
         found = self.around(start)

@@ -6,8 +6,13 @@ From here come the round-trip samples that need no timestamps. Whether something
 sender's decision.
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
+from operator import attrgetter
+from typing import Final
+
+_END: Final = attrgetter("end")
 
 
 class Sent:
@@ -83,9 +88,12 @@ class SentQueue:
         return now - sent_at if clean and sent_at >= 0 else -1
 
     def mark_retransmitted(self, start: int, end: int, now: int) -> None:
-        """``[start, end)`` is sent again at ``now`` (ns); records are split at its edges."""
+        """``[start, end)`` is sent again at ``now`` (ns); records are split at its edges.
+
+        What is sent again in one turn becomes one record, so that small segments do not make many.
+        """
         records = self._records
-        i = 0
+        i = bisect_right(records, start, key=_END)
         while i < len(records):
             record = records[i]
             if record.start >= end:
@@ -100,4 +108,9 @@ class SentQueue:
                     records.insert(i + 1, record.split(end))
                 record.sent_at = now
                 record.retransmitted = True
+                before = records[i - 1] if i else record
+                if before is not record and before.retransmitted and before.sent_at == now:
+                    before.end = record.end
+                    del records[i]
+                    i -= 1
             i += 1

@@ -45,6 +45,7 @@ class Sender:
         "max_wnd",
         "mss",
         "nxt",
+        "partial_acks",
         "recover",
         "resend",
         "resend_end",
@@ -86,6 +87,7 @@ class Sender:
         self.resend_now = False  # the first segment held for lost goes out whatever the window (fast retransmit, RTO)
         self.recover = iss  # RFC 6582 §3.2: SND.NXT when recovery last began
         self.in_recovery = False
+        self.partial_acks = 0  # since recovery began
         self.duplicates = 0
         self.flight = 0  # in the network when the first duplicate came: before limited transmit (RFC 5681 §3.2 step 2)
         self.inflation = 0  # bytes by which duplicate ACKs widen the window (RFC 5681 §3.2, RFC 3042)
@@ -208,8 +210,15 @@ class Sender:
     def _partial_ack(self, acked: int) -> None:
         """RFC 6582 §3.2 step 3: the next segment is lost as well; deflate by what was acknowledged."""
         mss = self.cc.mss
+        self.partial_acks += 1
         self.inflation = max(0, self.inflation - acked) + (mss if acked >= mss else 0)
         self._hold_for_lost(mss)
+
+    @property
+    def restarts_timer(self) -> bool:
+        """Whether the ACK just taken restarts the retransmission timer (RFC 6298 §5.3): of a recovery only its first
+        partial one does, so that many losses end in a time-out and not in a round trip each (RFC 6582 §4)."""
+        return not self.in_recovery or self.partial_acks <= 1
 
     def on_duplicate(self, now: int) -> None:
         """A duplicate ACK (RFC 5681 §2): limited transmit, fast retransmit, inflation."""
@@ -223,6 +232,7 @@ class Sender:
             self.inflation = self.duplicates * mss  # RFC 3042
         elif self.duplicates == DUPLICATE_THRESHOLD and self.una > self.recover:
             self.in_recovery = True
+            self.partial_acks = 0
             self.recover = self.nxt
             self.cc.on_congestion(min(self.flight, self.pipe), now)
             self.inflation = DUPLICATE_THRESHOLD * mss
@@ -254,20 +264,25 @@ class Sender:
 
     # --- what may be sent next ---------------------------------------------------------------------------------------
 
-    def next_resend(self, payload: int) -> int:
+    def next_resend(self, payload: int, burst: int) -> int:
         """Bytes (a FIN counts as one) to send again at ``resend``; 0: nothing now. ``payload``: text in a full segment.
 
-        When all that is out is held for lost, the segment is filled up with text never sent.
+        The first segment goes alone and at once, the others in bursts as the window allows. When all that is out is
+        held for lost, the last one is filled up with text never sent.
         """
         if self.resend >= self.resend_end:
             return 0
         limit = self.resend_end if self.resend_end < self.nxt else self.end
-        length = min(payload, limit - self.resend, self.una + self.wnd - self.resend)
-        if length <= 0:
+        wanted = min(limit - self.resend, self.una + self.wnd - self.resend)
+        if wanted <= 0:
             return 0
-        if not self.resend_now and self.pipe + length > self.cc.cwnd + (self.inflation if self.in_recovery else 0):
+        if self.resend_now:
+            return min(payload, wanted)
+        allowed = self.cc.cwnd + (self.inflation if self.in_recovery else 0) - self.pipe
+        length = min(wanted, allowed, burst)
+        if length < min(payload, wanted):
             return 0
-        return length
+        return length if length == wanted else length - length % payload
 
     def next_new(self, payload: int, burst: int, nodelay: bool) -> int:
         """Bytes of new text to send at ``nxt``, whole segments of ``payload`` or the rest; 0: nothing now.
@@ -315,7 +330,7 @@ class Sender:
         """[``start``, ``end``) has left; what lies before ``nxt`` was sent again (Karn: not to be timed)."""
         if start < self.nxt:
             self.sent.mark_retransmitted(start, min(end, self.nxt), now)
-            self.retransmissions += 1
+            self.retransmissions += -(-(min(end, self.nxt) - start) // self.cc.mss)
             if start == self.resend:
                 self.resend = min(end, self.resend_end)
                 self.resend_now = False

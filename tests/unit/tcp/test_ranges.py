@@ -71,3 +71,21 @@ def test_clear_takes_everything_out() -> None:
     made = _set((BASE, BASE + 1))
     made.clear()
     assert (len(made), made.total) == (0, 0)
+
+
+def test_range_that_overlaps_or_adjoins_touches_others_do_not() -> None:
+    held = RangeSet()
+    held.add(10, 20)
+    held.add(30, 40)
+    assert [
+        held.touches(*new) for new in ((0, 9), (0, 10), (20, 21), (21, 29), (25, 30), (15, 16), (40, 41), (41, 42))
+    ] == [
+        False,
+        True,
+        True,
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]

@@ -79,8 +79,7 @@ def test_retransmission_over_several_bursts_marks_them_all() -> None:
     queue.mark_retransmitted(BASE + 900, BASE + 2000, 500)
     assert _records(queue) == [
         (0, 900, 100, False),
-        (900, 1000, 500, True),
-        (1000, 2000, 500, True),
+        (900, 2000, 500, True),
         (2000, 3000, 300, False),
     ]
 
@@ -105,3 +104,10 @@ def test_clear_forgets_everything() -> None:
     queue.clear()
     assert len(queue) == 0
     queue.push(BASE, BASE + 1, 1)
+
+
+def test_many_small_retransmissions_in_one_turn_make_one_record() -> None:
+    queue = _queue(100_000)
+    for start in range(0, 90_000, 36):
+        queue.mark_retransmitted(BASE + start, BASE + start + 36, 500)
+    assert _records(queue) == [(0, 90_000, 500, True), (90_000, 100_000, 100, False)]
