@@ -116,7 +116,7 @@ def _first_check_sequence(conn: "Connection", seg: Segment, seq: int, now: int) 
         if not seg.flags & ACK:  # the peer's SYN again: our SYN,ACK was lost
             conn.syn_due = True
             return False
-        return True  # a simultaneous open's SYN,ACK: its ACK counts (RFC 9293 §3.5, Figure 8)
+        return True  # a simultaneous open's SYN,ACK: its ACK counts (RFC 9293 §3.5, Figure 7)
     if not rcv.acceptable(seq, seg.length):
         if conn.state is State.TIME_WAIT and seg.flags & FIN and seq + seg.length == rcv.nxt:
             conn.timers.set(timer.TIME_WAIT, now + 2 * conn.config.msl)  # eighth, TIME-WAIT: start 2 MSL anew

@@ -12,7 +12,7 @@ from usertcp.units import NEVER
 RETRANSMIT: Final = 0  # the oldest unacknowledged segment is sent again (RFC 6298 §5)
 PERSIST: Final = 1  # a zero window is probed (RFC 9293 §3.8.6.1, MUST-36)
 DELAYED_ACK: Final = 2  # an acknowledgment held back is sent (RFC 9293 §3.8.6.3, MUST-40)
-SWS_OVERRIDE: Final = 3  # data held back against silly windows is sent (RFC 9293 §3.8.6.2.1, SHLD-9)
+SWS_OVERRIDE: Final = 3  # data held back against silly windows is sent (RFC 9293 §3.8.6.2.1, MUST-38)
 KEEPALIVE: Final = 4  # an idle peer is probed (RFC 9293 §3.8.4)
 USER_TIMEOUT: Final = (
     5  # unacknowledged data has waited too long: the connection is given up (RFC 9293 §3.9.1, RFC 5482)
