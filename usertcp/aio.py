@@ -217,18 +217,27 @@ class Host:
             pinger.close()
 
     async def close(self, linger: float = LINGER) -> None:
-        """Close everything and wait up to ``linger`` seconds for the acknowledgments; then reset what is left."""
+        """Close everything, and deliver what was written, for up to ``linger`` seconds; then reset what is left.
+
+        A connection that is reset so ends with ECONNABORTED; its peer never takes what it got for the whole.
+        """
         if self._closed:
             return
         self._closed = True
         loop, pump = asyncio.get_running_loop(), self.driver.pump
         start = loop.time()
         try:
-            pump.close_all()
+            for listener in list(self.stack.listeners()):
+                if isinstance(listener.user, Server):
+                    listener.user.close()
+            pump.close_all(_finish)
             self.driver.kick()
             while pump.lingers(polite=loop.time() - start < POLITE) and loop.time() - start < linger:
                 await asyncio.sleep(LOOK)
         finally:
+            for conn in list(self.stack.connections()):
+                if isinstance(conn.user, Transport):
+                    conn.user.give_up(os_error(errno.ECONNABORTED))
             pump.abort_all()
             self.driver.kick()
             await asyncio.sleep(0)
@@ -254,6 +263,14 @@ async def start_server(
 ) -> "Server":
     """:meth:`Host.start_server`, in the shape of asyncio's."""
     return await stack.start_server(client_connected, host, port, **options)
+
+
+def _finish(core: Connection) -> None:
+    """Close a connection of a host that goes away."""
+    if isinstance(core.user, Transport):
+        core.user.finish()
+    else:
+        core.close()
 
 
 class _Waiter:
@@ -335,14 +352,17 @@ class Transport(asyncio.Transport):
         self._end(error if isinstance(error, Exception) else None)
 
     def _end(self, error: Exception | None) -> None:
-        """The connection is over for the protocol; it is told from the loop."""
+        """The connection is over for the protocol; it is told from the loop. What still waits makes it a reset."""
         if self._lost:
             return
         self._lost = self._closing = True
+        self.core.user = None
+        if self._waiting:
+            self.core.abort()
+        else:
+            self.core.close()
         self._waiting.clear()
         self._waiting_size = 0
-        self.core.user = None
-        self.core.close()
         self._host.driver.kick()
         self._loop.call_soon(self._protocol.connection_lost, error)
 
@@ -489,11 +509,25 @@ class Transport(asyncio.Transport):
             if not self._waiting:
                 self._end(None)
 
+    def finish(self) -> None:
+        """``close``, but of TLS first if it is above this: what it holds has not been handed down yet."""
+        above = getattr(self._protocol, "_app_transport", None)
+        if not isinstance(above, asyncio.Transport):
+            self.close()
+        elif not above.is_closing():
+            above.close()
+
     def abort(self) -> None:
         """Reset the connection; nothing more is delivered."""
+        self.give_up(None)
+
+    def give_up(self, error: Exception | None) -> None:
+        """``abort``, of which the protocol is told with ``error``."""
         if not self._lost:
             self.core.abort()
-            self._end(None)
+            self._end(error)
+
+    _force_close = give_up  # what asyncio's TLS calls after a failure
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Hand what follows to another protocol."""

@@ -15,8 +15,12 @@ from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, FlakyLink, nothing_left
 from usertcp import aio
 from usertcp.driver.aio import AioDriver
 from usertcp.driver.base import Pump
+from usertcp.driver.sim import World
+from usertcp.driver.virtual_loop import run as run_virtually
 from usertcp.link.memory import memory_pair
+from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.state import State
+from usertcp.units import KIB, SEC
 
 
 def payload(size: int) -> bytes:
@@ -292,3 +296,110 @@ def test_ping_is_answered_or_times_out() -> None:
                 await left.ping("10.0.0.77", timeout=0.01)
 
     run(main())
+
+
+# -- a host that goes away with data in hand, under virtual time -------------------------------------------------------
+
+BULK = payload(3_000_000)  # more than the send buffer holds
+SMALL = TcpConfig(send_buffer=8 * KIB, receive_buffer=8 * KIB)
+
+
+class Peer:
+    """Reads ``chunk`` bytes every ``pause`` seconds until the end; what came, and how it ended."""
+
+    def __init__(self, chunk: int = 1 << 16, pause: float = 0.0) -> None:
+        self.chunk = chunk
+        self.pause = pause
+        self.got = bytearray()
+        self.ended: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
+
+    async def __call__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(self.chunk):
+                self.got += data
+                await asyncio.sleep(self.pause)
+        except OSError as error:
+            self.ended.set_result(error)
+        else:
+            self.ended.set_result(None)
+            writer.close()
+
+
+def two_simulated(tcp: TcpConfig | None = None) -> tuple[World, aio.Host, aio.Host]:
+    world = World(1)
+    hosts = [world.host(name, f"{address}/24", config=tcp) for name, address in (("a", LEFT), ("b", RIGHT))]
+    return world, aio.Host(hosts[0]), aio.Host(hosts[1])
+
+
+@pytest.mark.parametrize("before", ["nothing", "write_eof", "close"])
+def test_host_closed_with_data_beyond_the_send_buffer_delivers_it_before_the_end(before: str) -> None:
+    world, left, right = two_simulated()
+
+    async def main() -> None:
+        peer = Peer()
+        await right.start_server(peer, None, PORT)
+        _, writer = await left.open_connection(RIGHT, PORT)
+        writer.write(BULK)
+        assert writer.transport.get_write_buffer_size() > 1_000_000
+        if before != "nothing":
+            getattr(writer, before)()
+        await left.close()
+        assert await peer.ended is None
+        assert peer.got == BULK
+        await writer.wait_closed()
+
+    run_virtually(world, main())
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+def test_host_closed_with_a_peer_slower_than_the_linger_resets_it(cancelled: bool) -> None:
+    world, left, right = two_simulated(SMALL)
+
+    async def main() -> None:
+        peer = Peer(chunk=1000, pause=1.0)
+        await right.start_server(peer, None, PORT, limit=1000)
+        _, writer = await left.open_connection(RIGHT, PORT)
+        writer.write(BULK)
+        closing = asyncio.create_task(left.close(3.0))
+        if cancelled:
+            await asyncio.sleep(1.0)
+            closing.cancel()
+        await asyncio.wait([closing])
+        assert closing.cancelled() == cancelled
+        assert world.now == pytest.approx((1 if cancelled else 3) * SEC, rel=0.1)
+        with pytest.raises(ConnectionAbortedError):
+            await writer.wait_closed()
+        assert isinstance(await peer.ended, ConnectionResetError)
+        assert len(peer.got) < len(BULK)
+
+    run_virtually(world, main())
+
+
+def test_host_closed_ends_its_servers() -> None:
+    world, left, _ = two_simulated()
+
+    async def main() -> None:
+        server = await left.start_server(echo, None, PORT)
+        serving = asyncio.create_task(server.serve_forever())
+        await left.close()
+        await serving
+        assert not server.is_serving()
+
+    run_virtually(world, main())
+
+
+def test_write_that_fails_with_data_waiting_resets_the_peer() -> None:
+    world, left, right = two_simulated(SMALL)
+
+    async def main() -> None:
+        peer = Peer(pause=1.0)
+        await right.start_server(peer, None, PORT)
+        transport, protocol = await left.create_connection(Recorder, RIGHT, PORT)
+        assert isinstance(protocol, Recorder)
+        transport.write(BULK)
+        transport._force_close(OSError(errno.EPROTO, "what TLS calls after an error"))
+        await protocol.lost
+        assert isinstance(protocol.error, OSError)
+        assert isinstance(await peer.ended, ConnectionResetError)
+
+    run_virtually(world, main())

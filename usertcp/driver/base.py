@@ -23,6 +23,7 @@ from usertcp.errors import StackError
 from usertcp.frame import FrameMeta
 from usertcp.link.base import Link
 from usertcp.net.stack import Stack
+from usertcp.tcp.connection import Connection
 from usertcp.tcp.state import State
 from usertcp.units import MS, NEVER
 
@@ -173,12 +174,15 @@ class Pump:
 
     # -- going away ------------------------------------------------------------------------------------------------
 
-    def close_all(self) -> None:
-        """Close every listener and every connection as its user would; the FINs leave in the next turns."""
+    def close_all(self, close: Callable[[Connection], object] = Connection.close) -> None:
+        """Close every listener, and every connection as its user would; the FINs leave in the next turns.
+
+        ``close`` is for front ends that hold data back: a FIN must not come before it.
+        """
         for listener in list(self.stack.listeners()):
             listener.close()
         for conn in list(self.stack.connections()):
-            conn.close()
+            close(conn)
 
     def lingers(self, *, polite: bool = False) -> bool:
         """Whether a peer has still to acknowledge something of ours; ``polite``: or has not closed its side yet."""
@@ -193,7 +197,8 @@ class Pump:
         for conn in list(self.stack.connections()):
             if conn.state is not State.TIME_WAIT:
                 conn.abort()
-        self.flush()
+        while self.flush():
+            pass
 
     # -- the end of the device ---------------------------------------------------------------------------------------
 

@@ -119,14 +119,19 @@ class Engine:
         return self.handle(self.wait(timeout_ns))
 
     def linger(self, deadline: int) -> None:
-        """Close everything and run until the peers have acknowledged it, at most until ``deadline`` (ns)."""
+        """Close everything and run until the peers have acknowledged it, at most until ``deadline`` (ns).
+
+        What is left then, or when an exception (an interrupt) ends the waiting, is reset.
+        """
         pump, clock = self.pump, self.pump.clock
-        pump.close_all()
-        pump.flush()
-        start = clock()
-        while pump.lingers(polite=clock() - start < POLITE) and clock() < deadline:
-            self.step(max(0, min(self.timeout_ns(), deadline - clock(), POLITE)))
-        pump.abort_all()
+        try:
+            pump.close_all()
+            pump.flush()
+            start = clock()
+            while pump.lingers(polite=clock() - start < POLITE) and clock() < deadline:
+                self.step(max(0, min(self.timeout_ns(), deadline - clock(), POLITE)))
+        finally:
+            pump.abort_all()
 
     def close(self) -> None:
         """Let the descriptors go; the link stays the owner's. Closing twice is harmless."""
