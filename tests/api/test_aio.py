@@ -2,11 +2,13 @@
 
 import asyncio
 import errno
+import ssl
 import threading
 import time
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
 from hashlib import shake_128
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -347,6 +349,32 @@ def test_host_closed_with_data_beyond_the_send_buffer_delivers_it_before_the_end
         assert await peer.ended is None
         assert peer.got == BULK
         await writer.wait_closed()
+
+    run_virtually(world, main())
+
+
+@pytest.mark.parametrize("before", ["nothing", "close"])
+def test_host_closed_with_data_that_tls_still_holds_delivers_it_before_the_end(before: str, certificate: Path) -> None:
+    world, left, right = two_simulated()
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    serving.load_cert_chain(certificate)
+    asking = ssl.create_default_context(cafile=str(certificate))
+
+    async def main() -> None:
+        peer = Peer(pause=0.001)
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await writer.start_tls(serving)
+            await peer(reader, writer)
+
+        await right.start_server(serve, None, PORT)
+        _, writer = await left.open_connection(RIGHT, PORT, ssl=asking, server_hostname="localhost")
+        writer.write(BULK)
+        if before != "nothing":
+            getattr(writer, before)()
+        await left.close()
+        assert await peer.ended is None
+        assert peer.got == BULK
 
     run_virtually(world, main())
 

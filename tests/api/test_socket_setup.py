@@ -13,7 +13,6 @@ import socket as kernel
 import socketserver
 import ssl
 import struct
-import subprocess
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -547,16 +546,6 @@ def test_http_server_and_client_run_over_our_module(engine: us.Engine, monkeypat
         client.close()
         server.shutdown()
         thread.join(PATIENCE)
-
-
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("tls") / "both.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    command += ["-days", "2", "-subj", "/CN=localhost", "-keyout", f"{path}.key", "-out", f"{path}.crt"]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
-    path.write_text(Path(f"{path}.key").read_text() + Path(f"{path}.crt").read_text())
-    return path
 
 
 def test_ssl_wraps_both_ends(engine: us.Engine, certificate: Path) -> None:
