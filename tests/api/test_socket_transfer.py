@@ -119,6 +119,63 @@ def wait_writable(sock: us.socket, seconds: float) -> bool:
     return bool(select.select([], [sock], [], seconds)[1])
 
 
+def fill(sock: us.socket) -> int:
+    """Send until nothing more is taken; how many bytes that were."""
+    sock.setblocking(False)
+    sent = 0
+    while True:
+        try:
+            sent += sock.send(bytes(1 << 14))
+        except BlockingIOError:
+            if not wait_writable(sock, 0.3):
+                return sent
+
+
+@pytest.mark.parametrize("closing", ["close", "shutdown", "both"])
+def test_read_side_shut_then_closed_with_bytes_in_every_buffer_delivers_them_before_the_end(closing: str) -> None:
+    with two_engines(TcpConfig(send_buffer=32 * KIB, receive_buffer=32 * KIB)) as (left, right):
+        client, server = connected(left, right)
+        with client, server:
+            client.shutdown(us.SHUT_RD)
+            sent = fill(client)
+            if closing != "close":
+                client.shutdown(us.SHUT_WR)
+            if closing != "shutdown":
+                client.close()
+            assert len(read_all(server)) == sent
+
+
+def test_engine_closed_without_patience_resets_a_peer_that_lacks_bytes() -> None:
+    with two_engines(TcpConfig(send_buffer=32 * KIB)) as (left, right):
+        client, server = connected(left, right)
+        with client, server:
+            fill(client)
+            left.close(0)
+            with pytest.raises(ConnectionResetError):
+                read_all(server)
+
+
+def test_engine_closed_while_a_program_sends_delivers_all_that_was_taken() -> None:
+    with two_engines() as (left, right), ThreadPoolExecutor(2) as pool:
+        client, server = connected(left, right)
+        with client, server:
+
+            def send() -> int:
+                sent = 0
+                while True:
+                    try:
+                        sent += client.send(bytes(1000))
+                    except OSError:
+                        return sent
+
+            sending, reading = pool.submit(send), pool.submit(read_all, server)
+            until(
+                lambda: left.call(lambda: sum(conn.info().bytes_acked for conn in left.stack.connections())) > 100_000
+            )
+            left.close()
+            assert len(reading.result(PATIENCE)) == sending.result(PATIENCE)
+
+
 def test_close_with_unread_bytes_resets_the_peer(engine: us.Engine) -> None:
     client, server = local_pair(engine)
     with client:

@@ -54,6 +54,7 @@ class Bridge:
     ``eof_out``    ``b`` is shut for writing: the program reads the end of the stream
     ``discard``    the program reads no more, but has not closed
     ``hung_up``    the kernel says so, see above
+    ``released``   the program says that it closed, which the kernel cannot tell when both directions were shut before
     """
 
     __slots__ = (
@@ -71,6 +72,7 @@ class Bridge:
         "hung_up",
         "ident",
         "options",
+        "released",
         "sock",
     )
 
@@ -84,7 +86,7 @@ class Bridge:
         self.options = options
         self.fill = fill
         self.error = 0
-        self.eof_in = self.eof_out = self.discard = self.hung_up = False
+        self.eof_in = self.eof_out = self.discard = self.hung_up = self.released = False
         self._can_send = self._may_read = True
         self._error_at_b = self._shut = False
         conn.user = self
@@ -96,8 +98,8 @@ class Bridge:
 
     @property
     def drained(self) -> bool:
-        """Whether the program had sent nothing more when last looked."""
-        return self.eof_in or not self._may_read
+        """Whether everything that the program has sent, and will have, is in the send ring, or can never be."""
+        return self.eof_in or self._shut
 
     # -- what happens ------------------------------------------------------------------------------------------------
 
@@ -127,8 +129,19 @@ class Bridge:
             self.on_event(mask)
 
     def on_due(self, now: int) -> None:
-        """``GRACE`` is over."""
-        self.finish()
+        """``GRACE`` is over: the connection goes as soon as everything that the program sent is in the send ring."""
+        self.release()
+
+    def release(self) -> None:
+        """The program has closed, as far as that can be known: do not wait for the peer's FIN."""
+        self.released = True
+        self.advance()
+
+    def seal(self) -> None:
+        """Let the program send nothing more; what it has sent comes, and then the end."""
+        with contextlib.suppress(OSError):  # closed meanwhile
+            self.sock.shutdown(_socket.SHUT_RD)
+        self.on_event(select.EPOLLIN)
 
     def shut_read(self) -> None:
         """The program called shutdown(SHUT_RD): it reads what it has, then the end."""
@@ -161,7 +174,9 @@ class Bridge:
             return
         if self.hung_up and self.options.linger == (1, 0) and not self.discard and not self.broker.is_alive(self.ident):
             self.reset()
-        elif (self.hung_up and not self.eof_out) or (self.eof_out and (not self.discard or conn.ready & EOF)):
+        elif (self.hung_up and not self.eof_out) or (
+            self.eof_out and (self.released or not self.discard or conn.ready & EOF)
+        ):
             self.finish()
         else:
             conn.shutdown_write()

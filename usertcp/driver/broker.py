@@ -307,13 +307,25 @@ class Broker:
     # -- the end -----------------------------------------------------------------------------------------------------
 
     def hand_over(self) -> bool:
-        """The engine stops: move what programs have sent into the send rings. True: some of it has no room yet."""
-        waiting = False
-        for entry in list(self.table.values()):
-            if isinstance(entry, Bridge) and entry.connected and not entry.eof_in:
-                entry.on_event(IN)
-                waiting |= entry.ident in self.table and not entry.drained
-        return waiting
+        """The engine stops: take no more from programs, and move what they have sent into the send rings.
+
+        True: some of it has no room yet.
+        """
+        for bridge in self._undrained():
+            bridge.seal()
+        return bool(self._undrained())
+
+    def reset_undrained(self) -> None:
+        """The time for that is over. A peer that gets less than was sent must not take it for the whole."""
+        for bridge in self._undrained():
+            bridge.reset()
+
+    def _undrained(self) -> list[Bridge]:
+        return [
+            entry
+            for entry in self.table.values()
+            if isinstance(entry, Bridge) and entry.connected and not entry.drained
+        ]
 
     def close(self) -> None:
         """Let everything go: programs' sockets hang up, those that accept are woken. Closing twice is harmless."""
@@ -377,11 +389,14 @@ class SocketEngine(Engine):
         return super().handle(events)
 
     def linger(self, deadline: int) -> None:
-        """As the kernel does for a process that ends: what it has sent is delivered, then FIN."""
-        clock = self.pump.clock
-        while self.broker.hand_over() and self.pump.failure is None and clock() < deadline:
-            self.step(min(self.timeout_ns(), RETRY))
-        self.broker.close()
+        """As the kernel does for a process that ends: what it has sent is delivered, then FIN; or else it is reset."""
+        clock, broker = self.pump.clock, self.broker
+        try:
+            while broker.hand_over() and self.pump.failure is None and clock() < deadline:
+                self.step(min(self.timeout_ns(), RETRY))
+        finally:
+            broker.reset_undrained()
+            broker.close()
         super().linger(deadline)
 
     def close(self) -> None:

@@ -158,7 +158,7 @@ def gone(broker: "Broker", message: Message, request: Request) -> Message:
     entry = broker.table.get(ident)
     if isinstance(entry, Bridge):
         if entry.hung_up and entry.discard:
-            entry.finish()
+            entry.release()
     elif entry is not None and not broker.is_alive(ident):
         broker.close_entry(ident)
     return {}
