@@ -204,31 +204,36 @@ class Host(_Watch):
 
         Whoever waits in another thread is woken with EBADF. Closing twice is harmless.
         """
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-            for condition in self._waiters:
-                condition.notify()
-            self._look_in.notify()
-            self._rouse()
-            try:
-                while self._leading:
-                    self._left.wait()
-                self._leading = True
-                if self.linger > 0:
-                    self._engine.linger(self._clock() + from_seconds(self.linger))
-                else:
-                    self._pump.abort_all()
-            finally:
-                self._leading = False
-                if self._control is not None:
-                    self._control.close()
-                self._engine.close()
-                self._release()
-        if threading.current_thread() is not self._keeper:
-            self._keeper.join()
-        atexit.unregister(self.close)
+        try:
+            with self._lock:
+                if not self._closed:
+                    self._end()
+        finally:
+            if self._closed and threading.current_thread() is not self._keeper:
+                self._keeper.join()
+            atexit.unregister(self.close)
+
+    def _end(self) -> None:
+        """``close``, under the lock."""
+        self._closed = True
+        for condition in self._waiters:
+            condition.notify()
+        self._look_in.notify()
+        self._rouse()
+        try:
+            while self._leading:
+                self._left.wait()
+            self._leading = True
+            if self.linger > 0:
+                self._engine.linger(self._clock() + from_seconds(self.linger))
+            else:
+                self._pump.abort_all()
+        finally:
+            self._leading = False
+            if self._control is not None:
+                self._control.close()
+            self._engine.close()
+            self._release()
 
     def __enter__(self) -> Self:
         return self

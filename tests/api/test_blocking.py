@@ -15,7 +15,7 @@ from usertcp import blocking
 from usertcp.link.memory import memory_pair
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.state import State
-from usertcp.units import MS
+from usertcp.units import KIB, MS
 
 
 def payload(size: int, seed: int = 1) -> bytes:
@@ -251,6 +251,43 @@ def test_host_that_closes_delivers_what_was_sent() -> None:
         conn.sendall(payload(900_000))
         left.close()
         assert received.result(PATIENCE) == payload(900_000)
+
+
+def fill(conn: blocking.Conn) -> int:
+    """Send until nothing more is taken; how many bytes that were."""
+    sent = 0
+    conn.settimeout(0.1)
+    while True:
+        try:
+            sent += conn.send(bytes(1 << 14))
+        except TimeoutError:
+            return sent
+
+
+@pytest.mark.parametrize("ended_by", ["host", "connection first", "interrupt"])
+def test_host_that_closes_with_a_peer_that_does_not_read_resets_it(
+    ended_by: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = TcpConfig(send_buffer=64 * KIB, receive_buffer=8 * KIB)
+    with nothing_left(), two_blocking(tcp=small, linger=0.2) as (left, right):
+        listener = right.listen(("", PORT))
+        conn = left.connect((RIGHT, PORT), timeout=PATIENCE)
+        peer = listener.accept()
+        peer.settimeout(PATIENCE)
+        assert fill(conn) > 64 * KIB
+        if ended_by == "connection first":
+            conn.close()
+        if ended_by == "interrupt":
+
+            def interrupted(_: int) -> bool:
+                raise KeyboardInterrupt
+
+            monkeypatch.setattr(left._engine, "step", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                left.close()
+        left.close()
+        with pytest.raises(ConnectionResetError):
+            read_all(peer)
 
 
 def test_keeper_acknowledges_while_nobody_waits() -> None:
