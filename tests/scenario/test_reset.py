@@ -269,6 +269,25 @@ def test_abort_in_each_state(state: State, sent: list[str]) -> None:
     s.expect_nothing()
 
 
+@pytest.mark.rfc(9293, "§3.10.5")
+@pytest.mark.parametrize("peer_first", [True, False])
+def test_abort_before_the_fin_has_left_resets_in_last_ack_and_closing(peer_first: bool) -> None:
+    """The user has closed, but text and FIN wait for the window: for the peer the connection is open."""
+    s = Script.established(win=10)
+    s.write(bytes(100))
+    if peer_first:
+        s.peer("F. 1:1(0) ack 1 win 10")
+        s.user.shutdown_write()
+    else:
+        s.user.shutdown_write()
+        s.peer("F. 1:1(0) ack 1 win 10")
+    s.expect_state(State.LAST_ACK if peer_first else State.CLOSING)
+    s.poll()
+    s.take()
+    s.user.abort()
+    s.expect("R. 11:11(0) ack 2")
+
+
 def test_abort_drops_everything() -> None:
     s = Script.established(win=10)
     s.peer("P. 1:6(5) ack 1 win 10", "P. 10:15(5) ack 1 win 10")

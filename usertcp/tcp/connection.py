@@ -45,12 +45,11 @@ from usertcp.tcp.state import (
 from usertcp.tcp.timers import Timers
 from usertcp.tcp.trace import Tracer
 from usertcp.units import MASK32
-from usertcp.wire.tcp import ACK, RST, SYN, Segment, sack, timestamps
+from usertcp.wire.tcp import ACK, RST, SYN, TIMESTAMPS_LEN, Segment, sack, timestamps
 
 HEADERS: Final = 40  # IPv4 and TCP without options, bytes
 MIN_PATH_MTU: Final = 552  # an ICMP that claims less is not believed (Linux min_pmtu; RFC 5927 §7)
 ORPHAN_PROBES: Final = 8  # of a closed window, after the user has closed (Linux, tcp_orphan_retries)
-TIMESTAMP_OPTION: Final = 12  # bytes in every segment once agreed on
 
 _UNREACHABLE_ERRNO: Final = {
     UNREACHABLE_NET: errno.ENETUNREACH,
@@ -282,7 +281,7 @@ class Connection:
         snd.wl1, snd.wl2 = rcv.irs, snd.iss
 
     def _text_in_full_segment(self) -> int:
-        return self.snd.mss - (TIMESTAMP_OPTION if self.ts_ok else 0)
+        return self.snd.mss - (TIMESTAMPS_LEN if self.ts_ok else 0)
 
     # --- the user: SEND, RECEIVE (RFC 9293 §3.10.2, §3.10.3) ---------------------------------------------------------
 
@@ -426,10 +425,16 @@ class Connection:
         self.orphan = True
         if self.state is State.CLOSED:
             return
-        if self.state in _ABORT_SENDS_RESET:
+        if self._peer_waits():
             self.reset_peer()
         self.rcv.buffer.clear()
         self.end()
+
+    def _peer_waits(self) -> bool:
+        """Whether an abort must tell the peer (RFC 9293 §3.10.5). CLOSING and LAST-ACK are entered when the user
+        closes: as long as the FIN has not left, the peer knows of no end."""
+        unfinished = self.state in (State.CLOSING, State.LAST_ACK) and not self.snd.fin_sent
+        return unfinished or self.state in _ABORT_SENDS_RESET
 
     def reset_peer(self) -> None:
         self.reset_due = (self.snd.bare, self.rcv.nxt, RST | ACK)
@@ -663,7 +668,7 @@ class Connection:
 
     def _timed_out(self) -> None:
         """R2, the user timeout or keepalive gave the peer up: reset it, tell the user (RFC 9293 §3.8.3)."""
-        if self.state in _ABORT_SENDS_RESET:
+        if self._peer_waits():
             self.reset_peer()
         soft = self.soft_error
         self.fail(soft.errno if soft is not None and soft.errno else errno.ETIMEDOUT)

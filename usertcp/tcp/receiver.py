@@ -62,7 +62,6 @@ class Receiver:
         "since_ack",
         "ts_recent",
         "ts_recent_at",
-        "ts_used",
         "up",
     )
 
@@ -81,7 +80,6 @@ class Receiver:
         self.quick = QUICK_ACKS
         self.last_ack_sent = 0
         self.recent: list[int] = []  # a byte of each range that arrived lately, newest first: the order of SACK blocks
-        self.ts_used = False
         self.ts_recent = 0
         self.ts_recent_at = 0
 

@@ -78,8 +78,6 @@ TRANSITIONS: Final[dict[State, dict[State, str]]] = {
     },
 }
 
-# States in which both ends have agreed on sequence numbers (RFC 9293 §3.5.1).
-SYNCHRONIZED: Final = frozenset(State) - {State.CLOSED, State.LISTEN, State.SYN_SENT, State.SYN_RECEIVED}
 # States in which the user may still hand in data, or have data waiting (RFC 9293 §3.10.2).
 CAN_SEND: Final = frozenset({State.ESTABLISHED, State.CLOSE_WAIT})
 # States in which the peer's data is still taken (RFC 9293 §3.10.7.4, seventh).
