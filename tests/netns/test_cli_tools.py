@@ -173,6 +173,8 @@ def test_ss_shows_the_listener_and_the_connection_of_a_running_stack(space: str)
             table = works("ss", name)
             assert "ESTABLISHED" in table
             assert f"{STACK}:7000" in table
+            assert json.loads(works("ss", "--stats", "--json", name))[name]["segments_in"] >= 3
+            assert "segments_in" in works("ss", "--stats", name)
         nc.finish(b"")
     works("ss", name, code=1)
 

@@ -17,8 +17,9 @@ WIDTH: Final = 200  # columns: more than the longest numbers need
 
 @click.command()
 @click.option("--json", "as_json", is_flag=True, help="Print the answers as JSON.")
+@click.option("--stats", is_flag=True, help="Show what was counted instead: frames, segments, drops by reason.")
 @click.argument("name", required=False)
-def ss(name: str | None, as_json: bool) -> None:
+def ss(name: str | None, stats: bool, as_json: bool) -> None:
     """Show the sockets of the stack NAME, or of all running ones."""
     running = control.stacks()
     if name is not None and name not in running:
@@ -27,22 +28,36 @@ def ss(name: str | None, as_json: bool) -> None:
         )
         raise SetupError(f"no stack is called {name!r}", known)
     names = [name] if name is not None else running
-    answers: dict[str, list[dict[str, Any]]] = {}
+    answers: dict[str, Any] = {}
     for each in names:
         with doing(f"asking the stack {each}"):
-            answers[each] = control.query(each)
+            answers[each] = control.query(each, "stats" if stats else "snapshot")
     if as_json:
         click.echo(json.dumps(answers, indent=2))
         return
     if not answers:
         click.echo("no stack is running")
-    for each, rows in answers.items():
-        console(width=WIDTH).print(_table(each, rows))
+    for each, answer in answers.items():
+        console(width=WIDTH).print(_counters(each, answer) if stats else _table(each, answer))
+
+
+def _counters(name: str, counted: dict[str, int]) -> Table:
+    """One stack's counters; drops that never happened are left out."""
+    table = _bare(name)
+    table.add_column("counter", no_wrap=True)
+    table.add_column("", justify="right", no_wrap=True)
+    for counter, value in counted.items():
+        table.add_row(counter, f"{value:,}")
+    return table
+
+
+def _bare(name: str) -> Table:
+    return Table(title=name, title_justify="left", title_style="bold", box=None, pad_edge=False)
 
 
 def _table(name: str, rows: list[dict[str, Any]]) -> Table:
     """One stack's sockets, listeners first."""
-    table = Table(title=name, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table = _bare(name)
     for heading in ("state", "local", "remote"):
         table.add_column(heading, no_wrap=True)
     for heading in ("recv-q", "send-q", "age", "idle", "cwnd", "rtt", "rto", "in", "out", "retrans"):
