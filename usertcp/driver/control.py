@@ -18,6 +18,7 @@ from typing import Any, Final
 
 from usertcp.driver.engine import IN, OUT, Engine
 from usertcp.errors import os_error
+from usertcp.link.undo import Made, apart
 
 RUN_DIR: Final = Path("/run/usertcp")
 SUFFIX: Final = ".ctl"
@@ -40,19 +41,23 @@ class ControlServer:
         stacks(directory)  # whatever was killed goes, so that its socket does not lie about
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
-            self._listen()
+            self._made = apart(self._listen)
             engine.register(self._listener.fileno(), IN, self._accept)
-        except OSError:
+        except BaseException:
             self._listener.close()
             raise
 
-    def _listen(self) -> None:
-        """The name appears when somebody listens: before that it would be taken for a dead one's."""
+    def _listen(self) -> Made:
+        """The name appears when somebody listens: before that it would be taken for a dead one's.
+
+        It is remembered as what the kernel was given, so that a signal that ends the program here leaves none behind.
+        """
         draft = self.path.with_name(f".{os.getpid()}-{self.path.stem}")
         self._listener.bind(str(draft))
         try:
             self._listener.listen(MAX_CLIENTS)
             os.link(draft, self.path)
+            return Made(str(self.path), None, lambda: self.path.unlink(missing_ok=True))
         except FileExistsError:
             raise os_error(errno.EADDRINUSE) from None
         finally:
@@ -66,7 +71,7 @@ class ControlServer:
             client.close()
         self._engine.unregister(self._listener.fileno())
         self._listener.close()
-        self.path.unlink(missing_ok=True)
+        self._made.remove()
 
     def _accept(self, _: int) -> None:
         try:
