@@ -12,6 +12,7 @@ Nothing helps against SIGKILL; what that leaves is recognised by its name (see :
 import atexit
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,6 +23,12 @@ T = TypeVar("T")
 
 _made: Final[list["Made"]] = []  # of this process, oldest first
 _lock: Final = threading.RLock()
+
+
+class Ended(SystemExit):
+    """A signal ends the program; the exit status is 128 plus its number."""
+
+    code: int
 
 
 class Made:
@@ -69,6 +76,7 @@ class Made:
         self.remove()
 
 
+AGAIN: Final = 0.005  # s after which a signal whose exception was dropped is sent again
 SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what ends a program in order
 
 
@@ -134,16 +142,33 @@ def undo_all(since: int = 0) -> None:
 def unwinding() -> Iterator[None]:
     """Within the block SIGTERM and SIGHUP end the program in order, as Ctrl-C does; after it nothing made is left.
 
-    The exit status is 128 plus the signal's number. While things are being undone further signals wait. Handlers can
-    be set in the main thread only; elsewhere the block just cleans up.
+    The exit status is 128 plus the signal's number. While things are being undone further signals wait. A signal that
+    falls into a destructor or into the callback of a weak reference, where Python drops exceptions, is sent again.
+    Handlers can be set in the main thread only; elsewhere the block just cleans up.
     """
     main = threading.current_thread() is threading.main_thread()
     former = {number: signal.getsignal(number) for number in SIGNALS} if main else {}
     late: list[int] = []
     since = len(_made)
 
+    former_hook = sys.unraisablehook
+    dropped: list[int] = []
+    timers: list[threading.Timer] = []
+
     def end(number: int, _: FrameType | None) -> None:
-        raise SystemExit(128 + number)
+        raise Ended(128 + number)
+
+    def on_dropped(unraisable: "sys.UnraisableHookArgs") -> None:
+        value = unraisable.exc_value
+        if isinstance(value, Ended | KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            dropped.append(value.code - 128 if isinstance(value, Ended) else signal.SIGINT)
+            timers.append(threading.Timer(AGAIN, send_again))
+            timers[-1].start()
+        else:
+            former_hook(unraisable)
+
+    def send_again() -> None:
+        os.kill(os.getpid(), dropped.pop())
 
     def defer(number: int, _: FrameType | None) -> None:
         late.append(number)
@@ -152,10 +177,18 @@ def unwinding() -> Iterator[None]:
         for number in (signal.SIGTERM, signal.SIGHUP):
             if former.get(number, signal.SIG_IGN) != signal.SIG_IGN:  # nohup(1) means what it says
                 signal.signal(number, end)
+        if main:
+            sys.unraisablehook = on_dropped
         yield
     finally:
         for number in former:
             signal.signal(number, defer)
+        if main:
+            sys.unraisablehook = former_hook
+        for timer in timers:
+            timer.cancel()
+            timer.join()
+        late.extend(dropped)
         try:
             undo_all(since)
         finally:

@@ -96,6 +96,34 @@ def test_signal_while_unwinding_ends_in_order_with_its_status(number: signal.Sig
     assert signal.getsignal(number) is former
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_that_falls_into_a_destructor_is_sent_again(number: signal.Signals) -> None:
+    class Unlucky:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+
+    def work() -> None:
+        Unlucky()
+        assert not threading.Event().wait(10)
+
+    with pytest.raises((SystemExit, KeyboardInterrupt)) as ended:
+        within(work)
+    assert number == signal.SIGINT or ended.value.args == (128 + number,)
+
+
+def test_signal_dropped_at_the_very_end_ends_the_program_all_the_same() -> None:
+    class Unlucky:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def work() -> None:
+        Unlucky()
+
+    with pytest.raises(SystemExit) as ended:
+        within(work)
+    assert ended.value.code == 128 + signal.SIGTERM
+
+
 def test_second_signal_waits_until_all_is_undone() -> None:
     log: list[str] = []
     make = recorder(log)
