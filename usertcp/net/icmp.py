@@ -26,7 +26,7 @@ from usertcp.tcp.state import (
     UNREACHABLE_PORT,
     UNREACHABLE_PROTOCOL,
 )
-from usertcp.units import MASK32, SEC
+from usertcp.units import SEC
 from usertcp.wire import icmp, ipv4
 from usertcp.wire.checksum import BadChecksum
 
@@ -244,4 +244,4 @@ class Icmp:
 def is_in_flight(conn: "Connection", seq: int) -> bool:
     """Whether ``seq`` (32-bit) was sent by ``conn`` and is not acknowledged yet (RFC 5927 §4.1)."""
     snd = conn.snd
-    return (seq - snd.una) & MASK32 < snd.nxt - snd.una
+    return snd.una <= snd.absolute(seq) < snd.nxt

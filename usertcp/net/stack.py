@@ -33,7 +33,7 @@ from usertcp.net.stats import Drop, Stats
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.listener import Listener, closed_reply, listen_reply
-from usertcp.tcp.seq import initial_sequence, timestamp_offset
+from usertcp.tcp.seq import initial_sequence, timestamp_offset, unwrap
 from usertcp.tcp.trace import Tracer
 from usertcp.units import MASK32, NEVER
 from usertcp.wire import arp, ethernet, icmp, ipv4, tcp
@@ -507,7 +507,7 @@ class Stack:
         """A connection for ``flow``, in the table, holding its port."""
         mss = self._routes.mtu(flow.remote_ip, now) - TCP_HEADERS
         iss = initial_sequence(now, flow.key, self._secret)
-        if after is not None and (iss - after) & MASK32 >= 1 << 31:
+        if after is not None and unwrap(iss, after) < after:
             iss = (after + REUSE_GAP) & MASK32
         conn = Connection(
             self,

@@ -515,8 +515,8 @@ class Connection:
             if not self.ts_ok:
                 return True  # what is still under way has no timestamps: it will not be taken for the new one's
             if seg.options.tsval != self.rcv.ts_recent:
-                return ((seg.options.tsval - self.rcv.ts_recent) & MASK32) < 1 << 31
-        return 0 < ((seg.seq - self.rcv.nxt) & MASK32) < 1 << 31
+                return self.rcv.ts_age(seg.options.tsval) < 0
+        return self.rcv.absolute(seg.seq) > self.rcv.nxt
 
     def expire(self) -> None:
         """End TIME-WAIT now."""

@@ -123,17 +123,19 @@ class Receiver:
 
     # --- timestamps (RFC 7323 §4, §5) --------------------------------------------------------------------------------
 
+    def ts_age(self, tsval: int) -> int:
+        """Ticks by which a timestamp is older than TS.Recent; negative: newer (RFC 7323 §5.2)."""
+        return self.ts_recent - unwrap(tsval, self.ts_recent)
+
     def paws_rejects(self, tsval: int, now: int) -> bool:
         """Whether a timestamp is older than the newest seen (RFC 7323 §5.2)."""
-        if ((tsval - self.ts_recent) & MASK32) < 1 << 31:
+        if self.ts_age(tsval) <= 0:
             return False
         return now - self.ts_recent_at < PAWS_IDLE
 
     def update_ts_recent(self, seq: int, tsval: int, now: int) -> None:
         """RFC 7323 §4.3 (2): only a segment that reaches back to the last ACK sent may renew TS.Recent."""
-        if seq <= self.last_ack_sent and (
-            ((tsval - self.ts_recent) & MASK32) < 1 << 31 or now - self.ts_recent_at >= PAWS_IDLE
-        ):
+        if seq <= self.last_ack_sent and (self.ts_age(tsval) <= 0 or now - self.ts_recent_at >= PAWS_IDLE):
             self.ts_recent = tsval
             self.ts_recent_at = now
 
