@@ -113,7 +113,8 @@ def stale_syn(bench: Bench, role: str) -> None:
     bench.check(
         "the half-open entry is gone, the listener listens on", not half_open() and _still(bench, ports, client)
     )
-    synack = bench.ladder.rungs(after=start, outgoing=not client, flags=SYN | ACK)[0]
+    synack, *again = bench.ladder.rungs(after=start, outgoing=not client, flags=SYN | ACK)
+    bench.check("the RST ended it, and no time-out: the SYN+ACK was sent once", not again, 1 + len(again))
     reset = _resets(bench, start, client)[0]
     bench.check("the SYN+ACK acknowledges the old x: ack=x+1", synack.ack == (isn + 1) & MASK32, synack.ack)
     bench.check("the RST takes its seq from that ack", reset.seq == synack.ack and not reset.flags & SYN, reset.seq)
