@@ -135,7 +135,7 @@ class Receiver:
 
     def update_ts_recent(self, seq: int, tsval: int, now: int) -> None:
         """RFC 7323 §4.3 (2): only a segment that reaches back to the last ACK sent may renew TS.Recent."""
-        if seq <= self.last_ack_sent and (self.ts_age(tsval) <= 0 or now - self.ts_recent_at >= PAWS_IDLE):
+        if seq <= self.last_ack_sent and not self.paws_rejects(tsval, now):
             self.ts_recent = tsval
             self.ts_recent_at = now
 
