@@ -120,6 +120,17 @@ def test_recovery_partial_ack_sends_the_next_lost_segment_at_once() -> None:
 
 
 @pytest.mark.rfc(6582, "§3.2")
+def test_recovery_partial_ack_deflates_by_what_it_acknowledges() -> None:
+    """RFC 6582 §3.2 step 3: less what was acknowledged, and one segment more."""
+    s = sending()
+    taken(s)
+    ack(s, 0, 9)
+    assert s.user.snd.inflation == 9 * MSS
+    ack(s, 4)
+    assert s.user.snd.inflation == (9 - 4 + 1) * MSS
+
+
+@pytest.mark.rfc(6582, "§3.2")
 def test_duplicates_after_a_time_out_of_what_was_sent_before_do_not_halve_again() -> None:
     s = sending(10)
     taken(s)

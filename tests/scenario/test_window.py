@@ -501,3 +501,10 @@ def test_retransmission_with_a_new_ack_brings_its_window_too() -> None:
     s.peer("F. 500:500(0) ack 1 win 4000")  # out of order, with the highest number so far
     s.peer("P. 1:500(499) ack 1001 win 100")  # sent again, and newer than the FIN
     assert s.user.snd.wnd == 100
+
+
+@pytest.mark.rfc(7323, "§2.2")
+def test_scale_offered_by_the_peer_alone_scales_nothing() -> None:
+    s = Script.established(options="mss 1460,nop,wscale 7")
+    s.peer(". 1:1(0) ack 1 win 10")
+    assert s.user.snd.wnd == 10

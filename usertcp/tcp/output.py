@@ -66,7 +66,7 @@ def _send_text(conn: "Connection", tx: Transmit, now: int, budget: int) -> bool:
     if conn.probe_due:
         return not _send_probe(conn, tx, now)
     if snd.outstanding == 0 and snd.last_sent_at and now - snd.last_sent_at > snd.rtt.rto:
-        snd.cc.on_idle(now - snd.last_sent_at)  # RFC 5681 §4.1
+        snd.cc.on_idle(now - snd.last_sent_at)  # RFC 5681 §4.1; the idleness is a fact, whoever takes what follows
     options = conn.options(now)
     payload = max(snd.mss - len(options), 1)
     while True:

@@ -431,7 +431,7 @@ def test_ss_listener_and_connection_in_one_table_nothing_is_cut(
     conn |= {"age": 9_000_090_500_000_000, "idle": 0}
     conn |= dict.fromkeys(("cwnd", "srtt", "rto", "bytes_received", "bytes_acked", "retransmissions"), 9_123_456_789)
     monkeypatch.setattr("usertcp.cli.ss.control.stacks", lambda: ["name"])
-    monkeypatch.setattr("usertcp.cli.ss.control.query", lambda name: [listener, conn])
+    monkeypatch.setattr("usertcp.cli.ss.control.query", lambda name, command: [listener, conn])
     assert program.run(["ss"]) == 0
     text = capsys.readouterr().out
     assert "0.0.0.0:80" in text
