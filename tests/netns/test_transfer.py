@@ -51,7 +51,7 @@ def test_faulty_link_10_mb_both_ways_arrive_intact(congestion: str) -> None:
         Drop(probability=0.01),
         Duplicate(probability=0.01),
         Reorder(probability=0.01),
-        Corrupt(probability=0.002),
+        Corrupt(probability=0.01),
     ]
     with plugged(rules=rules, seed=7) as here:
         conn = exchange_as("client", here, 10 * MB, "--congestion", congestion)
