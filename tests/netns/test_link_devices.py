@@ -83,7 +83,7 @@ def super_segment(size: int, dst_mac: bytes, src_mac: bytes) -> tuple[bytes, mem
     source, target = ipv4.pack(OURS), ipv4.pack(KERNEL)
     head = wire.header(5, 6, 7, 8, wire.ACK, 1000)
     total = checksum.pseudo_header_sum(source, target, ipv4.TCP, len(head) + size)
-    head[16:18] = checksum.combine(total).to_bytes(2, "big")
+    head[16:18] = total.to_bytes(2, "big")
     link = ethernet.header(dst_mac, src_mac, ethernet.IPV4) + ipv4.header(source, target, ipv4.TCP, len(head) + size)
     return bytes(link + head), memoryview(bytes(size)), FrameMeta(1460, 34, 16, 54)
 

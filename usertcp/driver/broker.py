@@ -68,7 +68,6 @@ class Broker:
         self._due: dict[Timed, int] = {}
         self._sweep_at = NEVER
         self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
-        self._paused = False
         self.closed = False
         self._data = _listener(_socket.SOCK_STREAM, messages.data_name(self.token))
         self._control = _listener(_socket.SOCK_SEQPACKET, messages.control_name(self.token))
@@ -125,7 +124,6 @@ class Broker:
         else:
             self.engine.unregister(self._data.fileno())
             self.engine.unregister(self._control.fileno())
-        self._paused = not on
 
     def _accept(self, listener: _socket.socket) -> tuple[_socket.socket, Any] | None:
         """The next socket that waits at ``listener``, non-blocking, and its name (None: another user's).

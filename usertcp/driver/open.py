@@ -289,11 +289,6 @@ class OpenStack:
         self.opened.close()
 
 
-def open_link(spec: LinkSpec) -> OpenLink:
-    """The link that ``spec`` asks for. SetupError, with cause and cure, when it cannot be had."""
-    return OpenLink(spec)
-
-
 def open_stack(
     spec: LinkSpec | None = None,
     *,

@@ -51,10 +51,10 @@ def poll(conn: "Connection", now: int, tx: Transmit, budget: int) -> bool:
     if conn.syn_due and not _send_syn(conn, tx, now):
         return True
     if conn.state in _SENDS_TEXT and (conn.snd.pending or conn.probe_due):
-        if _send_text(conn, tx, now, budget):
-            conn.rearm(now)
-            return True
+        more = _send_text(conn, tx, now, budget)
         conn.rearm(now)
+        if more:
+            return True
     if conn.orphan and conn.state is State.FIN_WAIT_2 and not conn.timers.is_set(timer.FIN_WAIT_2):
         conn.timers.set(timer.FIN_WAIT_2, now + conn.config.fin_wait_2_timeout)
     return not _send_acks(conn, tx, now)

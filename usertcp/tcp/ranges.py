@@ -45,23 +45,6 @@ class RangeSet:
         """Whether adding ``[start, end)`` would make no new range."""
         return bisect_left(self._ends, start) < bisect_right(self._starts, end)
 
-    def covers(self, start: int, end: int) -> bool:
-        """Whether all of ``[start, end)`` is in the set; true of an empty range."""
-        found = self.around(start)
-        return start >= end or (found is not None and end <= found[1])
-
-    def missing(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        """The gaps ``(start, end)`` within ``[start, end)``, ascending."""
-        i = bisect_right(self._ends, start)
-        while start < end:
-            if i == len(self._starts) or self._starts[i] >= end:
-                yield start, end
-                return
-            if start < self._starts[i]:
-                yield start, self._starts[i]
-            start = self._ends[i]
-            i += 1
-
     def add(self, start: int, end: int) -> int:
         """Put ``[start, end)`` in; return how many ints were not in the set before."""
         if start >= end:

@@ -134,8 +134,8 @@ class Receiver:
         return now - self.ts_recent_at < PAWS_IDLE
 
     def update_ts_recent(self, seq: int, tsval: int, now: int) -> None:
-        """RFC 7323 §4.3 (2): only a segment that reaches back to the last ACK sent may renew TS.Recent."""
-        if seq <= self.last_ack_sent and not self.paws_rejects(tsval, now):
+        """RFC 7323 §4.3 (2): of what PAWS took, only what reaches back to the last ACK sent may renew TS.Recent."""
+        if seq <= self.last_ack_sent:
             self.ts_recent = tsval
             self.ts_recent_at = now
 

@@ -48,11 +48,6 @@ class SentQueue:
         """The records, oldest first; they are not to be changed while iterating."""
         return iter(self._records)
 
-    @property
-    def oldest(self) -> Sent | None:
-        """The record that starts at SND.UNA; None when nothing is in flight."""
-        return self._records[0] if self._records else None
-
     def clear(self) -> None:
         """Forget everything."""
         self._records.clear()

@@ -193,8 +193,6 @@ class Sender:
         self.resend_end = max(self.resend_end, self.resend)
         self.retries = 0
         self.unacked_since = now
-        if rtt >= 0:
-            self.rtt.reset_backoff()
         if self.in_recovery and ack < self.recover:
             self._partial_ack(acked)
         else:

@@ -27,12 +27,6 @@ class BadChecksum(WireError):
     """The checksum does not match: damage on the way, where every other WireError is a malformed packet."""
 
 
-def combine(*sums: int) -> int:
-    """One folded sum from several; each summand is a sum over a part of even length, or any 16-bit word."""
-    total = sum(sums)
-    return total % 0xFFFF or (0xFFFF if total else 0)
-
-
 def sum16(data: Buffer, start: int = 0) -> int:
     """The folded sum of ``data``, padded right with a zero byte if its length is odd, added to the sum ``start``."""
     total = int.from_bytes(data, "big")

@@ -140,8 +140,3 @@ def is_multicast(address: bytes) -> bool:
 def is_loopback(address: bytes) -> bool:
     """127.0.0.0/8 (RFC 1122 §3.2.1.3)."""
     return address[0] == 127
-
-
-def is_unspecified(address: bytes) -> bool:
-    """0.0.0.0: this host on this network (RFC 1122 §3.2.1.3)."""
-    return address == ANY

@@ -12,13 +12,10 @@ def _set(*ranges: tuple[int, int]) -> RangeSet:
     return made
 
 
-def test_empty_set_has_no_first_and_covers_only_nothing() -> None:
+def test_empty_set_has_no_first_and_holds_nothing() -> None:
     empty = RangeSet()
     assert (len(empty), empty.total, list(empty), empty.first) == (0, 0, [], None)
-    assert empty.covers(BASE, BASE)
-    assert not empty.covers(BASE, BASE + 1)
     assert BASE not in empty
-    assert list(empty.missing(BASE, BASE + 9)) == [(BASE, BASE + 9)]
 
 
 def test_touching_ranges_added_become_one() -> None:
@@ -43,19 +40,6 @@ def test_range_holding_a_number_is_found_around_it() -> None:
     assert made.around(BASE + 19) == (BASE + 10, BASE + 20)
     assert made.around(BASE + 20) is None
     assert made.first == (BASE + 10, BASE + 20)
-    assert made.covers(BASE + 10, BASE + 20)
-    assert not made.covers(BASE + 10, BASE + 31)
-
-
-def test_gaps_of_a_span_are_listed_in_order() -> None:
-    made = _set((BASE + 10, BASE + 20), (BASE + 30, BASE + 40))
-    assert list(made.missing(BASE, BASE + 50)) == [
-        (BASE, BASE + 10),
-        (BASE + 20, BASE + 30),
-        (BASE + 40, BASE + 50),
-    ]
-    assert list(made.missing(BASE + 12, BASE + 25)) == [(BASE + 20, BASE + 25)]
-    assert list(made.missing(BASE + 12, BASE + 18)) == []
 
 
 def test_remove_below_a_number_inside_a_range_cuts_it() -> None:

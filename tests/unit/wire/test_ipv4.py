@@ -120,6 +120,4 @@ def test_special_addresses_are_recognised_at_their_bounds() -> None:
         False,
     ]
     assert [ipv4.is_loopback(ipv4.pack(a)) for a in ("126.0.0.1", "127.0.0.1", "127.255.0.9")] == [False, True, True]
-    assert ipv4.is_unspecified(ipv4.ANY)
-    assert not ipv4.is_unspecified(b"\0\0\0\1")
     assert ipv4.unpack(ipv4.LIMITED_BROADCAST) == "255.255.255.255"
