@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Self
 
+from tests.netns.peer import blocks
 from usertcp.link import netns
 
 ROOT: Final = Path(__file__).parents[2]
@@ -123,6 +124,14 @@ class Peer(Program):
 def usertcp(*arguments: str | int | Path) -> list[str]:
     """The command line of this checkout's usertcp."""
     return [sys.executable, "-c", "from usertcp.cli.main import main; main()", *map(str, arguments)]
+
+
+def folder_of(folder: Path, size: int, seed: int) -> Path:
+    """``folder``, made, with one file ``data`` of ``size`` bytes (``blocks`` of ``seed``)."""
+    folder.mkdir()
+    with (folder / "data").open("wb") as file:
+        file.writelines(blocks(size, seed))
+    return folder
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.netns.peer import blocks, digest
-from tests.netns.programs import Program, nginx, usertcp, wait_for_listener, which
+from tests.netns.programs import Program, folder_of, nginx, usertcp, wait_for_listener, which
 from usertcp.link import netns, provision
 
 KERNEL, STACK = "10.9.0.1", "10.9.0.2"
@@ -28,12 +28,7 @@ def space() -> Iterator[str]:
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
     """A folder with one file of 20 MB."""
-    folder = tmp_path / "files"
-    folder.mkdir()
-    with (folder / "data").open("wb") as file:
-        for block in blocks(SIZE, SEED):
-            file.write(block)
-    return folder
+    return folder_of(tmp_path / "files", SIZE, SEED)
 
 
 def sha256(path: Path) -> str:

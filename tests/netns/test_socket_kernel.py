@@ -24,7 +24,7 @@ import pytest
 import usertcp.socket as us
 from tests.netns.peer import blocks, digest
 from tests.netns.plugged import KERNEL, STACK, descriptors, until
-from tests.netns.programs import PATIENCE, Peer, nginx, which
+from tests.netns.programs import PATIENCE, Peer, folder_of, nginx, which
 from usertcp.link import netns
 
 SIZE = 20_000_000
@@ -49,12 +49,7 @@ def space(engine: us.Engine) -> str:
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
     """A folder with one file of 20 MB."""
-    folder = tmp_path / "files"
-    folder.mkdir()
-    with (folder / "data").open("wb") as file:
-        for block in blocks(SIZE, SEED):
-            file.write(block)
-    return folder
+    return folder_of(tmp_path / "files", SIZE, SEED)
 
 
 def kernel_listener(space: str) -> kernel.socket:
