@@ -6,32 +6,39 @@ hosts run the stack that runs on a TAP device, unmodified, behind the pump that 
 from the world's seed: the same seed and the same calls give the same packets, byte for byte, of which ``digest`` is the
 short proof.
 
-    host a -- Wire --+            delay, rate and queue of a wire hold in each direction by itself;
+    host a -- Wire --+            each direction of a wire is a path (``usertcp.link.path``) by itself;
     host b -- Wire --+-- switch   frames go where their destination address says, the others to all;
     host c -- Wire --+            ARP, checksums, ports: all as on a real network
 
-A wire's rules (``usertcp.link.middleware``) sit at the host's end and damage what passes, in or out as they say. There
-is one broadcast domain and no router here; for real kernels, routers and address translation see the namespace tests.
+The bottleneck that several flows share is the wire of the host to which they lead: its ``down`` direction has the rate
+and the queue, the senders' wires have their delays. A wire's rules (``usertcp.link.middleware``) sit at the host's end
+and damage what passes, in or out as they say. There is one broadcast domain and no router here; for real kernels,
+routers and address translation see the namespace tests.
 """
 
 import random
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from hashlib import blake2b
 from heapq import heappop, heappush
 from typing import Any, BinaryIO, Final
 
 from usertcp.driver.base import Pump
+from usertcp.driver.split import frames
 from usertcp.frame import PLAIN, FrameMeta, LinkCaps
 from usertcp.link.base import Link
 from usertcp.link.callback import CallbackLink
+from usertcp.link.loss import Loss
 from usertcp.link.middleware import Faults, Rule
+from usertcp.link.path import CLEAN, Discipline, Path, PathConfig, Reorder, wire_size
+from usertcp.link.queue import DropTail
 from usertcp.net.stack import Stack, StackConfig
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.listener import Listener
 from usertcp.tcp.trace import Tracer
-from usertcp.units import HOUR, KIB, MS, NEVER, SEC
+from usertcp.units import HOUR, KIB, MS, NEVER
 from usertcp.wire import pcap
 
 STUCK: Final = 100_000  # turns of one host at one instant, after which it is taken to be spinning
@@ -44,51 +51,78 @@ class Wire:
 
     ``delay``    one way, ns; a path through the switch has the delays of both wires
     ``rate``     bits a second in each direction; 0: infinite
-    ``queue``    bytes that wait for a busy wire; what finds no room is lost, as in a router
+    ``queue``    what waits for a busy wire: a discipline, or bytes of a plain queue, of which the rest is lost
+    ``ecn``      a queue that is able to marks what allows it, instead of dropping (RFC 3168)
+    ``loss``     what is lost however idle the wire (``usertcp.link.loss``)
+    ``reorder``  what is late, and overtaken
     ``refuse``   a full wire refuses the host's frames instead (a device's backpressure) and loses only those to it
-    ``rules``    what goes wrong on it
+    ``rules``    what else goes wrong on it
     ``mtu``      largest IP packet, bytes
     ``offload``  the host's device takes super-segments and sums checksums, and they cross the wire whole
+    ``split``    super-segments enter the wire as the frames that they stand for: where a queue is to be looked at
+    ``up``       from the host to the switch, if that direction is unlike what the fields above say; ``down``: to it
     """
 
     delay: int = 1 * MS
     rate: int = 0
-    queue: int = 256 * KIB
+    queue: int | Discipline = 256 * KIB
+    ecn: bool = False
+    loss: Loss = CLEAN
+    reorder: Reorder | None = None
     refuse: bool = False
     rules: Sequence[Rule] = ()
     mtu: int = 1500
     offload: bool = False
+    split: bool = False
+    up: PathConfig | None = None
+    down: PathConfig | None = None
+
+    def path(self) -> PathConfig:
+        """A direction about which nothing else is said."""
+        queue = DropTail(self.queue) if isinstance(self.queue, int) else self.queue
+        return PathConfig(self.rate, self.delay, queue, self.ecn, self.loss, self.reorder)
 
 
-class _Lane:
-    """One direction of a wire: a transmitter of finite rate behind a finite queue."""
+class _Line:
+    """One direction of a wire in the world: gives each frame to ``arrive`` when it has crossed ``path``."""
 
-    __slots__ = ("free_at", "lost", "wire")
+    __slots__ = ("_armed", "arrive", "path", "split", "world")
 
-    def __init__(self, wire: Wire) -> None:
-        self.wire = wire
-        self.free_at = 0  # when what was accepted so far will have been sent (ns)
-        self.lost = 0
+    def __init__(self, world: "World", path: Path, split: bool, arrive: Callable[[bytes, FrameMeta], None]) -> None:
+        self.world = world
+        self.path = path
+        self.split = split
+        self.arrive = arrive
+        self._armed = NEVER  # the time of the wake-up that is queued
 
-    def has_room(self, now: int, size: int) -> bool:
-        wire = self.wire
-        return not wire.rate or (self.free_at - now) * wire.rate // (8 * SEC) + size <= wire.queue
+    def send(self, frame: bytes, meta: FrameMeta) -> None:
+        path, now = self.path, self.world.now
+        if meta.gso_size and self.split:
+            for part, with_it in frames(frame, meta):
+                path.admit(part, with_it, now)
+        else:
+            path.admit(frame, meta, now)
+        self._arm()
 
-    def arrival(self, now: int, size: int) -> int:
-        """When ``size`` bytes sent at ``now`` arrive (ns); -1: the queue was full."""
-        wire = self.wire
-        if not wire.rate:
-            return now + wire.delay
-        if not self.has_room(now, size):
-            self.lost += 1
-            return -1
-        self.free_at = max(now, self.free_at) + size * 8 * SEC // wire.rate
-        return self.free_at + wire.delay
+    def _arm(self) -> None:
+        at = self.path.next_deadline()
+        if at < self._armed:
+            self._armed = at
+            self.world.call_at(at, self._wake, at)
+
+    def _wake(self, at: int) -> None:
+        if at != self._armed:  # an earlier one took its place
+            return
+        self._armed = NEVER
+        for frame, meta in self.path.due(self.world.now):
+            self.arrive(frame, meta)
+        self._arm()
 
 
 class SimHost:
     """One stack in a world. Made by :meth:`World.host`.
 
+    ``up, down``  the two directions of its wire: what they lost, dropped, marked and delayed
     ``on_turn``  called after each turn, for front ends that keep books
     """
 
@@ -98,8 +132,11 @@ class SimHost:
         self.index = index
         self.mac = b"\x02\x00\x00\x00" + (index + 1).to_bytes(2)
         self.plugged = True
-        self.up = _Lane(wire)
-        self.down = _Lane(wire)
+        self.wire = wire
+        self.up = Path(wire.up or wire.path(), world.random(f"{name}/up"))
+        self.down = Path(wire.down or wire.path(), world.random(f"{name}/down"))
+        self._to_switch = _Line(world, self.up, wire.split, partial(world.switch, self))
+        self._from_switch = _Line(world, self.down, wire.split, self._receive)
         caps = LinkCaps(wire.mtu, self.mac, wire.offload, wire.offload)
         self.port = CallbackLink(self._transmit, caps, name)
         link: Link = self.port
@@ -171,18 +208,20 @@ class SimHost:
 
     def _transmit(self, frame: bytes, meta: FrameMeta) -> bool:
         """A frame leaves the host: onto the wire, to the switch."""
-        world, now = self.world, self.world.now
-        if self.up.wire.refuse and not self.up.has_room(now, len(frame)):
+        if self.wire.refuse and not self.up.has_room(wire_size(frame, meta), self.world.now):
             return False
-        world.seen(self, frame)
-        at = self.up.arrival(now, len(frame))
-        if at >= 0 and self.plugged:
-            world.call_at(at, world.switch, self, frame, meta)
+        self.world.seen(self, frame)
+        if self.plugged:
+            self._to_switch.send(frame, meta)
         return True
+
+    def carry(self, frame: bytes, meta: FrameMeta) -> None:
+        """The switch puts a frame for the host on its wire."""
+        self._from_switch.send(frame, meta)
 
     def _receive(self, frame: bytes, meta: FrameMeta) -> None:
         if self.plugged:
-            self.port.deliver(frame, meta)
+            self.port.deliver(frame, _across(meta))
             self.turn()
 
 
@@ -313,9 +352,7 @@ class World:
         for host in (known,) if known is not None else self.hosts:
             if host is sender or not (host.plugged and self._joined(sender, host)):
                 continue
-            at = host.down.arrival(self.now, len(frame))
-            if at >= 0:
-                self.call_at(at, host._receive, frame, _across(meta))
+            host.carry(frame, meta)
 
     def _joined(self, one: SimHost, other: SimHost) -> bool:
         return not self._parts or any(one in part and other in part for part in self._parts)
