@@ -2,12 +2,14 @@
 
 import time
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from usertcp.cli.causes import doing
+from usertcp.cli.lab_congestion import congestion
 from usertcp.cli.options import console, pcap
 from usertcp.lab import svg
 from usertcp.lab.registry import SCENARIOS
@@ -17,7 +19,18 @@ from usertcp.lab.text import print_checks, print_ladder
 Run = tuple[Scenario, str]  # a scenario and usertcp's role in it
 
 
-@click.command()
+class Lab(click.Command):
+    """``lab NAME...`` plays scenarios; ``lab congestion`` is a name like theirs, with options of its own."""
+
+    def make_context(
+        self, info_name: str | None, args: list[str], parent: click.Context | None = None, **extra: Any
+    ) -> click.Context:
+        if args[:1] == [congestion.name]:
+            return congestion.make_context(f"{info_name} {congestion.name}", args[1:], parent, **extra)
+        return super().make_context(info_name, args, parent, **extra)
+
+
+@click.command(cls=Lab)
 @click.option("--all", "all_of_them", is_flag=True, help="Every scenario in every role.")
 @click.option("--list", "list_only", is_flag=True, help="Name the scenarios and their roles.")
 @click.option("--role", metavar="ROLE", help="Only the runs in which usertcp plays this role.")
@@ -42,6 +55,8 @@ def lab(
 
     Each prints a ladder of the segments with both ends' states, and a verdict on every statement. Exit status 1 if one
     does not hold. If there are several runs, --pcap and --svg get the scenario and the role added to the file's name.
+
+    congestion is another kind of experiment: a simulated bottleneck, without root. See usertcp lab congestion -h.
     """
     output = console()
     if list_only:
@@ -71,6 +86,8 @@ def _chosen(names: tuple[str, ...], all_of_them: bool, role: str | None) -> list
     if bool(names) == all_of_them:
         raise click.UsageError("give the name of a scenario, or --all; --list names them")
     for name in names:
+        if name == congestion.name:
+            raise click.UsageError("congestion stands alone and comes first: usertcp lab congestion")
         if name not in SCENARIOS:
             raise click.UsageError(f"there is no scenario {name!r}; --list names them")
     wanted = [SCENARIOS[name] for name in names] if names else list(SCENARIOS.values())
@@ -93,6 +110,7 @@ def _list(output: Console) -> None:
         table.add_column(heading, no_wrap=heading == "scenario")
     for scenario in SCENARIOS.values():
         table.add_row(scenario.name, ", ".join(scenario.roles), scenario.summary)
+    table.add_row("congestion", "sender", "algorithms on one simulated bottleneck; has a --help of its own")
     output.print(table)
 
 
