@@ -16,7 +16,7 @@ It knows nothing of delay, and does not pace.
 
 from typing import ClassVar
 
-from usertcp.tcp.cc.base import UNLIMITED, CongestionControl
+from usertcp.tcp.cc.base import UNLIMITED, AckSample, CongestionControl
 
 
 class NewReno(CongestionControl):
@@ -32,18 +32,18 @@ class NewReno(CongestionControl):
         self._prior_cwnd = 0
         self._prior_ssthresh = 0
 
-    def on_ack(self, acked: int, flight: int, rtt: int, now: int) -> None:
+    def on_ack(self, sample: AckSample) -> None:
         """Grow, if the window was used: one that was half empty has not been tried out (RFC 7661 §4.1).
 
         In slow start the window grows by what is acknowledged, since one ACK may answer a whole burst (RFC 3465 §2.2
         allows two segments an ACK, thinking of two segments), but by no more than was in the network: after a time-out
         an ACK covers data that left it long ago (the concern of RFC 3465 §2.3).
         """
-        cwnd = self.cwnd
-        if 2 * flight < cwnd:
+        if not sample.cwnd_limited:
             return
+        acked, cwnd = sample.acked, self.cwnd
         if cwnd < self.ssthresh:
-            cwnd += min(acked, flight)
+            cwnd += min(acked, sample.flight)
             if cwnd <= self.ssthresh:
                 self.cwnd = cwnd
                 return
@@ -55,10 +55,10 @@ class NewReno(CongestionControl):
             cwnd += self._mss
         self.cwnd = cwnd
 
-    def on_congestion(self, flight: int, now: int) -> None:
-        """Halve (RFC 5681 §3.2 step 2, RFC 6582 §3.2 step 2)."""
+    def on_congestion(self, flight: int, now: int, *, ecn: bool = False) -> None:
+        """Halve (RFC 5681 §3.2 step 2)."""
         self._remember()
-        self.cwnd = self.ssthresh = max(flight >> 1, 2 * self._mss)
+        self.ssthresh = max(flight >> 1, 2 * self._mss)
 
     def on_rto(self, flight: int, now: int) -> None:
         """Start over from one segment, the loss window; ``ssthresh`` falls only once for a segment (RFC 5681 §3.1).
