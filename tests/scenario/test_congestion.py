@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.script import ISS, Script, with_options
 from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.recovery import OPEN, RECOVERY
 from usertcp.units import MS, SEC
 
 MSS = 1000
@@ -82,7 +83,7 @@ def test_third_duplicate_sends_the_lost_segment_and_halves() -> None:
     taken(s)
     assert ack(s, 0, 3) == [0]
     assert s.user.snd.cc.cwnd == s.user.snd.cc.ssthresh == 5 * MSS
-    assert s.user.snd.in_recovery
+    assert s.user.snd.phase == RECOVERY
 
 
 @pytest.mark.rfc(5681, "§3.2")
@@ -102,7 +103,7 @@ def test_recovery_duplicates_inflate_and_the_full_ack_ends_it() -> None:
     assert ack(s, 0, 3) == [0]
     assert ack(s, 0, 6) == [10, 11, 12, 13]  # cwnd 5, inflated by 9; 10 outstanding
     assert ack(s, 10) == [14]  # deflated to 5: four are out
-    assert not s.user.snd.in_recovery
+    assert s.user.snd.phase == OPEN
     assert s.user.snd.cc.cwnd == 5 * MSS
 
 
@@ -112,10 +113,10 @@ def test_recovery_partial_ack_sends_the_next_lost_segment_at_once() -> None:
     taken(s)
     assert ack(s, 0, 3) == [0]
     assert ack(s, 4)[:1] == [4]
-    assert s.user.snd.in_recovery
+    assert s.user.snd.phase == RECOVERY
     assert ack(s, 7)[:1] == [7]
     ack(s, 10)
-    assert not s.user.snd.in_recovery
+    assert s.user.snd.phase == OPEN
     assert s.user.snd.retransmissions == 3
 
 
@@ -138,7 +139,7 @@ def test_duplicates_after_a_time_out_of_what_was_sent_before_do_not_halve_again(
     assert taken(s) == [0]
     assert ack(s, 0, 5) == []
     assert s.user.snd.cc.cwnd == MSS
-    assert not s.user.snd.in_recovery
+    assert s.user.snd.phase == OPEN
 
 
 @pytest.mark.rfc(9293, "MUST-19")
@@ -197,7 +198,7 @@ def test_window_update_is_no_duplicate() -> None:
     for win in range(60_000, 60_010):
         s.peer(f". 1:1(0) ack 1 win {win}")
     assert taken(s) == []
-    assert not s.user.snd.in_recovery
+    assert s.user.snd.phase == OPEN
 
 
 def test_ack_with_data_is_no_duplicate() -> None:
@@ -205,7 +206,7 @@ def test_ack_with_data_is_no_duplicate() -> None:
     taken(s)
     for i in range(5):
         s.peer(f"P. {1 + i}:{2 + i}(1) ack 1 win 65535")
-    assert not s.user.snd.in_recovery
+    assert s.user.snd.phase == OPEN
 
 
 # --- super-segments ---------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from tests.support.script import Script, with_options
 from usertcp.tcp import timers as timer
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.receiver import MIN_RANGES, RANGE_SHARE
+from usertcp.tcp.recovery import RECOVERY
 from usertcp.tcp.state import State
 from usertcp.units import HOUR, KIB, MIB, MS
 
@@ -24,7 +25,7 @@ def test_window_closed_and_opened_over_tiny_segments_is_resent_in_bursts() -> No
         pass
     assert sum(len(seg.payload) for seg in s.take()) == MIB
     assert s.bursts - before < 40
-    assert len(s.user.snd.sent) < 40
+    assert len(s.user.snd.board) < 40
 
 
 @pytest.mark.rfc(6582, "3.2")
@@ -35,13 +36,13 @@ def test_many_losses_only_the_first_partial_ack_restarts_the_timer() -> None:
     s.now += 50 * MS
     for _ in range(3):
         s.peer(". 1:1(0) ack 1 win 65535")
-    assert s.user.snd.in_recovery
+    assert s.user.snd.phase == RECOVERY
     s.peer(". 1:1(0) ack 1461 win 65535")
     first = s.user.timers.at(timer.RETRANSMIT)
     s.now += 50 * MS
     s.peer(". 1:1(0) ack 2921 win 65535")
     assert s.user.timers.at(timer.RETRANSMIT) == first
-    assert s.user.snd.in_recovery
+    assert s.user.snd.phase == RECOVERY
 
 
 def test_crumbs_the_gaps_are_bounded_and_the_stream_arrives() -> None:

@@ -159,7 +159,7 @@ def test_reset_drops_what_was_to_be_sent() -> None:
     s.advance(400 * SEC)
     s.expect_nothing()
     assert len(s.user.snd.buffer) == 0
-    assert len(s.user.snd.sent) == 0
+    assert len(s.user.snd.board) == 0
     assert s.user.info().unacked == 0
 
 
@@ -298,7 +298,7 @@ def test_abort_drops_everything() -> None:
     assert s.user.read(10) == b""
     info = s.user.info()
     assert (info.unacked, info.unread, info.out_of_order) == (0, 0, 0)
-    assert len(s.user.snd.buffer) == len(s.user.snd.sent) == 0
+    assert len(s.user.snd.buffer) == len(s.user.snd.board) == 0
 
 
 def test_abort_with_a_probe_out_resets_with_a_number_inside_the_closed_window() -> None:

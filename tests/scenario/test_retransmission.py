@@ -100,7 +100,7 @@ def test_timestamp_echo_from_the_future_is_no_sample() -> None:
     s = Script.established(with_options(timestamps=True), options="mss 1460,sackOK,TS val 0 ecr 0")
     srtt = s.user.snd.rtt.srtt
     s.write(bytes(100))
-    s.user.snd.sent.mark_retransmitted(ISS + 1, ISS + 101, s.now)
+    s.user.snd.board.resend(ISS + 1, ISS + 101, s.now, 1460)
     s.peer(". 1:1(0) ack 101 win 65535 <nop,nop,TS val 1 ecr 1000000>")
     assert s.user.snd.una == ISS + 101
     assert s.user.snd.rtt.srtt == srtt

@@ -31,15 +31,14 @@ def snapshot(s: Script) -> list[object]:
         conn.segments_out,
         snd.una,
         snd.nxt,
-        snd.resend,
-        snd.resend_end,
+        snd.tlp.due,
         snd.resend_now,
         snd.fin_sent,
         snd.small_end,
         snd.retransmissions,
         snd.last_sent_at,
         snd.cc.cwnd,
-        [(sent.start, sent.end, sent.sent_at, sent.retransmitted) for sent in snd.sent],
+        [(sent.start, sent.end, sent.sent_at, sent.retransmitted, sent.state) for sent in snd.board],
         len(snd.buffer),
         rcv.nxt,
         rcv.edge,
@@ -209,7 +208,7 @@ def test_sink_that_takes_every_other_segment_gets_all_of_it() -> None:
         pass
     sizes = [len(seg.payload) for seg in s.take() if seg.payload]
     assert sum(sizes) == 20 * MSS
-    starts = [record.start for record in s.user.snd.sent]
+    starts = [record.start for record in s.user.snd.board]
     assert starts == sorted(set(starts))
 
 

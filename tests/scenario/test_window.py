@@ -10,6 +10,7 @@ from tests.support.script import IRS, ISS, PLAIN, Script, with_options
 from usertcp.tcp import timers as timer
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.output import SWS_OVERRIDE_DELAY
+from usertcp.tcp.recovery import OPEN
 from usertcp.tcp.state import State
 from usertcp.units import HOUR, MASK32, MS, NEVER, SEC
 
@@ -113,7 +114,7 @@ def test_answers_to_probes_are_no_duplicates_that_mean_loss() -> None:
         s.advance_to_next_deadline()
         s.peer(". 1:1(0) ack 1 win 0")
     assert s.user.snd.cc.cwnd == cwnd
-    assert not s.user.snd.in_recovery
+    assert s.user.snd.phase == OPEN
     s.peer(". 1:1(0) ack 1 win 60000")
     assert sum(len(seg.payload) for seg in s.take() if len(seg.payload) > 1) == 5000
 

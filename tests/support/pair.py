@@ -7,6 +7,7 @@ runs until both connections are gone. :meth:`Pair.check` says what must hold at 
 
 from collections.abc import Callable
 
+from tests.support.board import check_board
 from tests.support.script import RecordingHost
 from usertcp.tcp import timers as timer
 from usertcp.tcp.config import TcpConfig
@@ -147,15 +148,11 @@ class End:
         snd, rcv = conn.snd, conn.rcv
         assert TEXT.startswith(self.got)
         assert len(self.got) <= self.peer.written
-        assert snd.una <= snd.resend <= snd.resend_end <= snd.nxt or snd.resend == snd.resend_end <= snd.una
         assert snd.pipe >= 0
-        assert snd.inflation >= 0
+        assert snd.dup_credit >= 0
         assert snd.cc.cwnd >= min(snd.cc.mss, 1)
         assert snd.nxt <= max(self.edge, self.iss) + 1  # a probe, or the SYN
-        records = list(snd.sent)
-        assert [record.start for record in records] == ([snd.una] if records else []) + [r.end for r in records[:-1]]
-        assert (records[-1].end if records else snd.una) == snd.nxt
-        assert all(record.start < record.end for record in records)
+        check_board(snd)
         if conn.state is State.CLOSED:
             assert conn.next_deadline() == NEVER
             assert len(snd.buffer) == snd.outstanding == 0
@@ -170,7 +167,7 @@ class End:
                 assert peer.snd.una - peer.snd.iss <= rcv.nxt - rcv.irs
         if conn.state in HANDLES_TEXT and not self.more:  # something will happen, whatever the wire does
             waits = snd.outstanding or snd.unsent > 0 or (snd.fin_queued and not snd.fin_sent)
-            runs = [timer.RETRANSMIT, timer.PERSIST, timer.SWS_OVERRIDE]
+            runs = [timer.RETRANSMIT, timer.PERSIST, timer.SWS_OVERRIDE, timer.PACING]
             assert not waits or any(conn.timers.is_set(which) for which in runs)
             assert not conn.reset_due
             assert rcv.ack == 0 or conn.timers.is_set(timer.DELAYED_ACK)

@@ -54,7 +54,7 @@ def _in_syn_sent(conn: "Connection", seg: Segment, now: int) -> None:
         conn.enter(State.SYN_RECEIVED)
         conn.syn_due = True
         return
-    snd.on_ack(ack, now, _echoed_rtt(conn, seg, now))
+    snd.on_ack(ack, now, echoed_at=_echoed_at(conn, seg, now))
     snd.wl2 = ack
     conn.establish(now)
     conn.rcv.ack = ACK_NOW
@@ -208,7 +208,7 @@ def _ack_of_syn(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) 
         return False
     if conn.listener is not None and not conn.listener.has_room():
         return False  # the accept queue is full: the peer's next segment tries again
-    snd.on_ack(ack, now, _echoed_rtt(conn, seg, now))
+    snd.on_ack(ack, now, echoed_at=_echoed_at(conn, seg, now))
     snd.wnd = seg.wnd if seg.flags & SYN else seg.wnd << snd.shift  # a SYN's window is never scaled (RFC 7323 §2.2)
     snd.max_wnd = max(snd.max_wnd, snd.wnd)
     snd.wl1, snd.wl2 = seq, ack
@@ -222,27 +222,30 @@ def _take_ack(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) ->
     snd = conn.snd
     before = snd.una
     changed = snd.update_window(seq, ack, seg.wnd << snd.shift)
-    if ack > before:
-        acked = snd.on_ack(ack, now, _echoed_rtt(conn, seg, now))
+    duplicate = ack == before and not seg.payload and not seg.flags & FIN and not changed and snd.wnd > 0
+    acked = snd.on_ack(
+        ack,
+        now,
+        blocks=seg.options.sack,
+        duplicate=duplicate and snd.outstanding > 0,  # with a closed window: the answer to a probe
+        echoed_at=_echoed_at(conn, seg, now),
+    )
+    if acked:
         conn.bytes_acked += acked
         if snd.buffer.free * 3 >= snd.buffer.limit and conn.state in CAN_SEND:
             conn.signal(WRITABLE)
         conn.rearm(now, restart=snd.restarts_timer)
         conn.arm_user_timeout()
-        return
-    duplicate = not seg.payload and not seg.flags & FIN and (not changed or seg.options.sack)
-    if duplicate and snd.outstanding and snd.wnd:  # a closed window: the answer to a probe
-        snd.on_duplicate(now)
-    if changed:
+    elif changed or seg.options.sack:
         conn.rearm(now)
 
 
-def _echoed_rtt(conn: "Connection", seg: Segment, now: int) -> int:
-    """The RTT by the timestamp echo (RFC 7323 §4.1), ns; -1 without one."""
+def _echoed_at(conn: "Connection", seg: Segment, now: int) -> int:
+    """When the segment was sent, at the latest, whose timestamp is echoed (RFC 7323 §4.1), ns; -1 without one."""
     if not conn.ts_ok or not seg.options.has_ts or not seg.options.tsecr:
         return -1
     ticks = (conn.ts_now(now) - seg.options.tsecr) & MASK32
-    return max(ticks, 1) * TS_TICK if ticks < 1 << 31 else -1
+    return max(-1, (now // TS_TICK - ticks + 1) * TS_TICK - 1) if ticks < 1 << 31 else -1
 
 
 def _fin_acked(conn: "Connection", now: int) -> bool:

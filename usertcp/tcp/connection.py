@@ -23,6 +23,7 @@ from usertcp.tcp.info import TcpInfo
 from usertcp.tcp.listener import Listener
 from usertcp.tcp.output import SWS_OVERRIDE_DELAY, TS_TICK, Transmit, poll
 from usertcp.tcp.receiver import ACK_NOW, Receiver
+from usertcp.tcp.recovery import on_reorder_timeout, on_rto
 from usertcp.tcp.sender import DEFAULT_MSS, MIN_MSS, Sender
 from usertcp.tcp.state import (
     CAN_RECEIVE,
@@ -276,6 +277,7 @@ class Connection:
             rcv.ts_recent, rcv.ts_recent_at = options.tsval, now
         snd.shift = options.wscale if self.scale_ok else 0
         snd.mss = max(min(self.advertised_mss, self.path_mss, options.mss or DEFAULT_MSS), MIN_MSS)
+        snd.sack_ok = self.sack_ok
         snd.cc = create(config.congestion, self._text_in_full_segment())
         snd.wnd = snd.max_wnd = seg.wnd  # a SYN's window is never scaled
         snd.wl1, snd.wl2 = rcv.irs, snd.iss
@@ -565,9 +567,17 @@ class Connection:
 
     def on_timers(self, now: int) -> None:
         """Act on every timer that has run out by ``now``."""
-        for which in self.timers.expired(now):
+        due = self.timers.expired(now)
+        for which in due:
             if which == timer.RETRANSMIT:
+                if timer.LOSS_PROBE in due:  # the probe comes first (RFC 8985 §7.2)
+                    continue
                 self._on_retransmit_timeout(now)
+            elif which == timer.LOSS_PROBE:
+                self.snd.tlp.due = True
+                self.timers.set(timer.RETRANSMIT, now + self.snd.rtt.rto)
+            elif which == timer.REORDER:
+                on_reorder_timeout(self.snd, now)
             elif which == timer.PERSIST:
                 self._on_persist_timeout()
             elif which == timer.DELAYED_ACK:
@@ -578,7 +588,7 @@ class Connection:
                 self._on_keepalive(now)
             elif which == timer.USER_TIMEOUT:
                 self._timed_out()
-            else:  # TIME_WAIT, FIN_WAIT_2
+            elif which != timer.PACING:  # TIME_WAIT, FIN_WAIT_2
                 self.end()
             if self.state is State.CLOSED:
                 break
@@ -586,10 +596,13 @@ class Connection:
 
     def rearm(self, now: int, *, restart: bool = False) -> None:
         """Set the timers that belong to sending: retransmission (RFC 6298 §5.1 to §5.3), the probe of a closed window
-        (RFC 9293 §3.8.6.1), the override of silly-window avoidance (§3.8.6.2.1)."""
+        (RFC 9293 §3.8.6.1), the reordering window and the tail loss probe (RFC 8985 §6.3, §7.2), the override of
+        silly-window avoidance (§3.8.6.2.1)."""
         snd, timers = self.snd, self.timers
         if snd.wnd == 0 and (snd.outstanding or snd.pending):
             timers.stop(timer.RETRANSMIT)
+            timers.stop(timer.LOSS_PROBE)
+            timers.stop(timer.REORDER)
             if not timers.is_set(timer.PERSIST):
                 delay = min(snd.rtt.rto << min(snd.backed_off_probes, 16), self.config.max_rto)
                 timers.set(timer.PERSIST, now + delay)
@@ -602,6 +615,12 @@ class Connection:
         elif restart or not timers.is_set(timer.RETRANSMIT):
             timers.set(timer.RETRANSMIT, now + snd.rtt.rto)
             self.arm_user_timeout()
+        timers.set(timer.REORDER, snd.reorder_at)
+        if not snd.may_probe:
+            timers.stop(timer.LOSS_PROBE)
+        elif restart or snd.last_sent_at == now or not timers.is_set(timer.LOSS_PROBE):
+            timeout = snd.tlp.timeout(snd.rtt.srtt, snd.outstanding <= snd.cc.mss)
+            timers.set(timer.LOSS_PROBE, min(now + timeout, timers.at(timer.RETRANSMIT)))
         if not snd.silly_blocked():
             timers.stop(timer.SWS_OVERRIDE)
         elif not timers.is_set(timer.SWS_OVERRIDE):
@@ -630,7 +649,7 @@ class Connection:
         if snd.retries >= config.r2:
             self._timed_out()
             return
-        snd.on_rto(now)
+        on_rto(snd, now)
         if snd.retries == config.r1:
             self.host.suspect(self)
         self.rearm(now)

@@ -65,21 +65,23 @@ def _send_text(conn: "Connection", tx: Transmit, now: int, budget: int) -> bool:
     snd = conn.snd
     if conn.probe_due:
         return not _send_probe(conn, tx, now)
-    if snd.outstanding == 0 and snd.last_sent_at and now - snd.last_sent_at > snd.rtt.rto:
-        snd.cc.on_idle(now - snd.last_sent_at)  # RFC 5681 §4.1; the idleness is a fact, whoever takes what follows
+    snd.start_burst(now)
     options = conn.options(now)
     payload = max(snd.mss - len(options), 1)
-    while True:
-        burst = conn.max_burst if snd.up <= snd.una else payload  # the device would repeat the urgent pointer
-        length = snd.next_resend(payload, burst)
-        if length:
-            start = snd.resend
-        else:
+    if snd.tlp.due and not _send_tail_probe(conn, tx, now, options, payload):
+        return True
+    while snd.pacer.free_at <= now:
+        burst = payload  # while the user has urgent data out: the device would repeat the pointer
+        if snd.up <= snd.una:
+            burst = snd.pacer.burst(conn.max_burst, payload)
+        start, length = snd.next_resend(payload, burst)
+        if not length:
             start = snd.nxt
             length = snd.next_new(payload, burst, conn.config.nodelay)
             if not length and conn.override and snd.wnd:
                 length = min(snd.buffer.end - start, snd.una + snd.wnd - start)
             if not length and not snd.may_send_fin():
+                snd.end_burst(payload)
                 return False
         if budget <= 0:
             return True
@@ -87,6 +89,22 @@ def _send_text(conn: "Connection", tx: Transmit, now: int, budget: int) -> bool:
             return True
         conn.override = False
         budget -= 1
+    conn.timers.set(timer.PACING, snd.pacer.free_at)
+    return False
+
+
+def _send_tail_probe(conn: "Connection", tx: Transmit, now: int, options: bytes, payload: int) -> bool:
+    """A tail loss probe (RFC 8985 §7.3). False: the sink was full."""
+    snd = conn.snd
+    start, length = snd.next_probe(payload)
+    old = start < snd.nxt
+    if length and not _send_range(conn, tx, now, start, start + length, options, payload):
+        return False
+    if length:
+        snd.tlp.on_sent(snd.nxt, old)
+    else:
+        snd.tlp.due = False
+    return True
 
 
 def _send_range(conn: "Connection", tx: Transmit, now: int, start: int, end: int, options: bytes, payload: int) -> bool:
@@ -105,7 +123,7 @@ def _send_range(conn: "Connection", tx: Transmit, now: int, start: int, end: int
         return False
     if length % payload:
         snd.small_end = max(snd.small_end, start + length)
-    snd.on_sent(start, end, now)
+    snd.on_sent(start, end, now, payload)
     if end > text_end:
         snd.fin_sent = True
     if conn.rcv.quick and length:
@@ -123,7 +141,7 @@ def _send_probe(conn: "Connection", tx: Transmit, now: int) -> bool:
     flags = ACK | FIN if is_fin else ACK
     if not _transmit(conn, tx, now, start, flags, conn.options(now), views, 0 if is_fin else 1, 1):
         return False
-    snd.on_sent(start, start + 1, now)
+    snd.on_sent(start, start + 1, now, 1)
     if is_fin:
         snd.fin_sent = True
     conn.probe_due = False
@@ -145,7 +163,7 @@ def _send_syn(conn: "Connection", tx: Transmit, now: int) -> bool:
     flags = SYN | ACK if answer else SYN
     if not _transmit(conn, tx, now, snd.iss, flags, options, NO_TEXT, 0, 1):
         return False
-    snd.on_sent(snd.iss, snd.iss + 1, now)
+    snd.on_sent(snd.iss, snd.iss + 1, now, 1)
     conn.syn_due = False
     conn.timers.set(timer.RETRANSMIT, now + snd.rtt.rto)
     return True

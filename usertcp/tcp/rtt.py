@@ -30,18 +30,19 @@ class RttEstimator:
         self.backoffs = 0
         self.rto = initial_rto
 
-    def sample(self, rtt: int) -> None:
-        """Take in a measurement of ``rtt`` ns (RFC 6298 §2.2, §2.3); it ends any backoff."""
-        rtt = max(rtt, 1)
+    def sample(self, rtt: int, smallest: int) -> None:
+        """Take in a measurement of ``rtt`` ns (RFC 6298 §2.2, §2.3); it ends any backoff. ``smallest``: the same
+        without what the peer held back."""
+        rtt, smallest = max(rtt, 1), max(smallest, 1)
         if not self.srtt:
-            self.srtt = self.min_rtt = rtt
+            self.srtt, self.min_rtt = rtt, smallest
             self.rttvar = rtt >> 1
         else:
             error = rtt - self.srtt
             self.rttvar += (abs(error) - self.rttvar) >> 2
             self.srtt = max(1, self.srtt + (error >> 3))
-            if rtt < self.min_rtt:
-                self.min_rtt = rtt
+            if smallest < self.min_rtt:
+                self.min_rtt = smallest
         self.reset_backoff()
 
     def backoff(self) -> None:

@@ -1,111 +1,372 @@
-"""What is in flight: one record for each burst that was sent, oldest first.
+"""What is in flight: one record for each burst that was sent, and what is known of its fate.
 
-A record is a range of the sequence line (SYN and FIN count one), the time it was last sent, and whether it was sent
-more than once. A burst of 64 KB is one record; records are split where an acknowledgment or a retransmission cuts them.
-From here come the round-trip samples that need no timestamps. Whether something is lost, and what to send next, is the
-sender's decision.
-"""
+A record is a range of the sequence line (SYN and FIN count one). A burst of 64 KB is one record; it is split where an
+acknowledgment, a SACK block or a retransmission cuts it, always between segments, and neighbours that were SACKed
+become one again, so that there are about as many records as holes. Each is in one of three states::
+
+      una                                                          nxt
+       |  LOST  |  SACKED   |  IN FLIGHT  |  SACKED  |  IN FLIGHT   |
+    ---+--------+-----------+-------------+----------+--------------+--->      pipe (RFC 6675 §4) = bytes IN FLIGHT
+
+       IN FLIGHT --SACK--> SACKED       IN FLIGHT --held for lost--> LOST --sent again--> IN FLIGHT (retransmitted)
+
+The same records hang, while they are in flight, on a second line by the time of their last transmission, which is the
+order in which RACK looks at them (RFC 8985 §6.2). Who is lost is decided in ``rack`` and ``recovery``; what goes next
+in ``sender``."""
 
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator
+from heapq import heappop, heappush
 from operator import attrgetter
-from typing import Final
+from typing import Final, TypeAlias
+
+IN_FLIGHT: Final = 0
+LOST: Final = 1
+SACKED: Final = 2
+GONE: Final = 3  # acknowledged, or become part of another record
 
 _END: Final = attrgetter("end")
+_SENT_AT: Final = attrgetter("sent_at")
 
 
 class Sent:
-    """``[start, end)`` was sent, the last time at ``sent_at`` (ns)."""
+    """``[start, end)`` was sent, the last time at ``sent_at`` (ns), in segments of ``size`` bytes.
 
-    __slots__ = ("end", "retransmitted", "sent_at", "start")
+    ``retransmitted``: it was sent more than once. The rest is how things stood when it was sent, for the delivery rate
+    (see ``rate``): ``delivered`` bytes so far, the last at ``delivered_at``; the sampling interval began at
+    ``first_sent_at``; ``lost`` bytes so far; ``flight`` bytes in the network, itself included; ``app_limited``: the
+    user had no more to send.
+    """
 
-    def __init__(self, start: int, end: int, sent_at: int, retransmitted: bool = False) -> None:
+    __slots__ = (
+        "app_limited",
+        "delivered",
+        "delivered_at",
+        "end",
+        "first_sent_at",
+        "flight",
+        "lost",
+        "newer",
+        "older",
+        "retransmitted",
+        "sent_at",
+        "size",
+        "start",
+        "state",
+    )
+
+    def __init__(self, start: int, end: int, sent_at: int, size: int) -> None:
         self.start = start
         self.end = end
         self.sent_at = sent_at
-        self.retransmitted = retransmitted
+        self.size = size
+        self.state = IN_FLIGHT
+        self.retransmitted = False
+        self.delivered = self.delivered_at = self.first_sent_at = self.lost = self.flight = 0
+        self.app_limited = False
+        self.older = self.newer = self
 
     def split(self, at: int) -> "Sent":
         """Keep what is below ``at``, return a record of the rest."""
-        rest = Sent(at, self.end, self.sent_at, self.retransmitted)
+        rest = Sent(at, self.end, self.sent_at, self.size)
+        rest.state = self.state
+        rest.retransmitted = self.retransmitted
+        rest.delivered, rest.delivered_at, rest.first_sent_at = self.delivered, self.delivered_at, self.first_sent_at
+        rest.lost, rest.flight, rest.app_limited = self.lost, self.flight, self.app_limited
         self.end = at
         return rest
 
 
-class SentQueue:
-    """The records of everything sent and not acknowledged: ascending, disjoint, without gaps."""
+Fresh: TypeAlias = tuple[Sent, int, int]
 
-    __slots__ = ("_records",)
+
+class Scoreboard:
+    """The records of everything sent and not acknowledged: ascending, disjoint, without gaps.
+
+    ``in_flight``   bytes in the network (pipe, RFC 6675 §4)
+    ``retrans``     of those, sent more than once
+    ``lost``        bytes held for lost and not sent again yet
+    ``sacked``      bytes that the peer has reported behind a gap
+    ``fresh``       what the ACK being processed delivers: (record, end of the part, bytes of it); its reader clears it
+    """
+
+    __slots__ = ("_lost_heap", "_records", "_serial", "_timeline", "fresh", "in_flight", "lost", "retrans", "sacked")
 
     def __init__(self) -> None:
         self._records: deque[Sent] = deque()
+        self._timeline = Sent(0, 0, 0, 0)  # its newer is the oldest in flight, its older the newest: a ring
+        self._lost_heap: list[tuple[int, int, Sent]] = []  # by number; entries whose record is LOST no more are stale
+        self._serial = 0
+        self.fresh: list[Fresh] = []
+        self.in_flight = self.retrans = self.lost = self.sacked = 0
 
     def __len__(self) -> int:
         return len(self._records)
 
     def __iter__(self) -> Iterator[Sent]:
-        """The records, oldest first; they are not to be changed while iterating."""
+        """The records, lowest first; they are not to be changed while iterating."""
         return iter(self._records)
+
+    @property
+    def first(self) -> Sent | None:
+        """The record at SND.UNA."""
+        return self._records[0] if self._records else None
+
+    @property
+    def last(self) -> Sent | None:
+        """The record that ends at SND.NXT."""
+        return self._records[-1] if self._records else None
 
     def clear(self) -> None:
         """Forget everything."""
+        line = self._timeline
+        while line.newer is not line:  # records point at each other: let them go one by one
+            self._unlink(line.newer)
         self._records.clear()
+        self._lost_heap.clear()
+        self.fresh.clear()
+        self.in_flight = self.retrans = self.lost = self.sacked = 0
 
-    def push(self, start: int, end: int, now: int) -> None:
+    # --- sending ------------------------------------------------------------------------------------------------------
+
+    def push(self, start: int, end: int, now: int, size: int) -> Sent:
         """``[start, end)`` is sent for the first time at ``now`` (ns); it follows what was sent before."""
         records = self._records
         assert start < end
         assert not records or records[-1].end == start
-        records.append(Sent(start, end, now))
+        record = Sent(start, end, now, size)
+        records.append(record)
+        self.in_flight += end - start
+        self._link_newest(record)
+        return record
 
-    def ack_to(self, una: int, now: int) -> int:
-        """Forget what is below ``una``; return a round-trip time in ns, or -1 when the ACK gives none.
-
-        The time is that of the newest record wholly acknowledged, since the ACK was sent for it. When any record of
-        them was retransmitted there is none: nobody knows which copy is answered (Karn; RFC 6298 §3), and what lay
-        behind the hole has been waiting for the repair.
-        """
-        records = self._records
-        sent_at = -1
-        clean = True
-        while records:
-            record = records[0]
-            if record.start >= una:
-                break
-            if record.retransmitted:
-                clean = False
-            if record.end > una:
-                record.start = una
-                break
-            sent_at = record.sent_at
-            records.popleft()
-        return now - sent_at if clean and sent_at >= 0 else -1
-
-    def mark_retransmitted(self, start: int, end: int, now: int) -> None:
-        """``[start, end)`` is sent again at ``now`` (ns); records are split at its edges.
+    def resend(self, start: int, end: int, now: int, size: int) -> list[Sent]:
+        """``[start, end)`` is sent again at ``now`` (ns) in segments of ``size`` bytes: its records, split at its
+        edges.
 
         What is sent again in one turn becomes one record, so that small segments do not make many.
         """
         records = self._records
-        i = bisect_right(records, start, key=_END)
-        while i < len(records):
+        out: list[Sent] = []
+        i = self._index(start)
+        while i < len(records) and records[i].start < end:
             record = records[i]
-            if record.start >= end:
+            if record.start < start:
+                self._split(i, start)
+                i += 1
+                continue
+            if record.end > end:
+                self._split(i, end)
+            self._take_out(record)
+            record.state = IN_FLIGHT
+            record.sent_at = now
+            record.size = size
+            record.retransmitted = True
+            length = record.end - record.start
+            self.in_flight += length
+            self.retrans += length
+            before = records[i - 1] if i else record
+            if (
+                before is not record
+                and before.state == IN_FLIGHT
+                and before.retransmitted
+                and before.sent_at == now
+                and before.size == size
+                and not (before.end - before.start) % size
+            ):
+                before.end = record.end
+                record.state = GONE
+                del records[i]
+            else:
+                self._link_newest(record)
+                out.append(record)
+                i += 1
+        return out
+
+    # --- acknowledgments ----------------------------------------------------------------------------------------------
+
+    def ack_to(self, una: int) -> None:
+        """Forget what is below ``una``; what was not SACKed before goes to ``fresh``."""
+        records = self._records
+        while records:
+            record = records[0]
+            start = record.start
+            if start >= una:
                 return
-            if record.end > start:
-                if record.start < start:
-                    i += 1
-                    record, low = record.split(start), record
-                    assert low.end == record.start
-                    records.insert(i, record)
-                if record.end > end:
-                    records.insert(i + 1, record.split(end))
-                record.sent_at = now
-                record.retransmitted = True
-                before = records[i - 1] if i else record
-                if before is not record and before.retransmitted and before.sent_at == now:
-                    before.end = record.end
-                    del records[i]
-                    i -= 1
-            i += 1
+            end = record.end
+            if record.state == SACKED:
+                self.sacked -= min(end, una) - start
+            else:
+                upto = end if end < una else una
+                self.fresh.append((record, upto, upto - start))
+                self._account(record, start - upto)
+            if end > una:
+                record.start = una
+                return
+            if record.state == IN_FLIGHT:
+                self._unlink(record)
+            record.state = GONE
+            records.popleft()
+
+    def sack(self, start: int, end: int) -> None:
+        """The peer reports ``[start, end)``: whole segments of it that it did not report before go to ``fresh``."""
+        records = self._records
+        i = self._index(start)
+        while i < len(records) and records[i].start < end:
+            record = records[i]
+            if record.state == SACKED:
+                i += 1
+                continue
+            size = record.size
+            if record.start < start:  # between two segments, the first wholly reported
+                at = record.start - (record.start - start) // size * size
+                if at < record.end:
+                    self._split(i, at)
+                i += 1
+                continue
+            if record.end > end:
+                at = record.start + (end - record.start) // size * size
+                if at == record.start:
+                    return
+                self._split(i, at)
+            self.fresh.append((record, record.end, record.end - record.start))
+            self._take_out(record)
+            record.state = SACKED
+            self.sacked += record.end - record.start
+            i = self._join_sacked(i)
+
+    def _join_sacked(self, i: int) -> int:
+        """Make one of the SACKed record at ``i`` and its SACKed neighbours; the index behind it."""
+        records = self._records
+        record = records[i]
+        if i + 1 < len(records) and records[i + 1].state == SACKED:
+            record.end = records[i + 1].end
+            records[i + 1].state = GONE
+            del records[i + 1]
+        if i and records[i - 1].state == SACKED:
+            records[i - 1].end = record.end
+            record.state = GONE
+            del records[i]
+            return i
+        return i + 1
+
+    def renege(self) -> None:
+        """The peer has thrown away what it reported (RFC 2018 §8): believe nothing, hold it for lost."""
+        for record in self._records:
+            if record.state == SACKED:
+                self.sacked -= record.end - record.start
+                self._hold(record)
+
+    # --- losses -------------------------------------------------------------------------------------------------------
+
+    def oldest_in_flight(self) -> Sent | None:
+        """The record in flight whose last transmission is the longest ago."""
+        record = self._timeline.newer
+        return None if record is self._timeline else record
+
+    def mark_lost(self, record: Sent) -> None:
+        """Hold ``record``, in flight, for lost."""
+        assert record.state == IN_FLIGHT
+        self._take_out(record)
+        self._hold(record)
+
+    def mark_first_lost(self) -> Sent | None:
+        """Hold the segment at SND.UNA for lost, if it is in flight; its record."""
+        record = self.first
+        if record is None or record.state != IN_FLIGHT:
+            return None
+        if record.end - record.start > record.size:
+            self._split(0, record.start + record.size)
+        self.mark_lost(record)
+        return record
+
+    def mark_all_lost(self) -> None:
+        """Hold everything in flight for lost."""
+        line = self._timeline
+        while line.newer is not line:
+            self.mark_lost(line.newer)
+
+    def unmark_lost(self) -> None:
+        """Nothing was lost after all: what was not sent again counts as in flight."""
+        flying = []
+        for record in self._records:
+            if record.state == LOST:
+                self._take_out(record)
+                record.state = IN_FLIGHT
+                self._account(record, record.end - record.start)
+            elif record.state == IN_FLIGHT:
+                self._unlink(record)
+            else:
+                continue
+            flying.append(record)
+        for record in sorted(flying, key=_SENT_AT):
+            self._link_newest(record)
+        self._lost_heap.clear()
+
+    def lost_run(self) -> tuple[int, int]:
+        """The lowest stretch held for lost, however many records; (0, 0): there is none."""
+        heap = self._lost_heap
+        while heap and heap[0][2].state != LOST:
+            heappop(heap)
+        if not heap:
+            return 0, 0
+        first = heap[0][2]
+        end = first.end
+        records = self._records
+        for i in range(self._index(first.start) + 1, len(records)):
+            if records[i].state != LOST:
+                break
+            end = records[i].end
+        return first.start, end
+
+    # --- within -------------------------------------------------------------------------------------------------------
+
+    def _index(self, number: int) -> int:
+        """The index of the record that ``number`` is in (or of the next one)."""
+        return bisect_right(self._records, number, key=_END)
+
+    def _hold(self, record: Sent) -> None:
+        record.state = LOST
+        self.lost += record.end - record.start
+        self._serial += 1
+        heappush(self._lost_heap, (record.start, self._serial, record))
+
+    def _account(self, record: Sent, length: int) -> None:
+        """Add ``length`` bytes (negative: take away) to the sums of the state of ``record``."""
+        if record.state == LOST:
+            self.lost += length
+        else:
+            self.in_flight += length
+            if record.retransmitted:
+                self.retrans += length
+
+    def _take_out(self, record: Sent) -> None:
+        """``record``, in flight or lost, is about to change its state."""
+        self._account(record, record.start - record.end)
+        if record.state == IN_FLIGHT:
+            self._unlink(record)
+
+    def _split(self, i: int, at: int) -> None:
+        """Cut the record at index ``i`` in two at the number ``at``, inside it."""
+        record = self._records[i]
+        rest = record.split(at)
+        self._records.insert(i + 1, rest)
+        if record.state == LOST:
+            self._serial += 1
+            heappush(self._lost_heap, (at, self._serial, rest))
+        elif record.state == IN_FLIGHT:
+            self._link_behind(record, rest)
+
+    def _link_newest(self, record: Sent) -> None:
+        self._link_behind(self._timeline.older, record)
+
+    def _link_behind(self, before: Sent, record: Sent) -> None:
+        after = before.newer
+        before.newer = after.older = record
+        record.older, record.newer = before, after
+
+    def _unlink(self, record: Sent) -> None:
+        record.older.newer = record.newer
+        record.newer.older = record.older
+        record.older = record.newer = record

@@ -2,29 +2,37 @@
 
 ::
 
-      una        resend      resend_end       nxt            buffer.end
-       |  in flight |   lost     |  in flight  |    unsent       |
-    ---+------------+------------+-------------+-----------------+--->  sequence numbers (absolute)
-       |<----------- una + wnd: what the peer allows ------->|
+      una                                nxt            buffer.end
+       |   in flight, SACKed or lost      |    unsent       |
+    ---+----------------------------------+-----------------+--->  sequence numbers (absolute)
+       |<------- una + wnd: what the peer allows ------->|
 
-``nxt`` is SND.NXT and never moves back. What is held for lost is the one stretch [``resend``, ``resend_end``): a
-retransmission time-out puts everything there, a fast retransmit one segment, and it is sent again as the congestion
-window allows. How much may be in flight is the congestion controller's word (``cc``); what goes next is said here.
-Recovery without the peer's SACK is NewReno (RFC 6582). This file decides; it builds no segment and sets no timer.
-"""
+``nxt`` is SND.NXT and never moves back: what is lost is known to the scoreboard (``board``) and is sent again from
+there, before anything new. How much may be in flight is the congestion controller's word (``cc``), how fast the
+pacer's, what is lost ``recovery``'s; here it is put together: what goes next. This file decides; it builds no segment,
+sets no timer."""
 
 from typing import Final
 
+from usertcp.tcp import recovery
 from usertcp.tcp.buffers import SendBuffer
+from usertcp.tcp.cc.base import AckSample
 from usertcp.tcp.cc.registry import create
 from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.pacing import Pacer
+from usertcp.tcp.prr import Prr
+from usertcp.tcp.rack import Rack
+from usertcp.tcp.rate import DeliveryRate
+from usertcp.tcp.recovery import CWR, NEW_DATA, NO_FRTO, OPEN, RECOVERY
 from usertcp.tcp.rtt import RttEstimator
-from usertcp.tcp.scoreboard import SentQueue
+from usertcp.tcp.scoreboard import IN_FLIGHT, Scoreboard
 from usertcp.tcp.seq import unwrap
+from usertcp.tcp.tlp import TailLossProbe
+from usertcp.units import NEVER
 
-DUPLICATE_THRESHOLD: Final = 3  # duplicate ACKs that make a segment lost (RFC 5681 §3.2)
 DEFAULT_MSS: Final = 536  # without an MSS option from the peer, IPv4 (RFC 9293 §3.7.1, MUST-15)
 MIN_MSS: Final = 48  # the least we believe a peer, so that room for text remains beside the options (Linux)
+ECHO_TICK: Final = 1_000_000  # ns: a round trip by the timestamp echo is known to so much
 
 
 class Sender:
@@ -32,33 +40,49 @@ class Sender:
 
     __slots__ = (
         "backed_off_probes",
+        "board",
         "buffer",
+        "bytes_resent",
         "cc",
+        "dsacks",
+        "dup_credit",
         "duplicates",
         "fin_queued",
         "fin_sent",
-        "flight",
-        "in_recovery",
-        "inflation",
+        "first_resent_at",
+        "frto",
         "iss",
         "last_sent_at",
         "max_wnd",
         "mss",
         "nxt",
+        "pacer",
         "partial_acks",
+        "phase",
+        "prr",
+        "rack",
+        "rate",
         "recover",
-        "resend",
-        "resend_end",
+        "reorder_at",
         "resend_now",
         "retransmissions",
         "retries",
         "rtt",
-        "sent",
+        "sack_ok",
+        "sample",
         "shift",
         "small_end",
+        "timeouts",
+        "tlp",
         "una",
         "unacked_since",
+        "undo_end",
+        "undo_left",
+        "undone",
         "up",
+        "usage_end",
+        "usage_flight",
+        "usage_full",
         "wl1",
         "wl2",
         "wnd",
@@ -75,28 +99,44 @@ class Sender:
         self.up = iss  # SND.UP
         self.shift = 0  # the peer's window scale
         self.mss = mss  # largest segment the peer and the path take, options included
+        self.sack_ok = False  # the peer reports what it has behind gaps (RFC 2018)
         self.buffer = SendBuffer(config.send_buffer)
         self.buffer.reset(iss + 1)
         self.fin_queued = False
         self.fin_sent = False
         self.cc = create(config.congestion, mss)
         self.rtt = RttEstimator(config.initial_rto, config.min_rto, config.max_rto)
-        self.sent = SentQueue()
-        self.resend = iss
-        self.resend_end = iss
+        self.board = Scoreboard()
+        self.rate = DeliveryRate()
+        self.sample = AckSample()
+        self.rack = Rack()
+        self.tlp = TailLossProbe()
+        self.prr = Prr()
+        self.pacer = Pacer()
+        self.phase = OPEN
+        self.recover = iss  # SND.NXT when the phase began (RFC 6582 §3.2: recover, RFC 6675 §2: RecoveryPoint)
         self.resend_now = False  # the first segment held for lost goes out whatever the window (fast retransmit, RTO)
-        self.recover = iss  # RFC 6582 §3.2: SND.NXT when recovery last began
-        self.in_recovery = False
+        self.reorder_at = NEVER  # when RACK must look again (ns)
+        self.frto = NO_FRTO
+        self.undo_end = -1  # what was sent again below it may turn out not to have been lost; -1: nothing to undo
+        self.undo_left = -1  # segments sent again since, less those reported twice; -1: none was
+        self.first_resent_at = -1  # when the phase's first retransmission left (ns)
+        self.undone = 0  # reductions that were taken back, ever
+        self.dsacks = 0  # reports of something received twice, ever
+        self.duplicates = 0  # duplicate ACKs in a row, from a peer without SACK
+        self.dup_credit = 0  # bytes that, by those, have left the network
         self.partial_acks = 0  # since recovery began
-        self.duplicates = 0
-        self.flight = 0  # in the network when the first duplicate came: before limited transmit (RFC 5681 §3.2 step 2)
-        self.inflation = 0  # bytes by which duplicate ACKs widen the window (RFC 5681 §3.2, RFC 3042)
         self.retries = 0  # time-outs in a row
+        self.timeouts = 0  # ever
         self.retransmissions = 0  # segments sent again, ever
+        self.bytes_resent = 0
         self.backed_off_probes = 0  # window probes since the window closed
         self.small_end = iss  # the end of the last segment sent that was smaller than full (Nagle)
         self.unacked_since = 0  # when progress last stood still: the user timeout runs from here
         self.last_sent_at = 0
+        self.usage_flight = 0  # the most in flight since ``usage_end`` was noted, and whether that was all that may be
+        self.usage_full = False
+        self.usage_end = iss
 
     # --- what is there -----------------------------------------------------------------------------------------------
 
@@ -107,8 +147,8 @@ class Sender:
 
     @property
     def pipe(self) -> int:
-        """Bytes believed to be in the network: outstanding less what is held for lost."""
-        return self.nxt - self.una - (self.resend_end - self.resend)
+        """Bytes believed to be in the network (RFC 6675 §4)."""
+        return max(0, self.board.in_flight - self.dup_credit)
 
     @property
     def unsent(self) -> int:
@@ -118,7 +158,19 @@ class Sender:
     @property
     def pending(self) -> bool:
         """Whether text or a FIN waits for its first or its next transmission."""
-        return self.resend < self.resend_end or self.unsent > 0 or (self.fin_queued and not self.fin_sent)
+        return self.board.lost > 0 or self.unsent > 0 or (self.fin_queued and not self.fin_sent) or self.tlp.due
+
+    @property
+    def may_probe(self) -> bool:
+        """Whether a tail loss probe would be worth its while (RFC 8985 §7.2): nothing tells of losses yet, and the
+        peer's SACK would."""
+        return (
+            self.sack_ok
+            and self.phase <= CWR
+            and self.tlp.end < 0
+            and self.una < self.nxt
+            and not (self.board.sacked or self.board.lost)
+        )
 
     @property
     def fin_acked(self) -> bool:
@@ -144,8 +196,9 @@ class Sender:
     def clear(self) -> None:
         """Forget what is unacknowledged and unsent: the connection is CLOSED."""
         self.buffer.reset(self.buffer.end)
-        self.sent.clear()
-        self.una = self.resend = self.resend_end = self.nxt
+        self.board.clear()
+        self.una = self.nxt
+        self.tlp.cancel()
 
     # --- acknowledgments (RFC 9293 §3.10.7.4, fifth) -----------------------------------------------------------------
 
@@ -164,123 +217,146 @@ class Sender:
         reopened = self.wnd == 0 and window > 0
         self.wnd = window
         self.max_wnd = max(self.max_wnd, window)
-        if reopened:
-            self._window_reopened()
+        if reopened:  # what was sent into the closed window was refused: it goes again, as much as now fits
+            self.backed_off_probes = 0
+            self.board.mark_all_lost()
         return True
 
-    def _window_reopened(self) -> None:
-        """What was sent into the closed window was refused: it goes again, with as much beside it as now fits."""
-        self.backed_off_probes = 0
-        if self.nxt > self.una:
-            self.resend = self.una
-            self.resend_end = self.nxt
+    def on_ack(
+        self,
+        ack: int,
+        now: int,
+        *,
+        blocks: tuple[tuple[int, int], ...] = (),
+        duplicate: bool = False,
+        echoed_at: int = -1,
+        marked: int = 0,
+    ) -> int:
+        """An acceptable ACK: free what it covers, learn from it, mend. Returns the bytes acknowledged.
 
-    def on_ack(self, ack: int, now: int, echoed_rtt: int) -> int:
-        """``ack`` is new: free what it covers, sample the RTT, grow or mend. Returns the bytes acknowledged.
-
-        ``echoed_rtt`` is the RTT by the timestamp echo (ns), or -1; it serves where Karn's rule forbids our own clock.
+        ``blocks``: the SACK option, wire numbers; ``duplicate``: a duplicate ACK (RFC 5681 §2); ``echoed_at``: when the
+        segment whose timestamp it echoes was sent, at the latest (ns), -1 without; ``marked``: bytes that it reports as
+        marked by the network.
         """
+        board, sample = self.board, self.sample
         acked = ack - self.una
-        flight = self.pipe
-        rtt = self.sent.ack_to(ack, now)
-        if rtt < 0:
-            rtt = echoed_rtt
-        if rtt >= 0:
-            self.rtt.sample(rtt)
-        self.una = ack
-        self.buffer.ack(min(ack, self.buffer.end))
-        self.resend = max(self.resend, ack)
-        self.resend_end = max(self.resend_end, self.resend)
-        self.retries = 0
-        self.unacked_since = now
-        if self.in_recovery and ack < self.recover:
-            self._partial_ack(acked)
-        else:
-            self.duplicates = 0
-            self.inflation = 0
-            if self.in_recovery:
-                self.in_recovery = False
-                self.cc.on_recovered(now)
-            else:
-                self.cc.on_ack(acked, flight, rtt, now)
+        sample.now = now
+        sample.flight = self.pipe
+        sample.lost = 0
+        sample.ecn_marked = marked
+        if acked:
+            board.ack_to(ack)
+            self.una = ack
+            self.buffer.ack(min(ack, self.buffer.end))
+            self.retries = 0
+            self.unacked_since = now
+        cumulative = len(board.fresh)
+        dsack = self._take_blocks(blocks) if blocks and self.sack_ok else None
+        if board.fresh or duplicate or dsack is not None:
+            self._measure(cumulative, echoed_at, now)
+            recovery.on_ack(self, acked, duplicate=duplicate, dsack=dsack, echoed_at=echoed_at)
+            board.fresh.clear()
+            self.pacer.rate = self.cc.pacing_rate(self.rtt.srtt)
         return acked
 
-    def _partial_ack(self, acked: int) -> None:
-        """RFC 6582 §3.2 step 3: the next segment is lost as well; deflate by what was acknowledged."""
-        mss = self.cc.mss
-        self.partial_acks += 1
-        self.inflation = max(0, self.inflation - acked) + (mss if acked >= mss else 0)
-        self._hold_for_lost(mss)
+    def _take_blocks(self, blocks: tuple[tuple[int, int], ...]) -> tuple[int, int] | None:
+        """Note what the SACK option reports; what it reports as received twice, if it does (RFC 2883 §4)."""
+        una, nxt = self.una, self.nxt
+        dsack = None
+        previous = (0, 0)
+        for i, (left, right) in enumerate(blocks):
+            start, end = unwrap(left, una), unwrap(right, una)
+            if not start < end <= nxt:
+                continue
+            if i == 0 and end <= una:
+                dsack = start, end
+                continue
+            if i == 1 and start <= previous[0] and previous[1] <= end:
+                dsack = previous
+            if end > una:
+                self.board.sack(start, end)
+            previous = start, end
+        return dsack
+
+    def _measure(self, cumulative: int, echoed_at: int, now: int) -> None:
+        """Take round trip and rate from what was delivered; the first ``cumulative`` of ``fresh`` by the ACK itself.
+
+        The RTT is that of the oldest segment acknowledged, since delayed ACKs belong to it, for the time-out; that of
+        the newest for the congestion control and as the smallest. None comes from what was sent twice: nobody knows
+        which copy is answered (Karn; RFC 6298 §3), unless the echo of a timestamp tells.
+        """
+        rtt, sample, fresh = self.rtt, self.sample, self.board.fresh
+        oldest = newest = -1
+        if cumulative and not any(entry[0].retransmitted for entry in fresh[:cumulative]):
+            oldest, newest = fresh[0][0].sent_at, fresh[cumulative - 1][0].sent_at
+        for record, _, _ in fresh[cumulative:]:
+            if not record.retransmitted:
+                newest = max(newest, record.sent_at)
+                oldest = record.sent_at if oldest < 0 else oldest
+        if oldest >= 0:
+            rtt.sample(now - oldest, now - newest)
+        elif cumulative and echoed_at >= 0:
+            echoed = max(now // ECHO_TICK - echoed_at // ECHO_TICK, 1) * ECHO_TICK
+            rtt.sample(echoed, echoed)
+        sample.rtt = max(now - newest, 1) if newest >= 0 else -1
+        sample.min_rtt, sample.srtt = rtt.min_rtt, rtt.srtt
+        sample.acked = sum([entry[2] for entry in fresh])
+        sample.cwnd_limited = self._was_cwnd_limited()
+        self.rack.on_delivered(fresh, echoed_at, rtt.min_rtt, now)
+        self.rate.sample(fresh, sample)
 
     @property
     def restarts_timer(self) -> bool:
-        """Whether the ACK just taken restarts the retransmission timer (RFC 6298 §5.3): of a recovery only its first
-        partial one does, so that many losses end in a time-out and not in a round trip each (RFC 6582 §4)."""
-        return not self.in_recovery or self.partial_acks <= 1
+        """Whether the ACK just taken restarts the retransmission timer (RFC 6298 §5.3): without SACK only the first
+        partial one of a recovery does, so that many losses end in a time-out and not in a round trip each
+        (RFC 6582 §4)."""
+        return self.sack_ok or self.phase != RECOVERY or self.partial_acks <= 1
 
-    def on_duplicate(self, now: int) -> None:
-        """A duplicate ACK (RFC 5681 §2): limited transmit, fast retransmit, inflation."""
-        mss = self.cc.mss
-        self.duplicates += 1
-        if self.duplicates == 1:
-            self.flight = self.pipe
-        if self.in_recovery:
-            self.inflation += mss
-        elif self.duplicates < DUPLICATE_THRESHOLD:
-            self.inflation = self.duplicates * mss  # RFC 3042
-        elif self.duplicates == DUPLICATE_THRESHOLD and self.una > self.recover:
-            self.in_recovery = True
-            self.partial_acks = 0
-            self.recover = self.nxt
-            self.cc.on_congestion(min(self.flight, self.pipe), now)
-            self.inflation = DUPLICATE_THRESHOLD * mss
-            self._hold_for_lost(mss)
-
-    def _hold_for_lost(self, length: int) -> None:
-        self.resend = self.una
-        self.resend_end = min(self.una + length, self.nxt)
-        self.resend_now = True
-
-    def on_rto(self, now: int) -> None:
-        """RFC 6298 §5.4-5.6, RFC 5681 §3.1: back off, and send again from SND.UNA in slow start."""
-        if self.retries == 0:
-            self.cc.on_rto(self.pipe, now)
-        self.retries += 1
-        self.rtt.backoff()
-        self.in_recovery = False
-        self.duplicates = 0
-        self.inflation = 0
-        self.recover = self.nxt
-        self._hold_for_lost(self.nxt - self.una)
+    def on_ecn(self, marked: int, now: int) -> None:
+        """The peer reports ``marked`` bytes marked by the network: reduce, once a window (RFC 3168 §6.1.2)."""
+        self.sample.acked = 0
+        recovery.reduce(self, now, ecn=True)
 
     def shrink(self, mss: int, text: int) -> None:
         """The path carries no more than ``mss`` bytes a segment, ``text`` of them text (RFC 1191): what is out is too
         large, send it again."""
         self.mss = mss
         self.cc.mss = text
-        self._hold_for_lost(self.nxt - self.una)
+        self.board.mark_all_lost()
+        self.resend_now = True
 
     # --- what may be sent next ---------------------------------------------------------------------------------------
 
-    def next_resend(self, payload: int, burst: int) -> int:
-        """Bytes (a FIN counts as one) to send again at ``resend``; 0: nothing now. ``payload``: text in a full segment.
+    def next_resend(self, payload: int, burst: int) -> tuple[int, int]:
+        """(first number, how many) to send again, a FIN counting as one; 0: nothing now. ``payload``: text in a full
+        segment.
 
         The first segment goes alone and at once, the others in bursts as the window allows. When all that is out is
         held for lost, the last one is filled up with text never sent.
         """
-        if self.resend >= self.resend_end:
-            return 0
-        limit = self.resend_end if self.resend_end < self.nxt else self.end
-        wanted = min(limit - self.resend, self.una + self.wnd - self.resend)
+        if not self.board.lost or self.frto == NEW_DATA:
+            return 0, 0
+        start, end = self.board.lost_run()
+        wanted = min(end if end < self.nxt else self.end, self.una + self.wnd) - start
         if wanted <= 0:
-            return 0
+            return 0, 0
         if self.resend_now:
-            return min(payload, wanted)
-        allowed = self.cc.cwnd + (self.inflation if self.in_recovery else 0) - self.pipe
-        length = min(wanted, allowed, burst)
+            return start, min(payload, wanted)
+        length = min(wanted, self.cc.cwnd - self.pipe, burst)
         if length < min(payload, wanted):
-            return 0
-        return length if length == wanted else length - length % payload
+            return 0, 0
+        return start, length if length == wanted else length - length % payload
+
+    def next_probe(self, payload: int) -> tuple[int, int]:
+        """(first number, how many) of a tail loss probe: new text, else the last segment once more (RFC 8985 §7.3)."""
+        length = min(payload, self.buffer.end - self.nxt, self.una + self.wnd - self.nxt)
+        if length > 0:
+            return self.nxt, length
+        last = self.board.last
+        if last is None or last.state != IN_FLIGHT or self.una + self.wnd < last.end:
+            return 0, 0
+        size = (last.end - last.start - 1) % last.size + 1
+        return last.end - min(size, payload), min(size, payload)
 
     def next_new(self, payload: int, burst: int, nodelay: bool) -> int:
         """Bytes of new text to send at ``nxt``, whole segments of ``payload`` or the rest; 0: nothing now.
@@ -289,10 +365,10 @@ class Sender:
         allows it, or when it fills half the largest window the peer ever offered.
         """
         available = self.buffer.end - self.nxt
-        if available <= 0 or self.resend < self.resend_end:
+        if available <= 0 or (self.board.lost and self.frto != NEW_DATA):
             return 0
         window = self.una + self.wnd - self.nxt
-        allowed = min(window, self.cc.cwnd + self.inflation - self.pipe, burst)
+        allowed = min(window, self.cc.cwnd - self.pipe, burst)
         length = min(available, allowed)
         if length >= payload:
             if length == available and self._tail_may_go(nodelay):
@@ -320,21 +396,60 @@ class Sender:
             self.fin_queued
             and not self.fin_sent
             and self.nxt == self.buffer.end
-            and self.resend >= self.resend_end
+            and not self.board.lost
             and self.una + self.wnd > self.nxt
         )
 
-    def on_sent(self, start: int, end: int, now: int) -> None:
-        """[``start``, ``end``) has left; what lies before ``nxt`` was sent again (Karn: not to be timed)."""
+    def on_sent(self, start: int, end: int, now: int, size: int) -> None:
+        """[``start``, ``end``) has left in segments of ``size`` bytes; what lies before ``nxt`` was sent again."""
         if start < self.nxt:
-            self.sent.mark_retransmitted(start, min(end, self.nxt), now)
-            self.retransmissions += -(-(min(end, self.nxt) - start) // self.cc.mss)
-            if start == self.resend:
-                self.resend = min(end, self.resend_end)
-                self.resend_now = False
+            self._on_resent(start, min(end, self.nxt), now, size)
         if end > self.nxt:
             if self.nxt == self.una:
                 self.unacked_since = now
-            self.sent.push(max(start, self.nxt), end, now)
+            record = self.board.push(max(start, self.nxt), end, now, size)
             self.nxt = end
+            self.rate.on_send(record, self.pipe, now)
+        if self.phase in (CWR, RECOVERY):
+            self.prr.out += end - start
         self.last_sent_at = now
+        self.pacer.on_sent(end - start, now)
+
+    def _on_resent(self, start: int, end: int, now: int, size: int) -> None:
+        segments = -(-(end - start) // self.cc.mss)
+        self.retransmissions += segments
+        self.bytes_resent += end - start
+        self.resend_now = False
+        if self.phase >= RECOVERY:
+            self.undo_left = max(self.undo_left, 0) + segments
+            if self.first_resent_at < 0:
+                self.first_resent_at = now
+        for record in self.board.resend(start, end, now, size):
+            self.rate.on_send(record, self.pipe, now)
+
+    def start_burst(self, now: int) -> None:
+        """Something is about to be sent: tell the congestion control how things stand (RFC 5681 §4.1)."""
+        cc = self.cc
+        if self.outstanding == 0 and self.last_sent_at and now - self.last_sent_at > self.rtt.rto:
+            cc.on_idle(now - self.last_sent_at, self.rtt.rto, now)
+        cc.on_send(now, app_limited=self.rate.app_limited > 0, flight=self.pipe)
+        self.pacer.rate = cc.pacing_rate(self.rtt.srtt)
+
+    # --- whether the window was used (RFC 7661 §4.1, as Linux reads it) ---------------------------------------------
+
+    def end_burst(self, payload: int) -> None:
+        """All that may be sent now is out, in segments of ``payload`` bytes: was the window the limit, or the user?"""
+        pipe = self.pipe
+        held_back = self.board.lost > 0 or self.buffer.end > self.nxt
+        room = self.cc.cwnd - pipe
+        full = held_back and room < payload <= self.una + self.wnd - self.nxt
+        if not held_back and room > 0:
+            self.rate.on_user_idle(pipe)
+        if full or self.una >= self.usage_end or (not self.usage_full and pipe > self.usage_flight):
+            self.usage_full = full
+            self.usage_flight = pipe
+            self.usage_end = self.nxt
+
+    def _was_cwnd_limited(self) -> bool:
+        cc = self.cc
+        return self.usage_full or (cc.cwnd < cc.ssthresh and cc.cwnd < 2 * self.usage_flight)

@@ -1,9 +1,8 @@
 """The timers of a connection: a closed set over one flat list of deadlines.
 
-A timer is an index, a deadline is an int of nanoseconds, and a stopped timer's deadline never comes. Eight of them are
-searched faster than any heap is kept in order, and restarting one, which happens with every acknowledgment, is one
-store. Nothing here knows what a timer means or does when it is due: that is ``Connection.on_timers``.
-"""
+A timer is an index, a deadline is an int of nanoseconds, and a stopped timer's deadline never comes. A dozen of them
+are searched faster than any heap is kept in order, and restarting one, which happens with every acknowledgment, is one
+store. Nothing here knows what a timer means or does when it is due: that is ``Connection.on_timers``."""
 
 from typing import Final
 
@@ -19,6 +18,9 @@ USER_TIMEOUT: Final = (
 )
 FIN_WAIT_2: Final = 6  # the peer of a connection that the user has closed sends no FIN: given up
 TIME_WAIT: Final = 7  # 2 MSL have passed: CLOSED (RFC 9293 §3.6.1, MUST-13)
+LOSS_PROBE: Final = 8  # nothing came after the last transmission: a tail loss probe is sent (RFC 8985 §7.2)
+REORDER: Final = 9  # what was overtaken by later segments has had its time: it is lost (RFC 8985 §6.3)
+PACING: Final = 10  # the next burst may leave at the pacing rate
 
 NAMES: Final = (
     "RETRANSMIT",
@@ -29,6 +31,9 @@ NAMES: Final = (
     "USER_TIMEOUT",
     "FIN_WAIT_2",
     "TIME_WAIT",
+    "LOSS_PROBE",
+    "REORDER",
+    "PACING",
 )  # by id, for traces and tools
 
 

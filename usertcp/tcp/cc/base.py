@@ -137,8 +137,9 @@ class CongestionControl(ABC):
         """A loss was inferred, or (``ecn``) the network marked instead of dropping, with ``flight`` bytes in it."""
 
     @abstractmethod
-    def on_rto(self, flight: int, now: int) -> None:
-        """The retransmission timer ran out with ``flight`` bytes believed in the network."""
+    def on_rto(self, flight: int, now: int, *, reduced: bool) -> None:
+        """The retransmission timer ran out with ``flight`` bytes believed in the network; ``reduced``: ``ssthresh`` has
+        been lowered already for what is outstanding (RFC 5681 §3.1)."""
 
     @abstractmethod
     def on_recovered(self, now: int) -> None:
@@ -148,7 +149,9 @@ class CongestionControl(ABC):
     def on_spurious(self) -> None:
         """The last ``on_congestion`` or ``on_rto`` was without cause (RFC 4015)."""
 
-    def on_lost(self, size: int, tx_in_flight: int, lost_since: int, app_limited: bool, now: int) -> None:
+    def on_lost(  # noqa: B027  (most need not know)
+        self, size: int, tx_in_flight: int, lost_since: int, app_limited: bool, now: int
+    ) -> None:
         """``size`` bytes, sent when ``tx_in_flight`` bytes were in the network (themselves included), are held for
         lost; with them ``lost_since`` bytes since they were sent. Told for each record, before that ACK's ``on_ack``.
         """
@@ -157,9 +160,10 @@ class CongestionControl(ABC):
         """Nothing was in the network and nothing sent for ``idle`` ns, longer than ``rto``; now something will be."""
         self.cwnd = min(self.cwnd, initial_window(self._mss))  # RFC 5681 §4.1
 
-    def on_send(self, now: int, *, app_limited: bool, flight: int) -> None:
+    def on_send(self, now: int, *, app_limited: bool, flight: int) -> None:  # noqa: B027
         """Data is about to be sent with ``flight`` bytes in the network (0: a start from idleness)."""
 
     def pacing_rate(self, srtt: int) -> int:
-        """Bytes a second at which to send, given the smoothed round-trip time in ns; 0: as fast as the window allows."""
+        """Bytes a second at which to send, given the smoothed round-trip time in ns; 0: as fast as the window
+        allows."""
         return 0

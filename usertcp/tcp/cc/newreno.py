@@ -16,7 +16,7 @@ It knows nothing of delay, and does not pace.
 
 from typing import ClassVar
 
-from usertcp.tcp.cc.base import UNLIMITED, AckSample, CongestionControl
+from usertcp.tcp.cc.base import AckSample, CongestionControl
 
 
 class NewReno(CongestionControl):
@@ -60,16 +60,12 @@ class NewReno(CongestionControl):
         self._remember()
         self.ssthresh = max(flight >> 1, 2 * self._mss)
 
-    def on_rto(self, flight: int, now: int) -> None:
-        """Start over from one segment, the loss window; ``ssthresh`` falls only once for a segment (RFC 5681 §3.1).
-
-        A window of one segment means that the timer has sent it already and nothing was acknowledged since (or, while
-        ``ssthresh`` is unlimited, that a SYN was lost).
-        """
-        if self.cwnd > self._mss or self.ssthresh == UNLIMITED:
+    def on_rto(self, flight: int, now: int, *, reduced: bool) -> None:
+        """Start over from one segment, the loss window; ``ssthresh`` falls only once for a segment (RFC 5681 §3.1)."""
+        if not reduced:
             self._remember()
             self.ssthresh = max(flight >> 1, 2 * self._mss)
-            self.cwnd = self._mss
+        self.cwnd = self._mss
 
     def on_recovered(self, now: int) -> None:
         """Go on in congestion avoidance (RFC 6582 §3.2 step 3)."""

@@ -1,0 +1,73 @@
+"""How fast data is delivered: a sample of the delivery rate with each acknowledgment (draft-ietf-ccwg-bbr §4.1).
+
+Whenever something is sent, its record notes how many bytes had been delivered by then. When it is acknowledged, the
+bytes delivered in between are what the network carried in between::
+
+      rate = (delivered now - delivered when it was sent) / max(time between the sendings, time between the ACKs)
+
+The longer of the two intervals counts, since ACKs may come bunched, and sendings too. A sample taken while the user had
+nothing more to send says only that the network carries at least that much: it is ``app_limited``.
+"""
+
+from usertcp.tcp.cc.base import AckSample
+from usertcp.tcp.scoreboard import Fresh, Sent
+from usertcp.units import SEC
+
+
+class DeliveryRate:
+    """``delivered`` bytes, the last at ``delivered_at`` (ns); ``lost`` bytes held for lost, ever; ``rate``: the newest
+    sample, bytes a second, taken when ``rate_app_limited``; ``app_limited``: until so many bytes are delivered samples
+    are limited by the user (0: they are not)."""
+
+    __slots__ = ("_first_sent_at", "app_limited", "delivered", "delivered_at", "lost", "rate", "rate_app_limited")
+
+    def __init__(self) -> None:
+        self.delivered = self.delivered_at = self.lost = 0
+        self._first_sent_at = 0
+        self.app_limited = 0
+        self.rate = 0
+        self.rate_app_limited = False
+
+    def on_send(self, record: Sent, flight: int, now: int) -> None:
+        """``record`` leaves, and ``flight`` bytes are then in the network."""
+        if flight <= record.end - record.start:  # nothing was: the interval begins here
+            self._first_sent_at = self.delivered_at = now
+        record.first_sent_at = self._first_sent_at
+        record.delivered = self.delivered
+        record.delivered_at = self.delivered_at
+        record.lost = self.lost
+        record.flight = flight
+        record.app_limited = self.app_limited > 0
+
+    def on_user_idle(self, flight: int) -> None:
+        """The user has nothing more to send, although the window would allow it, with ``flight`` bytes under way."""
+        self.app_limited = max(self.delivered + flight, 1)
+
+    def sample(self, fresh: list[Fresh], sample: AckSample) -> None:
+        """Take in what an ACK delivered and fill the rate's part of ``sample``, whose ``now`` and ``min_rtt`` stand."""
+        now = sample.now
+        newest: Sent | None = None
+        for record, _, size in fresh:
+            self.delivered += size
+            if newest is None or (record.sent_at, record.start) > (newest.sent_at, newest.start):
+                newest = record
+        sample.delivered = self.delivered
+        sample.rate = sample.interval = 0
+        if newest is None:
+            return
+        self.delivered_at = now
+        if self.app_limited and self.delivered > self.app_limited:
+            self.app_limited = 0
+        sample.prior_delivered = newest.delivered
+        sample.tx_in_flight = newest.flight
+        sample.lost_since = self.lost - newest.lost
+        sample.app_limited = newest.app_limited
+        self._first_sent_at = max(self._first_sent_at, newest.sent_at)
+        interval = max(newest.sent_at - newest.first_sent_at, now - newest.delivered_at)
+        if interval <= 0 or interval < sample.min_rtt:  # a retransmission answered before it arrived
+            return
+        sample.interval = interval
+        sample.rate = (self.delivered - newest.delivered) * SEC // interval
+        if not sample.app_limited or sample.rate >= self.rate:
+            self.rate = sample.rate
+            self.rate_app_limited = sample.app_limited

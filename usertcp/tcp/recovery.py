@@ -1,0 +1,281 @@
+"""Losses and how they are mended: when a recovery begins, what each ACK means in it, when it ends or was a mistake.
+
+::
+
+                 three duplicates (RFC 5681), RACK (RFC 8985)            una >= recover
+        OPEN ------------------------------------------------> RECOVERY ----------------> OPEN
+         | ECN, a loss that the tail probe mended                 |
+         +----------> CWR ----------------------------------------+     time-out (RFC 6298)
+         |             | una >= recover: OPEN                     +------------> LOSS ---> OPEN, una >= recover
+         +-------------+------------------------------------------------------->
+
+        any of them -- the originals arrived after all: undone, the window as before ----> OPEN
+
+``recover`` is SND.NXT when the phase began. In RECOVERY and CWR the window comes down by Proportional Rate Reduction
+(``prr``), in LOSS it starts over. What is lost is said by ``rack``; a peer without SACK has only duplicate ACKs, and
+then it is NewReno's rules (RFC 6582): the first unacknowledged segment, and the next one with each partial ACK.
+
+That a recovery was a mistake shows in three ways: the timestamp echoed was sent before the first retransmission (Eifel,
+RFC 3522, RFC 4015), the peer reports by DSACK that each retransmission came twice (RFC 2883, RFC 3708), or data that
+was never sent again is acknowledged after a time-out (F-RTO, RFC 5682). These functions decide for a ``Sender``; they
+send nothing and set no timer."""
+
+from typing import TYPE_CHECKING, Final
+
+from usertcp.tcp.scoreboard import SACKED, Sent
+from usertcp.units import NEVER
+
+if TYPE_CHECKING:
+    from usertcp.tcp.sender import Sender
+
+OPEN: Final = 0
+CWR: Final = 1  # congestion window reduced, nothing to mend
+RECOVERY: Final = 2
+LOSS: Final = 3
+PHASES: Final = ("OPEN", "CWR", "RECOVERY", "LOSS")
+
+DUPLICATE_THRESHOLD: Final = 3  # duplicate ACKs, or segments SACKed, that mean a loss (RFC 5681 §3.2, RFC 6675 §2)
+
+# F-RTO (RFC 5682 §3.1): where it stands.
+NO_FRTO: Final = 0
+FIRST_ACK: Final = 1  # the first ACK after the time-out is awaited
+NEW_DATA: Final = 2  # it advanced SND.UNA: new data goes out instead of retransmissions, and the second is awaited
+
+
+def on_ack(snd: "Sender", acked: int, *, duplicate: bool, dsack: tuple[int, int] | None, echoed_at: int) -> None:
+    """An ACK that brings news: ``snd.board.fresh`` is what it delivers, ``acked`` by how much SND.UNA advanced.
+
+    ``duplicate``: it is a duplicate ACK; ``dsack``: what it reports as received twice; ``echoed_at``: when the segment
+    was sent, at the latest, whose timestamp it echoes (ns), -1 without.
+    """
+    now = snd.sample.now
+    if dsack is not None:
+        _on_dsack(snd, dsack)
+    if snd.tlp.end >= 0:
+        matches = dsack is not None and dsack[1] == snd.tlp.end
+        if snd.tlp.mended(snd.una, matches, duplicate and not snd.board.fresh):
+            reduce(snd, now)
+    if snd.phase == LOSS:
+        _in_loss(snd, acked, duplicate, echoed_at, now)
+    elif snd.undo_end >= 0 and ((acked and _eifel(snd, echoed_at)) or (dsack is not None and snd.undo_left == 0)):
+        undo(snd)
+    elif snd.phase != OPEN and snd.una >= snd.recover:
+        _leave(snd, now)
+    lost_before = snd.rate.lost
+    if snd.sack_ok:
+        detect(snd, now)
+    else:
+        _count_duplicates(snd, acked, duplicate)
+    safe = acked > 0 and snd.rate.lost == lost_before
+    if snd.rate.lost > lost_before and snd.phase < RECOVERY:
+        enter_recovery(snd, now, acked)
+    _open_window(snd, safe)
+
+
+def _open_window(snd: "Sender", safe: bool) -> None:
+    """Let the congestion control, or in its place PRR, say how much may be in flight now."""
+    cc, sample = snd.cc, snd.sample
+    sample.pipe = snd.pipe
+    sample.in_recovery = snd.phase in (CWR, RECOVERY)
+    if cc.keeps_window or not sample.in_recovery:
+        if sample.acked or sample.lost:
+            cc.on_ack(sample)
+    elif sample.acked:
+        repair = snd.board.lost > 0
+        cc.cwnd = max(snd.prr.on_ack(sample.acked, sample.pipe, cc.ssthresh, cc.mss, safe=safe, repair=repair), cc.mss)
+
+
+# --- what is lost ----------------------------------------------------------------------------------------------------
+
+
+def detect(snd: "Sender", now: int) -> None:
+    """Ask RACK what is lost by ``now``, and when to ask again (``snd.reorder_at``)."""
+    rtt, board = snd.rtt, snd.board
+    eager = snd.phase >= RECOVERY or board.sacked >= DUPLICATE_THRESHOLD * snd.cc.mss
+    lost, snd.reorder_at = snd.rack.detect(board, snd.rack.reo_wnd(rtt.min_rtt, rtt.srtt, eager=eager), now)
+    for record in lost:
+        _count_lost(snd, record, now)
+
+
+def _count_lost(snd: "Sender", record: Sent, now: int) -> None:
+    size = record.end - record.start
+    rate = snd.rate
+    rate.lost += size
+    snd.sample.lost += size
+    snd.cc.on_lost(size, record.flight, rate.lost - record.lost, record.app_limited, now)
+
+
+def on_reorder_timeout(snd: "Sender", now: int) -> None:
+    """The reordering window of something has passed without its delivery (RFC 8985 §6.3)."""
+    lost_before = snd.rate.lost
+    detect(snd, now)
+    if snd.rate.lost > lost_before and snd.phase < RECOVERY:
+        snd.sample.acked = 0
+        enter_recovery(snd, now, 0)
+
+
+def _count_duplicates(snd: "Sender", acked: int, duplicate: bool) -> None:
+    """Without SACK: RFC 5681 §3.2 and RFC 6582 §3.2. A duplicate means that one segment has left the network."""
+    mss = snd.cc.mss
+    if acked:
+        snd.sample.acked = max(snd.sample.acked - snd.dup_credit, min(acked, mss))
+        snd.dup_credit = max(0, snd.dup_credit - max(acked - mss, 0))
+        if snd.phase == RECOVERY:
+            snd.partial_acks += 1
+            _hold_first(snd)
+        else:
+            snd.duplicates = snd.dup_credit = 0
+    elif duplicate:
+        snd.duplicates += 1
+        credit = min(mss, snd.pipe)
+        snd.dup_credit += credit
+        snd.sample.acked += credit
+        if snd.duplicates == DUPLICATE_THRESHOLD and snd.phase < RECOVERY and snd.una > snd.recover:
+            _hold_first(snd)
+
+
+def _hold_first(snd: "Sender") -> None:
+    record = snd.board.mark_first_lost()
+    if record is not None:
+        _count_lost(snd, record, snd.sample.now)
+        snd.resend_now = True
+
+
+# --- phases ----------------------------------------------------------------------------------------------------------
+
+
+def enter_recovery(snd: "Sender", now: int, acked: int) -> None:
+    """Fast recovery begins (RFC 6675 §5 step 4, RFC 6582 §3.2 step 2, RFC 9937 §6.1). The ACK that tells of the loss
+    advanced SND.UNA by ``acked``."""
+    if snd.phase == OPEN:
+        _reduce_window(snd, now, acked)
+    _begin(snd, RECOVERY)
+
+
+def reduce(snd: "Sender", now: int, *, ecn: bool = False) -> None:
+    """Reduce the window though nothing is to be mended: the network says so by ECN (RFC 3168 §6.1.2), or a tail loss
+    probe has mended what was lost (RFC 8985 §7.4.2). Once for a window of data."""
+    if snd.phase != OPEN:
+        return
+    _reduce_window(snd, now, 0, ecn=ecn)
+    snd.phase = CWR
+    snd.recover = snd.nxt
+    snd.undo_end = -1
+
+
+def _reduce_window(snd: "Sender", now: int, acked: int, *, ecn: bool = False) -> None:
+    cc = snd.cc
+    cc.on_congestion(min(snd.outstanding + acked, cc.cwnd), now, ecn=ecn)
+    snd.prr.begin(snd.outstanding - snd.board.sacked - snd.dup_credit + snd.sample.acked)
+
+
+def _begin(snd: "Sender", phase: int) -> None:
+    """Enter RECOVERY or LOSS; from now on retransmissions are counted, to find out whether they were needed."""
+    snd.phase = phase
+    snd.recover = snd.nxt
+    snd.resend_now = True
+    snd.partial_acks = 0
+    snd.tlp.cancel()
+    snd.undo_end = snd.nxt
+    snd.undo_left = -1
+    snd.first_resent_at = -1
+
+
+def _leave(snd: "Sender", now: int) -> None:
+    """All that was outstanding when the phase began is acknowledged."""
+    if snd.phase != LOSS:
+        snd.cc.on_recovered(now)
+    if snd.phase >= RECOVERY:
+        snd.rack.on_recovered()
+    snd.phase = OPEN
+    snd.frto = NO_FRTO
+    snd.duplicates = snd.dup_credit = 0
+
+
+def on_rto(snd: "Sender", now: int) -> None:
+    """RFC 6298 §5.4 to §5.6, RFC 5681 §3.1, RFC 8985 §6.3: back off, hold for lost what had its time, start over."""
+    board, rack = snd.board, snd.rack
+    flight = snd.pipe
+    reduced = snd.phase != OPEN and snd.una < snd.recover and not (snd.phase == LOSS and snd.retries == 0)
+    first = board.first
+    if first is not None and first.state == SACKED:
+        board.renege()
+    if snd.sack_ok:
+        rack.on_timeout(board, rack.reo_wnd(snd.rtt.min_rtt, snd.rtt.srtt, eager=True), now)
+    else:
+        board.mark_all_lost()
+    snd.reorder_at = NEVER
+    snd.frto = FIRST_ACK if snd.phase < RECOVERY or snd.retries else NO_FRTO
+    snd.cc.on_rto(flight, now, reduced=reduced)
+    if reduced:
+        snd.phase = LOSS
+        snd.recover = snd.nxt
+        snd.resend_now = True
+        snd.tlp.cancel()
+    else:
+        _begin(snd, LOSS)
+    snd.retries += 1
+    snd.timeouts += 1
+    snd.rtt.backoff()
+    snd.duplicates = snd.dup_credit = 0
+
+
+def _in_loss(snd: "Sender", acked: int, duplicate: bool, echoed_at: int, now: int) -> None:
+    """After a time-out: was it spurious (Eifel, F-RTO), is it over?"""
+    if acked and snd.undo_end >= 0 and _eifel(snd, echoed_at):
+        undo(snd)
+        return
+    if snd.frto and snd.undo_end >= 0 and _original_arrived(snd):  # RFC 5682 §3.1 step 3b
+        undo(snd)
+        return
+    if snd.frto == NEW_DATA:
+        if not acked:  # step 3a: the loss is real
+            snd.frto = NO_FRTO
+    elif snd.frto == FIRST_ACK:
+        if acked and snd.una < snd.recover and snd.unsent > 0 and snd.nxt < snd.una + snd.wnd:
+            snd.frto = NEW_DATA  # step 2b
+        elif acked or duplicate:
+            snd.frto = NO_FRTO  # step 2a, or nothing new to send
+    if snd.una >= snd.recover:
+        if snd.undo_left == 0:
+            undo(snd)
+        else:
+            _leave(snd, now)
+
+
+def _original_arrived(snd: "Sender") -> bool:
+    """Whether the ACK delivers what was sent before the time-out and never again."""
+    recover = snd.recover
+    return any(not record.retransmitted and end <= recover for record, end, _ in snd.board.fresh)
+
+
+# --- mistakes --------------------------------------------------------------------------------------------------------
+
+
+def _eifel(snd: "Sender", echoed_at: int) -> bool:
+    """Whether what advanced SND.UNA was sent before our first retransmission (RFC 3522 §3.2)."""
+    return 0 <= echoed_at < snd.first_resent_at
+
+
+def _on_dsack(snd: "Sender", dsack: tuple[int, int]) -> None:
+    """RFC 2883 §4: the peer got something twice."""
+    snd.dsacks += 1
+    start, end = dsack
+    if snd.undo_left > 0 and end <= snd.undo_end:
+        snd.undo_left = max(0, snd.undo_left - -(-(end - start) // snd.cc.mss))
+    if end != snd.tlp.end:
+        snd.rack.on_dsack(snd.una, snd.nxt)
+
+
+def undo(snd: "Sender") -> None:
+    """The last reduction was a mistake: go on as if it had not been made (RFC 4015 §3, RFC 5682 §3.1, RFC 3708 §4)."""
+    snd.cc.on_spurious()
+    snd.board.unmark_lost()
+    snd.phase = OPEN
+    snd.frto = NO_FRTO
+    snd.undo_end = -1
+    snd.undone += 1
+    snd.resend_now = False
+    snd.duplicates = snd.dup_credit = 0
+    snd.rack.reordering_seen = True  # what came after all was late, not lost
+    snd.rtt.reset_backoff()
