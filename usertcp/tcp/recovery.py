@@ -49,6 +49,7 @@ def on_ack(snd: "Sender", acked: int, *, duplicate: bool, dsack: tuple[int, int]
     was sent, at the latest, whose timestamp it echoes (ns), -1 without.
     """
     now = snd.sample.now
+    growing = snd.phase in (OPEN, LOSS) and (acked > 0 or snd.rack.reordering_seen)
     if dsack is not None:
         _on_dsack(snd, dsack)
     if snd.tlp.end >= 0:
@@ -69,16 +70,23 @@ def on_ack(snd: "Sender", acked: int, *, duplicate: bool, dsack: tuple[int, int]
     safe = acked > 0 and snd.rate.lost == lost_before
     if snd.rate.lost > lost_before and snd.phase < RECOVERY:
         enter_recovery(snd, now, acked)
-    _open_window(snd, safe)
+    _open_window(snd, growing=growing, safe=safe)
 
 
-def _open_window(snd: "Sender", safe: bool) -> None:
-    """Let the congestion control, or in its place PRR, say how much may be in flight now."""
+def _open_window(snd: "Sender", *, growing: bool, safe: bool) -> None:
+    """Let the congestion control, or in its place PRR, say how much may be in flight now.
+
+    The window grows (``growing``) when SND.UNA advances outside a recovery, and where the path is known to reorder also
+    with what is delivered behind a gap.
+    """
     cc, sample = snd.cc, snd.sample
     sample.pipe = snd.pipe
     sample.in_recovery = snd.phase in (CWR, RECOVERY)
-    if cc.keeps_window or not sample.in_recovery:
+    if cc.keeps_window:
         if sample.acked or sample.lost:
+            cc.on_ack(sample)
+    elif not sample.in_recovery:
+        if sample.acked and growing:
             cc.on_ack(sample)
     elif sample.acked:
         repair = snd.board.lost > 0
@@ -125,7 +133,7 @@ def _count_duplicates(snd: "Sender", acked: int, duplicate: bool) -> None:
             _hold_first(snd)
         else:
             snd.duplicates = snd.dup_credit = 0
-    elif duplicate:
+    elif duplicate and snd.phase != LOSS:
         snd.duplicates += 1
         credit = min(mss, snd.pipe)
         snd.dup_credit += credit
