@@ -29,7 +29,7 @@ class TcpConfig:
 
     delayed_ack: int = 40 * MS  # below 0.5 s (RFC 9293 §3.8.6.3, MUST-40)
     initial_rto: int = 1 * SEC  # RFC 6298 §2.1
-    min_rto: int = 200 * MS  # RFC 6298 §2.4 asks for 1 s, which is too slow on a LAN
+    min_rto: int = 200 * MS  # by which the RTO exceeds SRTT at least (Linux); RFC 6298 §2.4 asks for an RTO of 1 s
     max_rto: int = 120 * SEC  # RFC 6298 §2.5 asks for at least 60 s
     syn_timeout: int = 180 * SEC  # R2 for SYN, at least 3 minutes (RFC 9293 §3.8.3, MUST-23); Linux gives up at 127 s
     synack_retries: int = 5  # SYN,ACK retransmissions of a passive open

@@ -3,7 +3,10 @@
 A smoothed round-trip time and its mean deviation are moved a little by each sample (Jacobson), and the retransmission
 time-out is the one plus four times the other::
 
-      RTTVAR <- 3/4 RTTVAR + 1/4 |SRTT - R|        SRTT <- 7/8 SRTT + 1/8 R        RTO <- SRTT + max(G, 4 RTTVAR)
+      RTTVAR <- 3/4 RTTVAR + 1/4 |SRTT - R|        SRTT <- 7/8 SRTT + 1/8 R        RTO <- SRTT + max(M, 4 RTTVAR)
+
+The RFC's least deviation G is the clock's step, and its least RTO 1 s; here, as in Linux, the one number M of 200 ms
+serves for both: a peer may hold an ACK back for so long, however steady the path is.
 
 Each time-out doubles the RTO, and only a new sample, or progress, takes that back. Which measurements are samples
 (Karn: none of what was sent twice, unless a timestamp tells which) is decided by who calls; nothing here has a timer.
@@ -11,9 +14,8 @@ Each time-out doubles the RTO, and only a new sample, or progress, takes that ba
 
 from typing import Final
 
-from usertcp.units import MS, SEC
+from usertcp.units import SEC
 
-GRANULARITY: Final = 1 * MS  # G, the clock's step as far as the RTO goes (RFC 6298 §4)
 SYN_LOSS_RTO: Final = 3 * SEC  # the RTO when data begins after a SYN was lost (RFC 6298 §5.7)
 
 
@@ -53,8 +55,8 @@ class RttEstimator:
     def reset_backoff(self) -> None:
         """Compute the RTO from the estimate again, as if no time-out had happened: new data was acknowledged."""
         self.backoffs = 0
-        rto = self.srtt + max(GRANULARITY, 4 * self.rttvar) if self.srtt else self._start
-        self.rto = min(max(rto, self._min), self._max)
+        rto = self.srtt + max(self._min, 4 * self.rttvar) if self.srtt else self._start
+        self.rto = min(rto, self._max)
 
     def syn_was_lost(self) -> None:
         """The handshake needed a retransmission and gave no sample: start data with at least 3 s (RFC 6298 §5.7)."""
