@@ -89,8 +89,13 @@ def _open_window(snd: "Sender", *, growing: bool, safe: bool) -> None:
         if sample.acked and growing:
             cc.on_ack(sample)
     elif sample.acked:
-        repair = snd.board.lost > 0
-        cc.cwnd = max(snd.prr.on_ack(sample.acked, sample.pipe, cc.ssthresh, cc.mss, safe=safe, repair=repair), cc.mss)
+        _reduce_in_proportion(snd, safe=safe)
+
+
+def _reduce_in_proportion(snd: "Sender", *, safe: bool) -> None:
+    cc, acked, repair = snd.cc, snd.sample.acked, snd.board.lost > 0
+    window = snd.prr.on_ack(acked, snd.pipe, cc.ssthresh, cc.mss, safe=safe, repair=repair)
+    cc.cwnd = max(window, cc.mss)
 
 
 # --- what is lost ----------------------------------------------------------------------------------------------------
@@ -120,6 +125,8 @@ def on_reorder_timeout(snd: "Sender", now: int) -> None:
     if snd.rate.lost > lost_before and snd.phase < RECOVERY:
         snd.sample.acked = 0
         enter_recovery(snd, now, 0)
+        if not snd.cc.keeps_window:
+            _reduce_in_proportion(snd, safe=False)
 
 
 def _count_duplicates(snd: "Sender", acked: int, duplicate: bool) -> None:

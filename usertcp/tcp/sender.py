@@ -242,7 +242,6 @@ class Sender:
         acked = ack - self.una
         sample.now = now
         sample.flight = self.pipe
-        sample.lost = 0
         sample.ecn_marked = marked
         if acked:
             board.ack_to(ack)
@@ -256,6 +255,7 @@ class Sender:
             self._measure(cumulative, echoed_at, now)
             recovery.on_ack(self, acked, duplicate=duplicate, dsack=dsack, echoed_at=echoed_at)
             board.fresh.clear()
+            sample.lost = 0
             self.pacer.rate = self.cc.pacing_rate(self.rtt.srtt)
         return acked
 
