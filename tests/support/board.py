@@ -37,4 +37,4 @@ def check_board(snd: Sender) -> None:
     times = [record.sent_at for record in flying]
     assert times == sorted(times)
     lost = [record.start for record in records if record.state == LOST]
-    assert board.lost_run()[0] == (lost[0] if lost else 0)
+    assert board.lost_run(1)[0] == (lost[0] if lost else 0)

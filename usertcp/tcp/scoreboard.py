@@ -65,7 +65,8 @@ class Sent:
         self.retransmitted = False
         self.delivered = self.delivered_at = self.first_sent_at = self.lost = self.flight = 0
         self.app_limited = False
-        self.older = self.newer = self
+        self.older: Sent  # on the line by time, while in flight
+        self.newer: Sent
 
     def split(self, at: int) -> "Sent":
         """Keep what is below ``at``, return a record of the rest."""
@@ -95,7 +96,8 @@ class Scoreboard:
 
     def __init__(self) -> None:
         self._records: deque[Sent] = deque()
-        self._timeline = Sent(0, 0, 0, 0)  # its newer is the oldest in flight, its older the newest: a ring
+        self._timeline = line = Sent(0, 0, 0, 0)  # its newer is the oldest in flight, its older the newest: a ring
+        line.older = line.newer = line
         self._lost_heap: list[tuple[int, int, Sent]] = []  # by number; entries whose record is LOST no more are stale
         self._serial = 0
         self.fresh: list[Fresh] = []
@@ -304,8 +306,8 @@ class Scoreboard:
             self._link_newest(record)
         self._lost_heap.clear()
 
-    def lost_run(self) -> tuple[int, int]:
-        """The lowest stretch held for lost, however many records; (0, 0): there is none."""
+    def lost_run(self, limit: int) -> tuple[int, int]:
+        """The lowest stretch held for lost, of however many records, as soon as it has ``limit`` bytes; (0, 0): none."""
         heap = self._lost_heap
         while heap and heap[0][2].state != LOST:
             heappop(heap)
@@ -315,7 +317,7 @@ class Scoreboard:
         end = first.end
         records = self._records
         for i in range(self._index(first.start) + 1, len(records)):
-            if records[i].state != LOST:
+            if records[i].state != LOST or end - first.start >= limit:
                 break
             end = records[i].end
         return first.start, end
@@ -369,4 +371,4 @@ class Scoreboard:
     def _unlink(self, record: Sent) -> None:
         record.older.newer = record.newer
         record.newer.older = record.older
-        record.older = record.newer = record
+        del record.older, record.newer  # which would keep what was acknowledged alive

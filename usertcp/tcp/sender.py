@@ -336,7 +336,7 @@ class Sender:
         """
         if not self.board.lost or self.frto == NEW_DATA:
             return 0, 0
-        start, end = self.board.lost_run()
+        start, end = self.board.lost_run(burst)
         wanted = min(end if end < self.nxt else self.end, self.una + self.wnd) - start
         if wanted <= 0:
             return 0, 0
