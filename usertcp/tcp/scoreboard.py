@@ -307,7 +307,7 @@ class Scoreboard:
         self._lost_heap.clear()
 
     def lost_run(self, limit: int) -> tuple[int, int]:
-        """The lowest stretch held for lost, of however many records, as soon as it has ``limit`` bytes; (0, 0): none."""
+        """The lowest stretch held for lost, over records until it has ``limit`` bytes; (0, 0): there is none."""
         heap = self._lost_heap
         while heap and heap[0][2].state != LOST:
             heappop(heap)
