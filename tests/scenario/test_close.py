@@ -82,8 +82,8 @@ def test_both_ends_close_at_once_pass_closing() -> None:
 @pytest.mark.parametrize("state", [State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK])
 def test_fin_lost_is_sent_again_until_acknowledged(state: State) -> None:
     s, rcv, _, _ = reach(state)
-    gaps = [s.advance_to_next_deadline() for _ in range(4)]
-    assert gaps == [200 * MS, 400 * MS, 800 * MS, 1600 * MS]
+    rto = s.user.snd.rtt.rto
+    assert [s.advance_to_next_deadline() for _ in range(4)] == [rto, 2 * rto, 4 * rto, 8 * rto]
     s.expect(*[f"F. 1:1(0) ack {rcv}"] * 4)
     s.peer(f". {rcv}:{rcv}(0) ack 2 win 1000")
     s.expect_state({State.FIN_WAIT_1: State.FIN_WAIT_2, State.CLOSING: State.TIME_WAIT}.get(state, State.CLOSED))

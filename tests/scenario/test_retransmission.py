@@ -48,7 +48,7 @@ def test_rto_follows_the_formulas_sample_by_sample() -> None:
         srtt = srtt * 7 // 8 + sample // 8
         assert rtt.srtt == pytest.approx(srtt, abs=10)
         assert rtt.rttvar == pytest.approx(rttvar, abs=10)
-        assert rtt.rto == pytest.approx(max(srtt + 4 * rttvar, PLAIN.min_rto), abs=100)
+        assert rtt.rto == pytest.approx(srtt + max(4 * rttvar, PLAIN.min_rto), abs=100)
 
 
 @pytest.mark.rfc(6298, "§2.1")
@@ -76,7 +76,7 @@ def test_karn_ack_of_what_was_sent_twice_is_no_sample_and_the_backoff_stays() ->
     assert s.user.next_deadline() - s.now == 600 * MS
     s.advance(100 * MS)
     s.peer(". 1:1(0) ack 201 win 65535")  # a clean sample ends it
-    assert s.user.snd.rtt.rto < 300 * MS
+    assert s.user.snd.rtt.rto == 300 * MS
 
 
 @pytest.mark.rfc(9293, "MUST-18")
