@@ -223,7 +223,7 @@ class Scoreboard:
             size = record.size
             if record.start < start:  # between two segments, the first wholly reported
                 at = record.start - (record.start - start) // size * size
-                if at < record.end:
+                if at < record.end and min(at + size, record.end) <= end:
                     self._split(i, at)
                 i += 1
                 continue
