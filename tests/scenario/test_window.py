@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from tests.support.script import IRS, ISS, PLAIN, Script, with_options
 from usertcp.tcp import timers as timer
 from usertcp.tcp.config import TcpConfig
-from usertcp.tcp.output import SWS_OVERRIDE_DELAY
 from usertcp.tcp.recovery import OPEN
 from usertcp.tcp.state import State
+from usertcp.tcp.timeouts import SWS_OVERRIDE_DELAY
 from usertcp.units import HOUR, MASK32, MS, NEVER, SEC
 
 MSS = 1460

@@ -18,6 +18,7 @@ from usertcp.tcp import timers as timer
 from usertcp.tcp.output import TS_TICK, reset_for
 from usertcp.tcp.receiver import ACK_NOW
 from usertcp.tcp.state import CAN_RECEIVE, CAN_SEND, EOF, READABLE, URGENT, WRITABLE, State
+from usertcp.tcp.timeouts import arm_user_timeout, rearm
 from usertcp.units import MASK32, SEC
 from usertcp.wire.tcp import ACK, FIN, PSH, RST, SYN, URG, Segment
 
@@ -213,7 +214,7 @@ def _ack_of_syn(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) 
     snd.max_wnd = max(snd.max_wnd, snd.wnd)
     snd.wl1, snd.wl2 = seq, ack
     conn.establish(now)
-    conn.rearm(now)
+    rearm(conn, now)
     return True
 
 
@@ -234,10 +235,10 @@ def _take_ack(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) ->
         conn.bytes_acked += acked
         if snd.buffer.free * 3 >= snd.buffer.limit and conn.state in CAN_SEND:
             conn.signal(WRITABLE)
-        conn.rearm(now, restart=snd.restarts_timer)
-        conn.arm_user_timeout()
+        rearm(conn, now, restart=snd.restarts_timer)
+        arm_user_timeout(conn)
     elif changed or seg.options.sack:
-        conn.rearm(now)
+        rearm(conn, now)
 
 
 def _echoed_at(conn: "Connection", seg: Segment, now: int) -> int:

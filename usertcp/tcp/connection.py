@@ -7,7 +7,8 @@ sends: what is to be said leaves in :meth:`Connection.poll`, which the stack cal
 itself dirty. ``ready``, the buffers, EOF and the error live here, so that a front end only has to look.
 
 What an arriving segment does is in ``arrives``, in the RFC's order; what is sent next in ``sender``; what is acceptable
-and when to acknowledge in ``receiver``; how segments are built in ``output``. ``enter`` alone writes ``state``.
+and when to acknowledge in ``receiver``; how segments are built in ``output``; what time brings in ``timeouts``.
+``enter`` alone writes ``state``.
 """
 
 import errno
@@ -21,9 +22,8 @@ from usertcp.tcp.cc.registry import create
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.info import TcpInfo
 from usertcp.tcp.listener import Listener
-from usertcp.tcp.output import SWS_OVERRIDE_DELAY, TS_TICK, Transmit, poll
-from usertcp.tcp.receiver import ACK_NOW, Receiver
-from usertcp.tcp.recovery import on_reorder_timeout, on_rto
+from usertcp.tcp.output import TS_TICK, Transmit, poll
+from usertcp.tcp.receiver import Receiver
 from usertcp.tcp.sender import DEFAULT_MSS, MIN_MSS, Sender
 from usertcp.tcp.state import (
     CAN_RECEIVE,
@@ -43,6 +43,7 @@ from usertcp.tcp.state import (
     WRITABLE,
     State,
 )
+from usertcp.tcp.timeouts import arm_user_timeout, on_timers
 from usertcp.tcp.timers import Timers
 from usertcp.tcp.trace import Tracer
 from usertcp.units import MASK32
@@ -50,7 +51,6 @@ from usertcp.wire.tcp import ACK, RST, SYN, TIMESTAMPS_LEN, Segment, sack, times
 
 HEADERS: Final = 40  # IPv4 and TCP without options, bytes
 MIN_PATH_MTU: Final = 552  # an ICMP that claims less is not believed (Linux min_pmtu; RFC 5927 §7)
-ORPHAN_PROBES: Final = 8  # of a closed window, after the user has closed (Linux, tcp_orphan_retries)
 
 _UNREACHABLE_ERRNO: Final = {
     UNREACHABLE_NET: errno.ENETUNREACH,
@@ -427,12 +427,12 @@ class Connection:
         self.orphan = True
         if self.state is State.CLOSED:
             return
-        if self._peer_waits():
+        if self.peer_waits():
             self.reset_peer()
         self.rcv.buffer.clear()
         self.end()
 
-    def _peer_waits(self) -> bool:
+    def peer_waits(self) -> bool:
         """Whether an abort must tell the peer (RFC 9293 §3.10.5). CLOSING and LAST-ACK are entered when the user
         closes: as long as the FIN has not left, the peer knows of no end."""
         unfinished = self.state in (State.CLOSING, State.LAST_ACK) and not self.snd.fin_sent
@@ -459,7 +459,7 @@ class Connection:
             if config.keepalive:
                 self.timers.set(timer.KEEPALIVE, self.last_received_at + config.keepalive_idle)
         if self.state in _KEEPS_ALIVE:
-            self.arm_user_timeout()
+            arm_user_timeout(self)
         self.host.dirty(self)
 
     def info(self) -> TcpInfo:
@@ -559,7 +559,7 @@ class Connection:
         self.snd.shrink(mss, self._text_in_full_segment() - (self.snd.mss - mss))
         self.host.dirty(self)
 
-    # --- timers (RFC 9293 §3.10.8) -----------------------------------------------------------------------------------
+    # --- the clock (RFC 9293 §3.10.8) --------------------------------------------------------------------------------
 
     def next_deadline(self) -> int:
         """When :meth:`on_timers` is due (ns), or NEVER."""
@@ -567,130 +567,8 @@ class Connection:
 
     def on_timers(self, now: int) -> None:
         """Act on every timer that has run out by ``now``."""
-        due = self.timers.expired(now)
-        for which in due:
-            if which == timer.RETRANSMIT:
-                if timer.LOSS_PROBE in due:  # the probe comes first (RFC 8985 §7.2)
-                    continue
-                self._on_retransmit_timeout(now)
-            elif which == timer.LOSS_PROBE:
-                self.snd.tlp.due = True
-                self.timers.set(timer.RETRANSMIT, now + self.snd.rtt.rto)
-            elif which == timer.REORDER:
-                on_reorder_timeout(self.snd, now)
-            elif which == timer.PERSIST:
-                self._on_persist_timeout()
-            elif which == timer.DELAYED_ACK:
-                self.rcv.ack = ACK_NOW
-            elif which == timer.SWS_OVERRIDE:
-                self.override = True
-            elif which == timer.KEEPALIVE:
-                self._on_keepalive(now)
-            elif which == timer.USER_TIMEOUT:
-                self._timed_out()
-            elif which != timer.PACING:  # TIME_WAIT, FIN_WAIT_2
-                self.end()
-            if self.state is State.CLOSED:
-                break
+        on_timers(self, now)
         self.host.dirty(self)
-
-    def rearm(self, now: int, *, restart: bool = False) -> None:
-        """Set the timers that belong to sending: retransmission (RFC 6298 §5.1 to §5.3), the probe of a closed window
-        (RFC 9293 §3.8.6.1), the reordering window and the tail loss probe (RFC 8985 §6.3, §7.2), the override of
-        silly-window avoidance (§3.8.6.2.1)."""
-        snd, timers = self.snd, self.timers
-        if snd.wnd == 0 and (snd.outstanding or snd.pending):
-            timers.stop(timer.RETRANSMIT)
-            timers.stop(timer.LOSS_PROBE)
-            timers.stop(timer.REORDER)
-            if not timers.is_set(timer.PERSIST):
-                delay = min(snd.rtt.rto << min(snd.backed_off_probes, 16), self.config.max_rto)
-                timers.set(timer.PERSIST, now + delay)
-            self.arm_user_timeout()
-            return
-        timers.stop(timer.PERSIST)
-        self.probe_due = False
-        if snd.outstanding == 0:
-            timers.stop(timer.RETRANSMIT)
-        elif restart or not timers.is_set(timer.RETRANSMIT):
-            timers.set(timer.RETRANSMIT, now + snd.rtt.rto)
-            self.arm_user_timeout()
-        timers.set(timer.REORDER, snd.reorder_at)
-        if not snd.may_probe:
-            timers.stop(timer.LOSS_PROBE)
-        elif restart or snd.last_sent_at == now or not timers.is_set(timer.LOSS_PROBE):
-            timeout = snd.tlp.timeout(snd.rtt.srtt, snd.outstanding <= snd.cc.mss)
-            timers.set(timer.LOSS_PROBE, min(now + timeout, timers.at(timer.RETRANSMIT)))
-        if not snd.silly_blocked():
-            timers.stop(timer.SWS_OVERRIDE)
-        elif not timers.is_set(timer.SWS_OVERRIDE):
-            timers.set(timer.SWS_OVERRIDE, now + SWS_OVERRIDE_DELAY)
-
-    def arm_user_timeout(self) -> None:
-        """RFC 5482: the user's bound on how long data may stay unacknowledged, also because the peer's window is
-        closed (as on Linux): without a bound a peer that answers probes may take its time (MUST-37)."""
-        if self.config.user_timeout and self.snd.outstanding:
-            self.timers.set(timer.USER_TIMEOUT, self.snd.unacked_since + self.config.user_timeout)
-        else:
-            self.timers.stop(timer.USER_TIMEOUT)
-
-    def _on_retransmit_timeout(self, now: int) -> None:
-        snd, config = self.snd, self.config
-        if self.state in (State.SYN_SENT, State.SYN_RECEIVED):
-            if self.passive and snd.retries >= config.synack_retries:
-                self.end()
-                return
-            snd.retries += 1  # an active open has its time limit in USER_TIMEOUT
-            if snd.retries == config.r1:
-                self.host.suspect(self)
-            snd.rtt.backoff()
-            self.syn_due = True
-            return
-        if snd.retries >= config.r2:
-            self._timed_out()
-            return
-        on_rto(snd, now)
-        if snd.retries == config.r1:
-            self.host.suspect(self)
-        self.rearm(now)
-
-    def _on_persist_timeout(self) -> None:
-        """Probe, as long as the peer answers, however often (RFC 9293 §3.8.6.1, MUST-37). But once the user has closed,
-        nobody waits for what an answering peer does not take (RFC 6429 §3)."""
-        if self.probes > self.config.r2 or (self.orphan and self.snd.backed_off_probes >= ORPHAN_PROBES):
-            self._timed_out()
-            return
-        self.probes += 1
-        self.snd.backed_off_probes += 1
-        self.probe_due = True
-
-    def _on_keepalive(self, now: int) -> None:
-        """RFC 9293 §3.8.4: only when nothing is outstanding and nothing came for the whole interval (MUST-26)."""
-        config = self.config
-        idle_until = self.last_received_at + config.keepalive_idle
-        if idle_until > now:
-            self.probes = 0
-            self.timers.set(timer.KEEPALIVE, idle_until)
-            return
-        if self.snd.outstanding or self.snd.pending:
-            self.timers.set(timer.KEEPALIVE, now + config.keepalive_interval)
-            return
-        silent = now - self.last_received_at
-        if self.probes >= config.keepalive_count or (
-            config.user_timeout and self.probes and silent >= config.user_timeout
-        ):
-            self._timed_out()
-            return
-        self.probes += 1
-        self.keepalive_due = True
-        self.timers.set(timer.KEEPALIVE, now + config.keepalive_interval)
-
-    def _timed_out(self) -> None:
-        """R2, the user timeout or keepalive gave the peer up: reset it, tell the user (RFC 9293 §3.8.3)."""
-        if self._peer_waits():
-            self.reset_peer()
-        soft = self.soft_error
-        self.fail(soft.errno if soft is not None and soft.errno else errno.ETIMEDOUT)
 
     # --- the network takes what is to be sent ------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from usertcp.tcp import timers as timer
 from usertcp.tcp.receiver import ACK_DELAYED, ACK_NOW
 from usertcp.tcp.state import State
+from usertcp.tcp.timeouts import rearm
 from usertcp.units import MASK32, MS
 from usertcp.wire import tcp as wire
 from usertcp.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
@@ -18,7 +19,6 @@ from usertcp.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
 if TYPE_CHECKING:
     from usertcp.tcp.connection import Connection
 
-SWS_OVERRIDE_DELAY: Final = 200 * MS  # 0.1 to 1 s (RFC 9293 §3.8.6.2.1)
 TS_TICK: Final = 1 * MS  # our timestamp clock (RFC 7323 §5.4: 1 ms to 1 s)
 NO_TEXT: Final[list[memoryview]] = []
 
@@ -52,7 +52,7 @@ def poll(conn: "Connection", now: int, tx: Transmit, budget: int) -> bool:
         return True
     if conn.state in _SENDS_TEXT and (conn.snd.pending or conn.probe_due):
         more = _send_text(conn, tx, now, budget)
-        conn.rearm(now)
+        rearm(conn, now)
         if more:
             return True
     if conn.orphan and conn.state is State.FIN_WAIT_2 and not conn.timers.is_set(timer.FIN_WAIT_2):

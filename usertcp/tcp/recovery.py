@@ -181,6 +181,7 @@ def reduce(snd: "Sender", now: int, *, ecn: bool = False) -> None:
 def _reduce_window(snd: "Sender", now: int, acked: int, *, ecn: bool = False) -> None:
     cc = snd.cc
     cc.on_congestion(min(snd.outstanding + acked, cc.cwnd), now, ecn=ecn)
+    snd.reduced = True
     snd.prr.begin(snd.outstanding - snd.board.sacked - snd.dup_credit + snd.sample.acked)
 
 
@@ -222,6 +223,7 @@ def on_rto(snd: "Sender", now: int) -> None:
     snd.reorder_at = NEVER
     snd.frto = FIRST_ACK if snd.phase < RECOVERY or snd.retries else NO_FRTO
     snd.cc.on_rto(flight, now, reduced=reduced)
+    snd.reduced = True
     if reduced:
         snd.phase = LOSS
         snd.recover = snd.nxt
@@ -285,6 +287,7 @@ def _on_dsack(snd: "Sender", dsack: tuple[int, int]) -> None:
 def undo(snd: "Sender") -> None:
     """The last reduction was a mistake: go on as if it had not been made (RFC 4015 §3, RFC 5682 §3.1, RFC 3708 §4)."""
     snd.cc.on_spurious()
+    snd.reduced = False
     snd.board.unmark_lost()
     snd.phase = OPEN
     snd.frto = NO_FRTO

@@ -63,6 +63,7 @@ class Sender:
         "rack",
         "rate",
         "recover",
+        "reduced",
         "reorder_at",
         "resend_now",
         "retransmissions",
@@ -118,6 +119,7 @@ class Sender:
         self.resend_now = False  # the first segment held for lost goes out whatever the window (fast retransmit, RTO)
         self.reorder_at = NEVER  # when RACK must look again (ns)
         self.frto = NO_FRTO
+        self.reduced = False  # the window was, and no segment has told the peer so (RFC 3168 §6.1.2: CWR)
         self.undo_end = -1  # what was sent again below it may turn out not to have been lost; -1: nothing to undo
         self.undo_left = -1  # segments sent again since, less those reported twice; -1: none was
         self.first_resent_at = -1  # when the phase's first retransmission left (ns)
