@@ -6,10 +6,10 @@ BIN = .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test check format docs clean
+.PHONY: help setup demo lab test bench-loss check format docs clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 setup: ## make .venv and install the programs the tests talk to
 	@$(SETUP) tools
@@ -26,11 +26,15 @@ test: ## the whole test suite (root for tests/netns); ARGS="-k handshake" select
 	@$(SETUP) tools
 	@$(BIN)/python -m pytest $(ARGS)
 
-check: ## ruff, mypy --strict on the package and the tests, the import layers
+bench-loss: ## goodput under loss beside the kernel's, some 20 minutes (root); ARGS="--quick" in short
+	@$(SETUP)
+	@$(BIN)/python -m benchmarks.loss $(ARGS)
+
+check: ## ruff, mypy --strict on package, tests and benchmarks, the import layers
 	@$(SETUP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy --strict usertcp tests
+	$(BIN)/mypy --strict usertcp tests benchmarks
 	$(BIN)/python -m pytest -q tests/unit/test_layers.py
 
 format: ## let ruff format and mend what it can
