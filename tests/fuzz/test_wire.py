@@ -59,7 +59,7 @@ def test_tcp_of_any_bytes_is_a_segment_or_a_wire_error(data: bytes, gso_size: in
     except WireError:
         return
     assert bytes(segment.payload) == data[(data[12] >> 4) * 4 :]
-    assert 0 <= segment.flags <= 0xFF
+    assert 0 <= segment.flags <= 0x1FF
     assert len(segment.payload) <= segment.length <= len(segment.payload) + 2
     assert repr(segment)
 

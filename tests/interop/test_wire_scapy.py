@@ -11,7 +11,7 @@ from scapy.layers.inet import ICMP, IP, TCP, IPerror, IPOption, TCPerror
 from scapy.layers.l2 import ARP, Ether
 from scapy.utils import PcapReader, PcapWriter, rdpcap
 
-from tests.unit.wire.strategies import addresses, macs, payloads, sack_blocks, segments, u8, u16, u32
+from tests.unit.wire.strategies import addresses, macs, payloads, sack_blocks, segments, u8, u9, u16, u32
 from usertcp.wire import arp, ethernet, icmp, ipv4, pcap, tcp
 
 mss_items = st.tuples(st.just("MSS"), u16)
@@ -88,7 +88,7 @@ def test_ipv4_packet_of_scapy_with_options_and_fragments_parses(
 
 
 @pytest.mark.rfc(9293, "MUST-4")
-@given(u16, u16, u32, u32, u8, u16, u16, option_lists, payloads)
+@given(u16, u16, u32, u32, u9, u16, u16, option_lists, payloads)
 def test_tcp_segment_of_scapy_parses_to_its_fields_and_verifies(
     sport: int,
     dport: int,

@@ -1,10 +1,13 @@
 """What is built parses to the same values, and what is parsed and built again is the same bytes."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.wire.strategies import (
+    accecn_option_bytes,
     addresses,
     icmp_errors,
     ipv4_packets,
@@ -14,7 +17,7 @@ from tests.unit.wire.strategies import (
     sack_blocks,
     segments,
     syn_option_bytes,
-    u8,
+    u9,
     u16,
     u32,
 )
@@ -25,11 +28,11 @@ from usertcp.wire import ethernet, icmp, ipv4, tcp, text, vnet
 def summary(options: tcp.Options) -> tuple[object, ...]:
     """What two equal option summaries have in common."""
     stamps = (options.tsval, options.tsecr) if options.has_ts else None
-    return options.mss, options.wscale, options.sack_permitted, options.sack, stamps, options.malformed
+    return options.mss, options.wscale, options.sack_permitted, options.sack, stamps, options.malformed, options.accecn
 
 
 def fields(seg: tcp.Segment) -> tuple[object, ...]:
-    return seg.seq, seg.ack, seg.flags, seg.wnd, seg.urg, len(seg.payload), summary(seg.options)
+    return seg.seq, seg.ack, seg.flags, seg.wnd, seg.urg, len(seg.payload), summary(seg.options), seg.ecn
 
 
 @given(macs, macs, u16)
@@ -68,7 +71,7 @@ def test_icmp_error_keeps_a_prefix_of_the_packet_it_is_about(data: bytes) -> Non
 
 
 @pytest.mark.rfc(9293, "MUST-5")
-@given(u16, u16, u32, u32, u8, u16, u16, option_bytes, payloads, addresses, addresses)
+@given(u16, u16, u32, u32, u9, u16, u16, option_bytes, payloads, addresses, addresses)
 def test_tcp_segment_built_parses_to_the_same_and_its_checksum_verifies(
     sport: int,
     dport: int,
@@ -96,7 +99,7 @@ def test_tcp_segment_built_parses_to_the_same_and_its_checksum_verifies(
 
 @pytest.mark.rfc(9293, "MUST-68")
 @pytest.mark.rfc(9293, "MUST-69")
-@given(syn_option_bytes | sack_blocks.map(tcp.sack) | st.builds(tcp.timestamps, u32, u32))
+@given(syn_option_bytes | accecn_option_bytes | sack_blocks.map(tcp.sack) | st.builds(tcp.timestamps, u32, u32))
 def test_tcp_options_we_send_all_carry_their_length_and_fill_whole_words(raw: bytes) -> None:
     assert len(raw) % 4 == 0
     assert len(raw) <= tcp.MAX_OPTIONS_LEN
@@ -113,7 +116,7 @@ def test_tcp_syn_options_parse_to_what_they_were_built_from(
     mss: int, wscale: int, sack_permitted: bool, ts: tuple[int, int] | None
 ) -> None:
     options = tcp.parse_options(memoryview(tcp.syn_options(mss, wscale, sack_permitted, ts)))
-    assert summary(options) == (mss, wscale, sack_permitted, (), ts, False)
+    assert summary(options) == (mss, wscale, sack_permitted, (), ts, False, None)
 
 
 @given(st.integers(1, 0xFFFF), u16, u16, u16, u16)
@@ -130,7 +133,12 @@ def test_vnet_header_of_a_super_segment_gives_its_offloads_back(
 def test_text_of_any_segment_parses_to_it_with_the_same_bases(
     seg: tcp.Segment, seq_base: int, ack_base: int, tsval_base: int, tsecr_base: int
 ) -> None:
-    bases = {"seq_base": seq_base, "ack_base": ack_base, "tsval_base": tsval_base, "tsecr_base": tsecr_base}
+    bases: dict[str, Any] = {
+        "seq_base": seq_base,
+        "ack_base": ack_base,
+        "tsval_base": tsval_base,
+        "tsecr_base": tsecr_base,
+    }
     line = text.render(seg, **bases)
     again = text.parse(line, **bases)
     assert fields(again) == fields(seg)

@@ -1,8 +1,8 @@
-"""The IPv4 header (RFC 791 §3.1).
+"""The IPv4 header (RFC 791 §3.1, its second byte as RFC 2474 §3 and RFC 3168 §5 have it).
 
      0                   1                   2                   3
      0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
-    |Version|  IHL  |Type of Service|          Total Length         |
+    |Version|  IHL  |    DSCP   |ECN|          Total Length         |
     |         Identification        |Flags|      Fragment Offset    |
     |  Time to Live |    Protocol   |         Header Checksum       |
     |                       Source Address                          |
@@ -10,8 +10,8 @@
     |                    Options                    |    Padding    |
 
 Received options are skipped by length and never looked at (source routes too: RFC 7126 §4.3); none are sent. Fragments
-are told apart, not put together. Inside the core an address is its 4 bytes; ``pack`` and ``unpack`` are the
-way to and from the user's text.
+are told apart, not put together. ``tos`` is the whole second byte, DSCP and ECN; the latter's code points are in
+``wire.ecn``. Inside the core an address is its 4 bytes; ``pack`` and ``unpack`` lead to and from the user's text.
 """
 
 import ipaddress

@@ -1,20 +1,21 @@
-"""The TCP header and its options (RFC 9293 §3.1, RFC 7323 §2.2 and §3.2, RFC 2018 §2 and §3).
+"""The TCP header and its options (RFC 9293 §3.1, RFC 7323 §2.2 and §3.2, RFC 2018 §2 and §3, RFC 9768 §3.2).
 
      0                   1                   2                   3
      0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1 2 3 4 5 6 7 8 9 0 1
     |          Source Port          |       Destination Port        |
     |                        Sequence Number                        |
     |                    Acknowledgment Number                      |
-    |  Data |       |C|E|U|A|P|R|S|F|                               |
-    | Offset| Rsrvd |W|C|R|C|S|S|Y|I|            Window             |
-    |       |       |R|E|G|K|H|T|N|N|                               |
+    |  Data |     |A|C|E|U|A|P|R|S|F|                               |
+    | Offset|Rsrvd|E|W|C|R|C|S|S|Y|I|            Window             |
+    |       |     | |R|E|G|K|H|T|N|N|                               |
     |           Checksum            |         Urgent Pointer        |
     |                           [Options]                           |
 
 Options come out as one summary, not as objects: a segment after the handshake carries timestamps or nothing, and both
-have a short way through. All numbers are as on the wire, 32-bit; who needs the sequence line unwraps. The four
-reserved bits are sent as zero and ignored (RFC 9293 §3.1). Parsing does not check the checksum: it may have been
-vouched for by the device, see :func:`verify`.
+have a short way through. All numbers are as on the wire, 32-bit; who needs the sequence line unwraps. The three
+reserved bits are sent as zero and ignored (RFC 9293 §3.1). AE, CWR and ECE may also be one counter of three bits, the
+ACE field (RFC 9768 §3.2.2): what they mean is the connection's affair. Parsing does not check the checksum: it may have
+been vouched for by the device, see :func:`verify`.
 """
 
 import struct
@@ -33,6 +34,9 @@ ACK: Final = 0x10
 URG: Final = 0x20
 ECE: Final = 0x40
 CWR: Final = 0x80
+AE: Final = 0x100  # the former NS (RFC 9768 §7)
+ACE: Final = AE | CWR | ECE  # the three as one field
+ACE_SHIFT: Final = 6
 
 PROTOCOL: Final = 6  # in the IP header and the pseudo-header
 HEADER_LEN: Final = 20  # bytes, without options
@@ -46,6 +50,8 @@ WINDOW_SCALE: Final = 3  # RFC 7323 §2.2
 SACK_PERMITTED: Final = 4  # RFC 2018 §2
 SACK: Final = 5  # RFC 2018 §3
 TIMESTAMPS: Final = 8  # RFC 7323 §3.2
+ACCECN0: Final = 172  # RFC 9768 §3.2.3: EE0B, ECEB, EE1B
+ACCECN1: Final = 174  # EE1B, ECEB, EE0B
 
 MAX_WSCALE: Final = 14  # RFC 7323 §2.3: a larger shift is used as 14
 TIMESTAMPS_LEN: Final = 12  # bytes, with the two NOPs in front
@@ -54,6 +60,7 @@ _HEADER: Final = struct.Struct("!HHIIHHHH")
 _HEADER_TS: Final = struct.Struct("!HHIIHHHHIII")
 _TIMESTAMPS: Final = struct.Struct("!III")
 _TWO32: Final = struct.Struct("!II")
+_FLAGS: Final = 0x1FF  # in the word that begins with the data offset
 _NOP_NOP_TS: Final = 0x0101_080A  # RFC 7323 Appendix A's layout, which everybody sends
 _LENGTHS: Final = {MSS: 4, WINDOW_SCALE: 3, SACK_PERMITTED: 2, TIMESTAMPS: 10}  # SACK: 2 + 8 n
 
@@ -67,10 +74,11 @@ class Options:
     ``wscale``          shift 0..14, -1: absent
     ``sack``            blocks (left, right edge), 32-bit wire values in the order sent
     ``tsval, tsecr``    meaningful if ``has_ts``
+    ``accecn``          (EE0B, ECEB, EE1B), 24-bit counters, -1 for those left out; None: no AccECN option
     ``malformed``       an illegal length ended the parse; what stood before it is kept (RFC 9293 §3.1, MUST-7)
     """
 
-    __slots__ = ("has_ts", "malformed", "mss", "sack", "sack_permitted", "tsecr", "tsval", "wscale")
+    __slots__ = ("accecn", "has_ts", "malformed", "mss", "sack", "sack_permitted", "tsecr", "tsval", "wscale")
 
     def __init__(
         self,
@@ -82,6 +90,7 @@ class Options:
         tsval: int = 0,
         tsecr: int = 0,
         malformed: bool = False,
+        accecn: tuple[int, int, int] | None = None,
     ) -> None:
         self.mss = mss
         self.wscale = wscale
@@ -91,11 +100,13 @@ class Options:
         self.tsval = tsval
         self.tsecr = tsecr
         self.malformed = malformed
+        self.accecn = accecn
 
     def __repr__(self) -> str:
         return (
             f"Options(mss={self.mss}, wscale={self.wscale}, sack_permitted={self.sack_permitted}, sack={self.sack}, "
-            f"has_ts={self.has_ts}, tsval={self.tsval}, tsecr={self.tsecr}, malformed={self.malformed})"
+            f"has_ts={self.has_ts}, tsval={self.tsval}, tsecr={self.tsecr}, malformed={self.malformed}, "
+            f"accecn={self.accecn})"
         )
 
 
@@ -103,9 +114,10 @@ NO_OPTIONS: Final = Options()  # shared, never written to
 
 
 class Segment:
-    """One segment, or a super-segment that stands for several of ``gso_size`` bytes. ``payload`` is borrowed."""
+    """One segment, or a super-segment that stands for several of ``gso_size`` bytes. ``payload`` is borrowed.
+    ``ecn`` is the code point of the IP header it came with (``wire.ecn``)."""
 
-    __slots__ = ("ack", "dport", "flags", "gso_size", "options", "payload", "seq", "sport", "urg", "wnd")
+    __slots__ = ("ack", "dport", "ecn", "flags", "gso_size", "options", "payload", "seq", "sport", "urg", "wnd")
 
     def __init__(
         self,
@@ -119,6 +131,7 @@ class Segment:
         options: Options = NO_OPTIONS,
         payload: memoryview = EMPTY,
         gso_size: int = 0,
+        ecn: int = 0,
     ) -> None:
         self.sport = sport
         self.dport = dport
@@ -130,6 +143,7 @@ class Segment:
         self.options = options
         self.payload = payload
         self.gso_size = gso_size
+        self.ecn = ecn
 
     @property
     def length(self) -> int:
@@ -141,7 +155,7 @@ class Segment:
         return (
             f"Segment(sport={self.sport}, dport={self.dport}, seq={self.seq}, ack={self.ack}, flags={self.flags:#04x}, "
             f"wnd={self.wnd}, urg={self.urg}, options={self.options!r}, payload={len(self.payload)} bytes, "
-            f"gso_size={self.gso_size})"
+            f"gso_size={self.gso_size}, ecn={self.ecn})"
         )
 
 
@@ -157,7 +171,7 @@ def parse(view: memoryview, gso_size: int = 0) -> Segment:
             options = Options(0, -1, False, (), True, tsval, tsecr, False)
         else:
             options = parse_options(view[20:32])
-        return Segment(sport, dport, seq, ack, word & 0xFF, wnd, urg, options, view[32:], gso_size)
+        return Segment(sport, dport, seq, ack, word & _FLAGS, wnd, urg, options, view[32:], gso_size)
     if size < HEADER_LEN:
         raise WireError("tcp: truncated header")
     sport, dport, seq, ack, word, wnd, _, urg = _HEADER.unpack_from(view)
@@ -165,7 +179,7 @@ def parse(view: memoryview, gso_size: int = 0) -> Segment:
     if offset < HEADER_LEN or offset > size:
         raise WireError("tcp: bad data offset")
     options = parse_options(view[20:offset]) if offset > HEADER_LEN else NO_OPTIONS
-    return Segment(sport, dport, seq, ack, word & 0xFF, wnd, urg, options, view[offset:], gso_size)
+    return Segment(sport, dport, seq, ack, word & _FLAGS, wnd, urg, options, view[offset:], gso_size)
 
 
 def parse_options(view: memoryview) -> Options:
@@ -201,8 +215,18 @@ def parse_options(view: memoryview) -> Options:
             options.wscale = min(view[at + 2], MAX_WSCALE)
         elif kind == SACK_PERMITTED:
             options.sack_permitted = True
+        elif kind in (ACCECN0, ACCECN1):
+            options.accecn = _parse_accecn(kind, view[at + 2 : at + length])
         at += length
     return options
+
+
+def _parse_accecn(kind: int, view: memoryview) -> tuple[int, int, int]:
+    """Whole fields of three bytes, as many as there are, three at most; the rest is padding (RFC 9768 §3.2.3)."""
+    first, ceb, last = [
+        int.from_bytes(view[at : at + 3], "big") if at + 3 <= len(view) else -1 for at in range(0, 9, 3)
+    ]
+    return (first, ceb, last) if kind == ACCECN0 else (last, ceb, first)
 
 
 def header(
@@ -241,6 +265,14 @@ def timestamps(tsval: int, tsecr: int) -> bytes:
 def sack(blocks: Sequence[tuple[int, int]]) -> bytes:
     """NOP, NOP, SACK with one to four blocks (three beside timestamps), wire values, newest first (RFC 2018 §4)."""
     return bytes((NOP, NOP, SACK, 2 + 8 * len(blocks))) + b"".join([_TWO32.pack(*block) for block in blocks])
+
+
+def accecn(kind: int, counters: Sequence[int]) -> bytes:
+    """ACCECN0 or ACCECN1 with none to three counters in that kind's order, their lowest 24 bits; NOPs in front pad it
+    to 4 bytes (RFC 9768 §3.2.3)."""
+    length = 2 + 3 * len(counters)
+    fields = b"".join([(counter & 0xFF_FFFF).to_bytes(3, "big") for counter in counters])
+    return b"\x01" * (-length & 3) + bytes((kind, length)) + fields
 
 
 def checksum(src: bytes, dst: bytes, header: bytearray | bytes, payload: list[memoryview]) -> int:

@@ -4,11 +4,15 @@
     S. 0:0(0) ack 1 win 65535 <mss 1460>
     P. 1:11(10) ack 1 win 512 urg 3 <nop,nop,TS val 101 ecr 7,nop,nop,sack 1001:2001 3001:4001>
     R 5:5(0)
+    SEWA 0:0(0) win 65535 <mss 1460>
+    [ce] .6 1:1001(1000) ack 1 win 512 <ecn e0b 1 ceb 1000>
 
-Flags are ``F S R P . U E W`` (``.`` is ACK, ``-`` stands for none); then the sequence numbers of the payload and its
-length in bytes, SYN and FIN not counted; ``ack``, ``win`` (as on the wire, unscaled) and ``urg`` may be left out when
-they are 0. Numbers are relative to a base, modulo 2^32. Ports, the payload's bytes and gso_size are not shown, and NOPs
-stand where this stack would put them. For tests, traces and the laboratory; nothing on the road of a segment.
+In brackets stands the code point of the IP header, unless it is Not-ECT. Flags are ``F S R P . U E W A`` (``.`` is ACK,
+``A`` the AE of RFC 9768, ``-`` stands for none); ECE, CWR and AE may also be one digit, the ACE field. Then the
+sequence numbers of the payload and its length in bytes, SYN and FIN not counted; ``ack``, ``win`` (as on the wire,
+unscaled) and ``urg`` may be left out when they are 0. Numbers are relative to a base, modulo 2^32; the counters of the
+AccECN option are not. Ports, the payload's bytes and gso_size are not shown, and NOPs stand where this stack would put
+them. For tests, traces and the laboratory; nothing on the road of a segment.
 """
 
 import re
@@ -16,12 +20,29 @@ from typing import Final
 
 from usertcp.errors import WireError
 from usertcp.units import MASK32
-from usertcp.wire.tcp import ACK, CWR, ECE, FIN, NO_OPTIONS, PSH, RST, SYN, URG, Options, Segment
+from usertcp.wire import ecn
+from usertcp.wire.tcp import (
+    ACE,
+    ACE_SHIFT,
+    ACK,
+    AE,
+    CWR,
+    ECE,
+    FIN,
+    NO_OPTIONS,
+    PSH,
+    RST,
+    SYN,
+    URG,
+    Options,
+    Segment,
+)
 
-_LETTERS: Final = {"F": FIN, "S": SYN, "R": RST, "P": PSH, ".": ACK, "U": URG, "E": ECE, "W": CWR}
+_LETTERS: Final = {"F": FIN, "S": SYN, "R": RST, "P": PSH, ".": ACK, "U": URG, "E": ECE, "W": CWR, "A": AE}
 _MAX_PAYLOAD: Final = 1 << 16  # bytes: more than any super-segment
 _LINE: Final = re.compile(
-    r"\s*(?P<flags>[FSRP.UEW]+|-)\s+(?P<seq>\d{1,10}):(?P<end>\d{1,10})\((?P<len>\d{1,10})\)"
+    r"\s*(\[(?P<ecn>not-ect|ect1|ect0|ce)\]\s+)?"
+    r"(?P<flags>(?:[FSRP.U]+|-)[0-7]|[FSRP.UEWA]+|-)\s+(?P<seq>\d{1,10}):(?P<end>\d{1,10})\((?P<len>\d{1,10})\)"
     r"(\s+ack\s+(?P<ack>\d{1,10}))?(\s+win\s+(?P<win>\d{1,10}))?(\s+urg\s+(?P<urg>\d{1,10}))?"
     r"(\s+<(?P<options>[^<>]*)>)?\s*",
     re.ASCII,
@@ -29,14 +50,26 @@ _LINE: Final = re.compile(
 _TS: Final = re.compile(r"TS val (\d{1,10}) ecr (\d{1,10})", re.ASCII)
 _SACK: Final = re.compile(r"sack((?: \d{1,10}:\d{1,10})+)", re.ASCII)
 _VALUE: Final = re.compile(r"(mss|wscale) (\d{1,5})", re.ASCII)
+_ACCECN: Final = re.compile(r"ecn((?: (?:e0b|ceb|e1b) \d{1,8})*)", re.ASCII)
+_COUNTERS: Final = ("e0b", "ceb", "e1b")
 
 
-def render(seg: Segment, *, seq_base: int = 0, ack_base: int = 0, tsval_base: int = 0, tsecr_base: int = 0) -> str:
-    """One line for ``seg``; SACK blocks count from ``ack_base``. :func:`parse` with the same bases is the inverse."""
+def render(
+    seg: Segment, *, seq_base: int = 0, ack_base: int = 0, tsval_base: int = 0, tsecr_base: int = 0, ace: bool = False
+) -> str:
+    """One line for ``seg``; SACK blocks count from ``ack_base``. :func:`parse` with the same bases is the inverse.
+    ``ace``: three of the flags are the ACE field, unless it is a SYN or a reset."""
     start = seg.seq - seq_base & MASK32
     size = len(seg.payload)
-    flags = "".join([letter for letter, flag in _LETTERS.items() if seg.flags & flag]) or "-"
-    line = f"{flags} {start}:{start + size & MASK32}({size})"
+    digit = ""
+    shown = seg.flags
+    if ace and not seg.flags & (SYN | RST):
+        digit = str(seg.flags >> ACE_SHIFT & 7)
+        shown &= ~ACE
+    flags = "".join([letter for letter, flag in _LETTERS.items() if shown & flag]) or "-"
+    line = f"{flags}{digit} {start}:{start + size & MASK32}({size})"
+    if seg.ecn:
+        line = f"[{ecn.NAMES[seg.ecn]}] {line}"
     if seg.flags & ACK or seg.ack:
         line += f" ack {seg.ack - ack_base & MASK32}"
     if seg.wnd or not seg.flags & RST:
@@ -61,9 +94,19 @@ def _render_options(options: Options, ack_base: int, tsval_base: int, tsecr_base
     if options.sack:
         blocks = [f" {left - ack_base & MASK32}:{right - ack_base & MASK32}" for left, right in options.sack]
         out += ["nop", "nop", "sack" + "".join(blocks)]
+    if options.accecn is not None:
+        out.append(_render_accecn(options.accecn))
     if options.malformed:
         out.append("malformed")
     return out
+
+
+def _render_accecn(counters: tuple[int, int, int]) -> str:
+    """In the order of AccECN0, or of AccECN1 when that needs fewer fields."""
+    pairs = list(zip(_COUNTERS, counters, strict=True))
+    if counters[0] < 0:
+        pairs.reverse()
+    return "ecn" + "".join([f" {name} {counter}" for name, counter in pairs if counter >= 0])
 
 
 def parse(line: str, *, seq_base: int = 0, ack_base: int = 0, tsval_base: int = 0, tsecr_base: int = 0) -> Segment:
@@ -72,7 +115,8 @@ def parse(line: str, *, seq_base: int = 0, ack_base: int = 0, tsval_base: int = 
     if match is None:
         raise WireError("text: not a segment")
     field = match.groupdict()
-    flags = sum({_LETTERS[letter] for letter in field["flags"] if letter != "-"})
+    letters = set(field["flags"]) - {"-"}
+    flags = sum([int(c) << ACE_SHIFT if c.isdigit() else _LETTERS[c] for c in letters])
     start, end, size = int(field["seq"]), int(field["end"]), int(field["len"])
     wnd, urg = int(field["win"] or 0), int(field["urg"] or 0)
     if end - start & MASK32 != size or size > _MAX_PAYLOAD:
@@ -81,7 +125,8 @@ def parse(line: str, *, seq_base: int = 0, ack_base: int = 0, tsval_base: int = 
         raise WireError("text: more than 16 bits")
     ack = 0 if field["ack"] is None else int(field["ack"]) + ack_base & MASK32
     options = _parse_options(field["options"], ack_base, tsval_base, tsecr_base) if field["options"] else NO_OPTIONS
-    return Segment(0, 0, start + seq_base & MASK32, ack, flags, wnd, urg, options, memoryview(bytes(size)))
+    code = ecn.NAMES.index(field["ecn"] or "not-ect")
+    return Segment(0, 0, start + seq_base & MASK32, ack, flags, wnd, urg, options, memoryview(bytes(size)), ecn=code)
 
 
 def _parse_options(text: str, ack_base: int, tsval_base: int, tsecr_base: int) -> Options:
@@ -99,6 +144,10 @@ def _parse_options(text: str, ack_base: int, tsval_base: int, tsecr_base: int) -
         elif match := _SACK.fullmatch(item):
             edges = [int(edge) + ack_base & MASK32 for edge in re.split("[ :]", match[1].strip())]
             options.sack = tuple(zip(edges[::2], edges[1::2], strict=True))
+        elif match := _ACCECN.fullmatch(item):
+            words = match[1].split()
+            values = dict(zip(words[::2], map(int, words[1::2]), strict=True))
+            options.accecn = (values.get("e0b", -1), values.get("ceb", -1), values.get("e1b", -1))
         elif match := _VALUE.fullmatch(item):
             if match[1] == "mss":
                 options.mss = int(match[2])

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from usertcp.wire import checksum, icmp, ipv4, tcp
 
 u8 = st.integers(0, 0xFF)
+u9 = st.integers(0, 0x1FF)  # the flags of a TCP header
 u16 = st.integers(0, 0xFFFF)
+u24 = st.integers(0, 0xFF_FFFF)
 u32 = st.integers(0, 0xFFFF_FFFF) | st.integers(0xFFFF_FF00, 0xFFFF_FFFF)  # the wrap is never far
 macs = st.binary(min_size=6, max_size=6)
 addresses = st.binary(min_size=4, max_size=4)
@@ -22,6 +24,7 @@ options = st.builds(
     sack_permitted=st.booleans(),
     sack=st.just(()) | sack_blocks,
     malformed=st.booleans(),
+    accecn=st.none() | st.tuples(st.just(-1) | u24, st.just(-1) | u24, st.just(-1) | u24),
 ) | st.builds(tcp.Options, has_ts=st.just(True), tsval=u32, tsecr=u32, sack_permitted=st.booleans())
 segments = st.builds(
     tcp.Segment,
@@ -29,11 +32,12 @@ segments = st.builds(
     u16,
     seq=u32,
     ack=u32,
-    flags=u8,
+    flags=u9,
     wnd=u16,
     urg=u16,
     options=options,
     payload=payloads.map(memoryview),
+    ecn=st.integers(0, 3),
 )
 
 syn_option_bytes = st.builds(
@@ -43,16 +47,18 @@ syn_option_bytes = st.builds(
     st.booleans(),
     st.none() | st.tuples(u32, u32),
 )
+accecn_option_bytes = st.builds(tcp.accecn, st.sampled_from([tcp.ACCECN0, tcp.ACCECN1]), st.lists(u32, max_size=3))
 option_bytes = (
     st.just(b"")
     | syn_option_bytes
     | st.builds(tcp.timestamps, u32, u32)
     | sack_blocks.map(tcp.sack)
+    | accecn_option_bytes
     | st.binary(max_size=40).map(lambda raw: raw[: len(raw) & ~3])
 )
 tcp_bytes = st.builds(
     lambda head, payload: bytes(head) + payload,
-    st.builds(tcp.header, u16, u16, u32, u32, u8, u16, option_bytes, u16),
+    st.builds(tcp.header, u16, u16, u32, u32, u9, u16, option_bytes, u16),
     payloads,
 )
 

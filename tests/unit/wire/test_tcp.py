@@ -32,10 +32,10 @@ def test_header_of_numbers_beyond_32_bits_masks_them() -> None:
 
 
 def test_parse_of_a_header_gives_its_fields() -> None:
-    head = tcp.header(0x1234, 0x0050, 0x0102_0304, 0x0506_0708, 0xFF, 0x0A0B, urg=0x0C0D)
+    head = tcp.header(0x1234, 0x0050, 0x0102_0304, 0x0506_0708, 0x1FF, 0x0A0B, urg=0x0C0D)
     seg = tcp.parse(memoryview(bytes(head) + b"payload"), gso_size=1448)
     assert (seg.sport, seg.dport, seg.seq, seg.ack) == (0x1234, 0x0050, 0x0102_0304, 0x0506_0708)
-    assert (seg.flags, seg.wnd, seg.urg, bytes(seg.payload), seg.gso_size) == (0xFF, 0x0A0B, 0x0C0D, b"payload", 1448)
+    assert (seg.flags, seg.wnd, seg.urg, bytes(seg.payload), seg.gso_size) == (0x1FF, 0x0A0B, 0x0C0D, b"payload", 1448)
     assert seg.options is tcp.NO_OPTIONS
 
 
@@ -47,8 +47,57 @@ def test_parse_of_the_largest_window_is_not_negative() -> None:
 @pytest.mark.parametrize("options", [b"", tcp.timestamps(1, 2)])
 def test_parse_of_reserved_bits_ignores_them(options: bytes) -> None:
     head = tcp.header(1, 2, 3, 4, tcp.ACK, 5, options)
-    head[12] |= 0x0F
+    head[12] |= 0x0E
     assert tcp.parse(memoryview(head)).flags == tcp.ACK
+
+
+@pytest.mark.rfc(9768, "§3.1.1")
+@pytest.mark.parametrize("options", [b"", tcp.timestamps(1, 2)])
+def test_header_with_ae_sets_the_bit_before_cwr(options: bytes) -> None:
+    head = tcp.header(1, 2, 3, 4, tcp.AE | tcp.ACK, 5, options)
+    assert head[12] & 0x0F == 0x01
+    assert tcp.parse(memoryview(head)).flags == tcp.AE | tcp.ACK
+
+
+@pytest.mark.rfc(9768, "§3.2.3")
+@pytest.mark.parametrize(
+    ("raw", "counters"),
+    [
+        ("ac 0b 000001 000002 000003", (1, 2, 3)),
+        ("ac 08 ffffff 000002", (0xFFFFFF, 2, -1)),
+        ("ac 05 000001", (1, -1, -1)),
+        ("ac 02", (-1, -1, -1)),
+        ("ae 0b 000001 000002 000003", (3, 2, 1)),
+        ("ae 08 000001 000002", (-1, 2, 1)),
+        ("ae 05 000001", (-1, -1, 1)),
+        ("ae 02", (-1, -1, -1)),
+        ("ac 04 ffff", (-1, -1, -1)),  # other lengths: the whole fields that fit
+        ("ac 07 000001 ffff", (1, -1, -1)),
+        ("ae 0a 000001 000002 ffff", (-1, 2, 1)),
+        ("ac 10 000001 000002 000003 ffffffffff", (1, 2, 3)),
+    ],
+)
+def test_parse_of_an_accecn_option_of_any_length_gives_its_whole_fields(
+    raw: str, counters: tuple[int, int, int]
+) -> None:
+    options = options_of(raw + "02 04 05 b4")
+    assert (options.accecn, options.mss, options.malformed) == (counters, 1460, False)
+
+
+@pytest.mark.rfc(9768, "§3.2.3")
+@pytest.mark.parametrize(
+    ("kind", "counters", "expected"),
+    [
+        (tcp.ACCECN0, (1, 0x2_0000_0002, 3), "01 ac 0b 000001 000002 000003"),
+        (tcp.ACCECN1, (1, 2), "ae 08 000001 000002"),
+        (tcp.ACCECN0, (0xFFFFFF,), "01 01 01 ac 05 ffffff"),
+        (tcp.ACCECN1, (), "01 01 ae 02"),
+    ],
+)
+def test_accecn_option_is_padded_in_front_and_counts_modulo_24_bits(
+    kind: int, counters: tuple[int, ...], expected: str
+) -> None:
+    assert tcp.accecn(kind, counters) == bytes.fromhex(expected)
 
 
 @pytest.mark.parametrize(

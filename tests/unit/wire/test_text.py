@@ -2,7 +2,7 @@ import pytest
 
 from usertcp.errors import WireError
 from usertcp.wire import text
-from usertcp.wire.tcp import ACK, CWR, ECE, FIN, PSH, RST, SYN, URG, Options, Segment, header, parse, syn_options
+from usertcp.wire.tcp import ACK, AE, CWR, ECE, FIN, PSH, RST, SYN, URG, Options, Segment, header, parse, syn_options
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,12 @@ from usertcp.wire.tcp import ACK, CWR, ECE, FIN, PSH, RST, SYN, URG, Options, Se
         ". 1:1(0) ack 11 win 0 <nop,nop,TS val 1 ecr 2,nop,nop,sack 1001:2001 3001:4001>",
         "P.U 1:4(3) ack 1 win 9 urg 3",
         "SEW 0:0(0) win 1",
+        "SEWA 0:0(0) win 1 <mss 1460>",
+        "S.WA 0:0(0) ack 1 win 1 <mss 1460,ecn e0b 1 ceb 0 e1b 1>",
+        "[ce] P. 1:11(10) ack 1 win 512",
+        "[ect1] . 1:11(10) ack 1 win 512 <nop,nop,TS val 1 ecr 2,ecn e0b 7>",
+        ". 1:1(0) ack 1 win 5 <ecn e1b 1 ceb 16777215>",
+        ". 1:1(0) ack 1 win 5 <ecn>",
         "R 5:5(0)",
         "R. 5:5(0) ack 6",
         "- 4294967295:1(2) win 0",
@@ -24,6 +30,22 @@ from usertcp.wire.tcp import ACK, CWR, ECE, FIN, PSH, RST, SYN, URG, Options, Se
 )
 def test_render_of_a_parsed_line_is_the_line(line: str) -> None:
     assert text.render(text.parse(line)) == line
+
+
+@pytest.mark.parametrize(
+    ("line", "flags"),
+    [(".0 1:1(0) ack 1 win 5", ACK), ("P.5 1:1(0) ack 1 win 5", PSH | ACK | AE | ECE), ("-2 1:1(0) win 5", CWR)],
+)
+def test_render_of_an_ace_field_is_a_digit_where_it_is_asked_for(line: str, flags: int) -> None:
+    seg = text.parse(line)
+    assert seg.flags == flags
+    assert text.render(seg, ace=True) == line
+    assert not any(c.isdigit() for c in text.render(seg).split()[0])
+
+
+@pytest.mark.parametrize("line", ["S.E 0:0(0) ack 1 win 5", "RA 0:0(0)"])
+def test_render_of_a_syn_or_a_reset_never_has_an_ace_field(line: str) -> None:
+    assert text.render(text.parse(line), ace=True) == line
 
 
 def test_render_of_a_syn_with_bases_counts_from_them() -> None:
@@ -72,6 +94,11 @@ def test_parse_with_bases_is_the_inverse_of_render_with_them() -> None:
         "S 0:0(0) <sack 1:2:3>",
         "S 0:99999999999(0)",
         "S ²:0(0)",
+        "[ect] . 0:0(0)",
+        ".8 0:0(0)",
+        ".E5 0:0(0)",
+        "S 0:0(0) <ecn e0b>",
+        "S 0:0(0) <ecn e2b 1>",
     ],
 )
 def test_parse_of_what_is_not_the_notation_is_a_wire_error(line: str) -> None:
