@@ -207,9 +207,9 @@ class Gauge(Script):
 
     calls: list[tuple[int, int]]
 
-    def send(self, conn, header, payload, length, gso_size):  # type: ignore[no-untyped-def]
+    def send(self, conn, header, payload, length, gso_size, ecn):  # type: ignore[no-untyped-def]
         self.__dict__.setdefault("calls", []).append((length, gso_size))
-        return super().send(conn, header, payload, length, gso_size)
+        return super().send(conn, header, payload, length, gso_size, ecn)
 
 
 @pytest.mark.parametrize("max_burst", [MSS, 5 * MSS + 1, 20_000, 65_483])

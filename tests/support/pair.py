@@ -54,7 +54,9 @@ class End:
 
     # --- the sink and the wire ----------------------------------------------------------------------------------------
 
-    def send(self, conn: Connection, header: bytearray, payload: list[memoryview], length: int, gso_size: int) -> bool:
+    def send(
+        self, conn: Connection, header: bytearray, payload: list[memoryview], length: int, gso_size: int, ecn: int
+    ) -> bool:
         assert sum(map(len, payload)) == length
         assert length <= max(conn.max_burst, conn.snd.mss)
         if self.full:

@@ -9,7 +9,8 @@ what we send. Both initial numbers stand just before 2^32, so that every script 
     s.peer(". 1:1(0) ack 101 win 1000")
     s.expect_nothing()
 
-In ``expect``, what a line leaves out (``ack``, ``win``, ``<options>``) is not compared.
+In ``expect``, what a line leaves out (``ack``, ``win``, ``<options>``) is not compared. The IP header's code point
+stands in front when it is not Not-ECT, and with AccECN the ACE field is a digit: ``[ect0] P.5 1:101(100) ack 1``.
 """
 
 from dataclasses import replace
@@ -162,7 +163,9 @@ class Script:
             self.user.on_segment(self.segment(line, payload), self.now)
         self.poll()
 
-    def send(self, conn: Connection, header: bytearray, payload: list[memoryview], length: int, gso_size: int) -> bool:
+    def send(
+        self, conn: Connection, header: bytearray, payload: list[memoryview], length: int, gso_size: int, ecn: int
+    ) -> bool:
         """The sink (``Transmit``)."""
         assert sum(map(len, payload)) == length
         if self.sink_full:
@@ -173,8 +176,11 @@ class Script:
         for offset in range(0, max(length, 1), step):  # as the device would segment it
             seg = wire.parse(memoryview(bytes(header) + text_bytes[offset : offset + step]))
             seg.seq = (seg.seq + offset) & MASK32
+            seg.ecn = ecn
             if offset + step < length:
                 seg.flags &= ~(wire.FIN | wire.PSH)
+            if offset and not conn.ecn.accurate:
+                seg.flags &= ~wire.CWR
             self.sent.append(seg)
             self.sent_at.append(self.now)
         self.bursts += 1
@@ -184,7 +190,8 @@ class Script:
         return self.user.poll(self.now, self, budget)
 
     def render(self, seg: wire.Segment) -> str:
-        return text.render(seg, seq_base=ISS, ack_base=IRS, tsval_base=TS_BASE, tsecr_base=PEER_TS_BASE)
+        bases = {"seq_base": ISS, "ack_base": IRS, "tsval_base": TS_BASE, "tsecr_base": PEER_TS_BASE}
+        return text.render(seg, **bases, ace=self.user.ecn.accurate)
 
     def take(self) -> list[wire.Segment]:
         """The segments sent since the last look."""

@@ -17,11 +17,13 @@ from usertcp.frame import PLAIN, FrameMeta, LinkCaps, Sink
 from usertcp.net.interface import Interface
 from usertcp.net.neighbor import Neighbor, NeighborCache, Owner, Waiting
 from usertcp.net.route import Routes
-from usertcp.net.segmentation import split
+from usertcp.net.segmentation import FLAGS, split
 from usertcp.net.stats import Drop, Stats
 from usertcp.units import KIB, MIB
 from usertcp.wire import arp, ethernet, ipv4, tcp
 from usertcp.wire.checksum import pseudo_header_sum
+from usertcp.wire.ecn import MASK
+from usertcp.wire.tcp import CWR
 
 if TYPE_CHECKING:
     from usertcp.tcp.connection import Connection
@@ -80,28 +82,32 @@ class Egress:
     # --- connections ----------------------------------------------------------------------------------------------
 
     def send(
-        self, conn: "Connection", header: bytearray, payload: list[memoryview], length: int, gso_size: int
+        self, conn: "Connection", header: bytearray, payload: list[memoryview], length: int, gso_size: int, ecn: int
     ) -> bool:
-        """One segment of ``conn``, or with ``gso_size`` a super-segment. False: not taken, try again next turn."""
+        """One segment of ``conn``, or with ``gso_size`` a super-segment. False: not taken, try again next turn.
+
+        A device would keep CWR in the first segment alone, or (without being told of it) in all. So a super-segment
+        with it is cut here, where it is known whether the bit is the flag or part of a counter (RFC 9768 §3.3.4).
+        """
         hop = conn.flow.next_hop
         if not hop:
-            return self._send_local(conn, header, payload, length, gso_size)
+            return self._send_local(conn, header, payload, length, gso_size, ecn)
         if self.full:
             return False
         neighbor = self._neighbors.lookup(hop, self._now) if self._link_len else None
-        if not gso_size or self._gso:
+        if not gso_size or (self._gso and not header[FLAGS] & CWR):
             parts = [(header, payload, length)]
         else:
-            parts, gso_size = split(header, payload, length, gso_size), 0
+            parts, gso_size = split(header, payload, length, gso_size, counter=conn.ecn.accurate), 0
         sink = self._sink
         for n, (head, views, size) in enumerate(parts):
-            if not self._send_one(sink, neighbor, conn, head, views, size, gso_size):
+            if not self._send_one(sink, neighbor, conn, head, views, size, gso_size, ecn):
                 self.full = True
                 if n == 0:
                     return False
                 sink = self.backlog  # the beginning is out, so the rest is committed
                 head[_CHECKSUM] = b"\0\0"
-                self._send_one(sink, neighbor, conn, head, views, size, gso_size)
+                self._send_one(sink, neighbor, conn, head, views, size, gso_size, ecn)
         self.sent += 1
         self._stats.segments_out += 1
         return True
@@ -115,6 +121,7 @@ class Egress:
         payload: list[memoryview],
         length: int,
         gso_size: int,
+        ecn: int,
     ) -> bool:
         flow = conn.flow
         src, dst = flow.local_ip, flow.remote_ip
@@ -131,7 +138,8 @@ class Egress:
         header[_CHECKSUM] = check.to_bytes(2, "big")
         config = conn.config
         ident = self._next_ident(-(-length // gso_size) if gso_size else 1)
-        ip = ipv4.header(src, dst, tcp.PROTOCOL, size, ident=ident, ttl=config.ttl, tos=config.tos)
+        tos = config.tos & ~MASK | ecn
+        ip = ipv4.header(src, dst, tcp.PROTOCOL, size, ident=ident, ttl=config.ttl, tos=tos)
         if neighbor is None:
             taken = sink.send(ip + header, payload, meta)
         elif neighbor.mac:
@@ -145,14 +153,14 @@ class Egress:
         return taken
 
     def _send_local(
-        self, conn: "Connection", header: bytearray, payload: list[memoryview], length: int, gso_size: int
+        self, conn: "Connection", header: bytearray, payload: list[memoryview], length: int, gso_size: int, ecn: int
     ) -> bool:
         if self.local and self.local_bytes > MAX_LOCAL:
             return False
         flow, config = conn.flow, conn.config
         size = len(header) + length
-        ident = self._next_ident(1)
-        ip = ipv4.header(flow.local_ip, flow.remote_ip, tcp.PROTOCOL, size, ident=ident, ttl=config.ttl, tos=config.tos)
+        ident, tos = self._next_ident(1), config.tos & ~MASK | ecn
+        ip = ipv4.header(flow.local_ip, flow.remote_ip, tcp.PROTOCOL, size, ident=ident, ttl=config.ttl, tos=tos)
         meta = FrameMeta(gso_size, csum_valid=True) if gso_size else LOCAL
         self._keep_local(b"".join((ip, header, *payload)), meta)
         self.sent += 1

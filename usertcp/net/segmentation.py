@@ -6,8 +6,9 @@
                      becomes
     | seq=s      CWR | mss |  | seq=s+mss | mss |  ...  | seq=s+k*mss  FIN PSH | rest |
 
-Only the last one carries FIN and PSH (RFC 9293 §3.9.1.2, MUST-61), only the first CWR (RFC 3168 §6.1.2); URG and its
-pointer stay with the segments that begin in front of the urgent mark. Options are repeated as they are. Payload is
+Only the last one carries FIN and PSH (RFC 9293 §3.9.1.2, MUST-61), only the first CWR (RFC 3168 §6.1.2), unless that
+bit is part of the ACE counter, which all carry (RFC 9768 §3.3.4); URG and its pointer stay with the segments that begin
+in front of the urgent mark. Options are repeated as they are. Payload is
 cut by views; no byte is copied. Checksums and IP headers are the caller's, as for any other segment.
 """
 
@@ -17,18 +18,19 @@ from usertcp.units import MASK32
 from usertcp.wire.tcp import CWR, FIN, PSH, URG
 
 _SEQ: Final = slice(4, 8)  # where in the TCP header
-_FLAGS: Final = 13
+FLAGS: Final = 13
 _URGENT: Final = slice(18, 20)
 
 
 def split(
-    header: bytearray, payload: list[memoryview], length: int, size: int
+    header: bytearray, payload: list[memoryview], length: int, size: int, *, counter: bool = False
 ) -> list[tuple[bytearray, list[memoryview], int]]:
-    """(TCP header, payload views, payload bytes) of each segment of ``size`` bytes; ``length``: of the whole."""
+    """(TCP header, payload views, payload bytes) of each segment of ``size`` bytes; ``length``: of the whole.
+    ``counter``: CWR is a bit of the ACE field."""
     seq = int.from_bytes(header[_SEQ], "big")
-    flags = header[_FLAGS]
+    flags = header[FLAGS]
     urgent = int.from_bytes(header[_URGENT], "big")
-    middle = flags & ~(FIN | PSH | CWR)
+    middle = flags & ~(FIN | PSH | (0 if counter else CWR))
     parts: list[tuple[bytearray, list[memoryview], int]] = []
     views = list(reversed(payload))
     for offset in range(0, length, size):
@@ -53,6 +55,6 @@ def split(
             if left <= 0:
                 mine &= ~URG
             head[_URGENT] = max(left, 0).to_bytes(2, "big")
-        head[_FLAGS] = mine
+        head[FLAGS] = mine
         parts.append((head, piece, wanted))
     return parts

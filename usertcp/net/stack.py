@@ -38,6 +38,7 @@ from usertcp.tcp.trace import Tracer
 from usertcp.units import MASK32, NEVER
 from usertcp.wire import arp, ethernet, icmp, ipv4, tcp
 from usertcp.wire.checksum import BadChecksum
+from usertcp.wire.ecn import MASK
 from usertcp.wire.tcp import ACK, RST, SYN, Segment
 
 TCP_HEADERS: Final = ipv4.HEADER_LEN + tcp.HEADER_LEN  # what the MSS leaves out of the MTU (RFC 9293 §3.7.1, MUST-67)
@@ -196,6 +197,7 @@ class Stack:
         except WireError:
             self.stats.drop(Drop.BAD_TCP)
             return
+        seg.ecn = packet.tos & MASK
         self.stats.segments_in += 1
         key = b"".join((packet.src, packet.dst, view[:4]))
         conn = self._flows.get(key)

@@ -20,7 +20,7 @@ from usertcp.tcp.receiver import ACK_NOW
 from usertcp.tcp.state import CAN_RECEIVE, CAN_SEND, EOF, READABLE, URGENT, WRITABLE, State
 from usertcp.tcp.timeouts import arm_user_timeout, rearm
 from usertcp.units import MASK32, SEC
-from usertcp.wire.tcp import ACK, FIN, PSH, RST, SYN, URG, Segment
+from usertcp.wire.tcp import ACE, ACK, FIN, PSH, RST, SYN, URG, Segment
 
 if TYPE_CHECKING:
     from usertcp.tcp.connection import Connection
@@ -58,6 +58,7 @@ def _in_syn_sent(conn: "Connection", seg: Segment, now: int) -> None:
     snd.on_ack(ack, now, echoed_at=_echoed_at(conn, seg, now))
     snd.wl2 = ack
     conn.establish(now)
+    conn.ecn.on_established(conn, seg)
     conn.rcv.ack = ACK_NOW
     if seg.payload or seg.flags & FIN:
         _seventh_process_text(conn, seg, conn.rcv.irs, now)
@@ -80,6 +81,7 @@ def _otherwise(conn: "Connection", seg: Segment, now: int) -> None:
             return
     if not _fifth_check_ack(conn, seg, seq, now):
         return
+    conn.ecn.on_arrival(conn, seg, seq)
     if seg.flags & URG:
         _sixth_check_urg(conn, seg, seq)
     if seg.payload or seg.flags & FIN:
@@ -87,10 +89,11 @@ def _otherwise(conn: "Connection", seg: Segment, now: int) -> None:
 
 
 def _predicted(conn: "Connection", seg: Segment, seq: int) -> bool:
-    """Header prediction: the next segment in order, inside the window, an ACK and nothing else but PSH."""
+    """Header prediction: the next segment in order, inside the window, an ACK and nothing else but PSH and what ECN
+    has to tell."""
     rcv = conn.rcv
     return (
-        seg.flags & ~PSH == ACK
+        seg.flags & ~(PSH | ACE) == ACK
         and seq == rcv.nxt
         and conn.state is State.ESTABLISHED
         and seq + len(seg.payload) <= rcv.edge
@@ -116,6 +119,9 @@ def _first_check_sequence(conn: "Connection", seg: Segment, seq: int, now: int) 
     if conn.state is State.SYN_RECEIVED and seg.flags & SYN and seq == rcv.irs and not seg.flags & RST:
         if not seg.flags & ACK:  # the peer's SYN again: our SYN,ACK was lost
             conn.syn_due = True
+            if not conn.ecn.on_syn_again(seg):
+                conn.reset_peer()
+                conn.fail(errno.EPROTO)
             return False
         return True  # a simultaneous open's SYN,ACK: its ACK counts (RFC 9293 §3.5, Figure 7)
     if not rcv.acceptable(seq, seg.length):
@@ -123,6 +129,12 @@ def _first_check_sequence(conn: "Connection", seg: Segment, seq: int, now: int) 
             conn.timers.set(timer.TIME_WAIT, now + 2 * conn.config.msl)  # eighth, TIME-WAIT: start 2 MSL anew
         if not seg.flags & RST:
             _acknowledge_suspicious(conn, seg, now)
+            if (
+                seg.flags & (SYN | ACK) == SYN | ACK
+                and seq == rcv.irs
+                and conn.snd.absolute(seg.ack) == conn.snd.iss + 1
+            ):
+                conn.ecn.on_synack_again(seg)
             if seq == rcv.nxt - 1 and not seg.length and conn.state is not State.SYN_RECEIVED:
                 # From a peer that does not know yet that we took its probe, when ours crossed it: if neither end
                 # believed the other's ACK, neither would ever hear of it (RFC 9293 §A.2).
@@ -214,6 +226,7 @@ def _ack_of_syn(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) 
     snd.max_wnd = max(snd.max_wnd, snd.wnd)
     snd.wl1, snd.wl2 = seq, ack
     conn.establish(now)
+    conn.ecn.on_established(conn, seg)
     rearm(conn, now)
     return True
 
@@ -223,6 +236,9 @@ def _take_ack(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) ->
     snd = conn.snd
     before = snd.una
     changed = snd.update_window(seq, ack, seg.wnd << snd.shift)
+    marked = conn.ecn.marked(conn, seg, ack - before)
+    if marked:
+        snd.on_ecn(marked, now)
     duplicate = ack == before and not seg.payload and not seg.flags & FIN and not changed and snd.wnd > 0
     acked = snd.on_ack(
         ack,
@@ -230,6 +246,7 @@ def _take_ack(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) ->
         blocks=seg.options.sack,
         duplicate=duplicate and snd.outstanding > 0,  # with a closed window: the answer to a probe
         echoed_at=_echoed_at(conn, seg, now),
+        marked=marked,
     )
     if acked:
         conn.bytes_acked += acked

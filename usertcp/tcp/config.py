@@ -6,6 +6,7 @@ One frozen value per connection; ``Connection.configure`` replaces it. Times are
 from dataclasses import dataclass
 from typing import Final
 
+from usertcp.tcp.ecn_policy import Ecn
 from usertcp.units import HOUR, MIB, MS, SEC
 
 MAX_DELAYED_ACK: Final = 500 * MS  # exclusive (RFC 9293 §3.8.6.3, MUST-40)
@@ -26,6 +27,7 @@ class TcpConfig:
     timestamps: bool = True  # RFC 7323 §3
     sack: bool = True  # RFC 2018
     window_scaling: bool = True  # RFC 7323 §2
+    ecn: Ecn = Ecn.PASSIVE  # RFC 3168, RFC 9768; Linux's default grants the former only
 
     delayed_ack: int = 40 * MS  # below 0.5 s (RFC 9293 §3.8.6.3, MUST-40)
     initial_rto: int = 1 * SEC  # RFC 6298 §2.1
@@ -49,7 +51,7 @@ class TcpConfig:
     fin_wait_2_timeout: int = 60 * SEC  # FIN-WAIT-2 without a user (TCP_LINGER2)
 
     ttl: int = 64  # RFC 9293 §3.9.2, MUST-49
-    tos: int = 0  # DSCP in the upper six bits (RFC 9293 §3.9.1.9, MUST-48)
+    tos: int = 0  # DSCP in the upper six bits (RFC 9293 §3.9.1.9, MUST-48); the lower two are ECN's, and not chosen
 
     def __post_init__(self) -> None:
         if not 0 <= self.delayed_ack < MAX_DELAYED_ACK:

@@ -20,6 +20,8 @@ from usertcp.tcp import timers as timer
 from usertcp.tcp.arrives import segment_arrives
 from usertcp.tcp.cc.registry import create
 from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.ecn import NOT_ECN
+from usertcp.tcp.ecn_setup import agree, ask
 from usertcp.tcp.info import TcpInfo
 from usertcp.tcp.listener import Listener
 from usertcp.tcp.output import TS_TICK, Transmit, poll
@@ -47,7 +49,7 @@ from usertcp.tcp.timeouts import arm_user_timeout, on_timers
 from usertcp.tcp.timers import Timers
 from usertcp.tcp.trace import Tracer
 from usertcp.units import MASK32
-from usertcp.wire.tcp import ACK, RST, SYN, TIMESTAMPS_LEN, Segment, sack, timestamps
+from usertcp.wire.tcp import ACK, MAX_OPTIONS_LEN, RST, SYN, TIMESTAMPS_LEN, Segment, sack, timestamps
 
 HEADERS: Final = 40  # IPv4 and TCP without options, bytes
 MIN_PATH_MTU: Final = 552  # an ICMP that claims less is not believed (Linux min_pmtu; RFC 5927 §7)
@@ -102,6 +104,7 @@ class Connection:
         "challenges",
         "config",
         "dport",
+        "ecn",
         "error",
         "flow",
         "host",
@@ -169,6 +172,7 @@ class Connection:
         self.read_shut = False
         self.snd = Sender(config, iss, mss)
         self.rcv = Receiver(config)
+        self.ecn = NOT_ECN
         self.timers = Timers()
         self.ts_ok = self.sack_ok = self.scale_ok = False
         self.syn_due = self.probe_due = self.keepalive_due = self.override = False
@@ -246,6 +250,7 @@ class Connection:
         """Active OPEN: SYN-SENT; the SYN leaves at the next poll."""
         self._opened_at = self.last_received_at = now
         self.enter(State.SYN_SENT)
+        self.ecn = ask(self.config.ecn)
         self.syn_due = True
         self.timers.set(timer.USER_TIMEOUT, now + (self.config.user_timeout or self.config.syn_timeout))
         self.host.dirty(self)
@@ -267,8 +272,9 @@ class Connection:
         self.host.dirty(self)
 
     def take_syn(self, seg: Segment, now: int) -> None:
-        """Agree on MSS, window scale, SACK and timestamps (RFC 9293 §3.7.1, RFC 7323, RFC 2018)."""
+        """Agree on MSS, window scale, SACK, timestamps and ECN (RFC 9293 §3.7.1, RFC 7323, RFC 2018, RFC 9768)."""
         options, config, snd, rcv = seg.options, self.config, self.snd, self.rcv
+        self.ecn = agree(config.ecn, self.ecn, seg)
         self.scale_ok = config.window_scaling and options.wscale >= 0
         self.sack_ok = config.sack and options.sack_permitted
         self.ts_ok = config.timestamps and options.has_ts
@@ -580,8 +586,13 @@ class Connection:
         """Our timestamp clock's value (RFC 7323 §5.4), wire-sized."""
         return (now // TS_TICK + self.ts_offset) & MASK32
 
-    def options(self, now: int) -> bytes:
-        """The options of a segment sent now: timestamps, and SACK blocks while there are gaps."""
-        blocks = self.rcv.sack_blocks(3 if self.ts_ok else 4) if self.sack_ok and self.rcv.buffer.arrived else None
+    def options(self, now: int, *, text: bool = False) -> bytes:
+        """The options of a segment sent now, which is to carry ``text`` or not: timestamps, SACK blocks while there are
+        gaps, what ECN has to tell. Two blocks go before the latter, a third one after (RFC 9768 §3.2.3.3)."""
         stamps = timestamps(self.ts_now(now), self.rcv.ts_recent) if self.ts_ok else b""
-        return stamps + sack(blocks) if blocks else stamps
+        room = MAX_OPTIONS_LEN - len(stamps)
+        if not self.sack_ok or not self.rcv.buffer.arrived:
+            return stamps + self.ecn.option(self, room, text)
+        blocks = self.rcv.sack_blocks(3 if self.ts_ok else 4)
+        feedback = self.ecn.option(self, room - 4 - 8 * min(len(blocks), 2), text)
+        return stamps + sack(blocks[: (room - 4 - len(feedback)) // 8]) + feedback

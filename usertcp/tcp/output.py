@@ -14,6 +14,7 @@ from usertcp.tcp.state import State
 from usertcp.tcp.timeouts import rearm
 from usertcp.units import MASK32, MS
 from usertcp.wire import tcp as wire
+from usertcp.wire.ecn import NOT_ECT
 from usertcp.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
 
 if TYPE_CHECKING:
@@ -32,11 +33,12 @@ class Transmit(Protocol):
     """How a connection's segments get onto the network; ``net`` implements it."""
 
     def send(
-        self, conn: "Connection", header: bytearray, payload: list[memoryview], length: int, gso_size: int
+        self, conn: "Connection", header: bytearray, payload: list[memoryview], length: int, gso_size: int, ecn: int
     ) -> bool:
         """Send one (super-)segment: a TCP ``header`` with checksum 0 and ``length`` bytes of ``payload``.
 
-        ``gso_size`` is the text of each segment when ``length`` exceeds it, else 0. False: not taken.
+        ``gso_size`` is the text of each segment when ``length`` exceeds it, else 0; ``ecn`` the code point of the IP
+        header. False: not taken.
         """
         ...
 
@@ -49,6 +51,8 @@ def poll(conn: "Connection", now: int, tx: Transmit, budget: int) -> bool:
         conn.host.forget(conn)
         return False
     if conn.syn_due and not _send_syn(conn, tx, now):
+        return True
+    if conn.ecn.ack_first() and not _send_acks(conn, tx, now):
         return True
     if conn.state in _SENDS_TEXT and (conn.snd.pending or conn.probe_due):
         more = _send_text(conn, tx, now, budget)
@@ -66,7 +70,7 @@ def _send_text(conn: "Connection", tx: Transmit, now: int, budget: int) -> bool:
     if conn.probe_due:
         return not _send_probe(conn, tx, now)
     snd.start_burst(now)
-    options = conn.options(now)
+    options = conn.options(now, text=True)
     payload = max(snd.mss - len(options), 1)
     if snd.tlp.due and not _send_tail_probe(conn, tx, now, options, payload):
         return True
@@ -160,9 +164,11 @@ def _send_syn(conn: "Connection", tx: Transmit, now: int) -> bool:
         conn.sack_ok if answer else config.sack,
         (conn.ts_now(now), rcv.ts_recent if answer else 0) if with_ts else None,
     )
-    flags = SYN | ACK if answer else SYN
-    if not _transmit(conn, tx, now, snd.iss, flags, options, NO_TEXT, 0, 1):
+    ecn_flags, more = conn.ecn.opening(conn)
+    flags = (SYN | ACK if answer else SYN) | ecn_flags
+    if not _transmit(conn, tx, now, snd.iss, flags, options + more, NO_TEXT, 0, 1):
         return False
+    conn.ecn.on_opening_sent(ecn_flags)
     snd.on_sent(snd.iss, snd.iss + 1, now, 1)
     conn.syn_due = False
     conn.timers.set(timer.RETRANSMIT, now + snd.rtt.rto)
@@ -198,7 +204,7 @@ def _send_reset(conn: "Connection", tx: Transmit, now: int) -> bool:
     assert conn.reset_due is not None
     seq, ack, flags = conn.reset_due
     header = wire.header(conn.sport, conn.dport, seq & MASK32, ack & MASK32, flags, 0)
-    if not tx.send(conn, header, NO_TEXT, 0, 0):
+    if not tx.send(conn, header, NO_TEXT, 0, 0, NOT_ECT):
         return False
     conn.reset_due = None
     conn.segments_out += 1
@@ -225,22 +231,27 @@ def _transmit(
     ack = urg = 0
     if flags & ACK:
         ack = rcv.nxt & MASK32
-    window = min(rcv.buffer.limit, 0xFFFF) if flags == SYN else rcv.window_field(syn=bool(flags & SYN))
+    window = min(rcv.buffer.limit, 0xFFFF) if flags & (SYN | ACK) == SYN else rcv.window_field(syn=bool(flags & SYN))
+    new = length > 0 and seq >= conn.snd.nxt and not conn.probe_due
+    if not flags & SYN:
+        flags |= conn.ecn.flags(conn, new, flags == ACK and length == 0 and not (conn.sack_ok and rcv.buffer.arrived))
     if conn.snd.up > seq and not flags & SYN:
         flags |= URG
         urg = min(conn.snd.up - seq, 0xFFFF)  # MUST-62: the octet after the urgent data
     header = wire.header(conn.sport, conn.dport, seq & MASK32, ack, flags, window, options, urg)
-    if not tx.send(conn, header, views, length, payload if length > payload else 0):
+    ecn = conn.ecn.code_point(new)
+    if not tx.send(conn, header, views, length, payload if length > payload else 0, ecn):
         rcv.edge = edge
         return False
     if flags & ACK:
+        conn.ecn.on_sent(conn, new)
         rcv.ack_sent()
         conn.timers.stop(timer.DELAYED_ACK)
     conn.segments_out += 1
     if conn.tracer is not None:
         text = memoryview(b"".join(views))
         parsed = wire.parse_options(memoryview(options))
-        seg = wire.Segment(conn.sport, conn.dport, seq & MASK32, ack, flags, window, urg, parsed, text)
+        seg = wire.Segment(conn.sport, conn.dport, seq & MASK32, ack, flags, window, urg, parsed, text, ecn=ecn)
         conn.tracer.on_segment(conn, True, seg, now)
     return True
 
