@@ -20,6 +20,8 @@ from usertcp.link.queue import DropTail
 from usertcp.link.queue_codel import CoDel
 from usertcp.link.queue_red import Red
 from usertcp.tcp.cc import registry
+from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.ecn_policy import Ecn
 from usertcp.units import MS, from_seconds
 
 PREFERRED: Final = ("reno", "cubic", "bbr")
@@ -113,6 +115,7 @@ def queue_choice(text: str) -> QueueChoice:
     default="droptail",
     help="droptail, codel or red; SIZE in bandwidth-delay products [default: droptail:1].",
 )
+@click.option("--ecn", is_flag=True, help="The flows speak AccECN, and codel and red mark instead of dropping.")
 @click.option("--loss", metavar="SHARE", type=share, default="0", help="Data lost by chance, as in 1%.")
 @click.option("--burst", metavar="FRAMES", type=click.IntRange(1), help="Lose in bursts of so many on average.")
 @click.option("--ack-loss", metavar="SHARE", type=share, default="0", help="Acknowledgments lost by chance.")
@@ -127,6 +130,7 @@ def congestion(
     rate: int,
     rtt: float,
     queue: QueueChoice,
+    ecn: bool,
     loss: float,
     burst: int | None,
     ack_loss: float,
@@ -141,13 +145,16 @@ def congestion(
     simulated, and the same seed gives the same figures. Each algorithm has the bottleneck for itself unless --together.
     """
     names = cc or tuple(name for name in PREFERRED if name in registry.NAMES)
+    if ecn and queue.name == "droptail":
+        raise click.UsageError("a droptail queue marks nothing: with --ecn give --queue codel or red")
     if out is not None:
         congestion_plot.require()
         with doing("drawing"):
             out.parent.resolve(strict=True)  # known before the first run, not after it
     base = Bottleneck(rate=rate, rtt=from_seconds(rtt))
     late = Reorder(reorder, base.rtt // 2) if reorder else None
-    bottleneck = Bottleneck(rate, base.rtt, queue.over(base.bdp), False, _loss(loss, burst), ack_loss, late)
+    bottleneck = Bottleneck(rate, base.rtt, queue.over(base.bdp), ecn, _loss(loss, burst), ack_loss, late)
+    config = TcpConfig(ecn=Ecn.ACCURATE if ecn else Ecn.OFF)
     output = console()
     title = _title(bottleneck, queue, {"loss": loss, "ACK loss": ack_loss, "reordering": reorder}, burst)
     groups = [names] if together else [(name,) for name in names]
@@ -155,7 +162,9 @@ def congestion(
     for group in groups:
         heading = " + ".join(group)
         with output.status(f"simulating {heading}"):
-            experiment = Experiment(bottleneck, [Flow(name) for name in group for _ in range(flows)], seed=seed)
+            experiment = Experiment(
+                bottleneck, [Flow(name, config=config) for name in group for _ in range(flows)], seed=seed
+            )
             outcomes.append((heading, experiment.run(from_seconds(duration))))
     _print(output, title, rate, outcomes)
     if out is not None:
@@ -182,6 +191,8 @@ def _title(bottleneck: Bottleneck, choice: QueueChoice, shares: dict[str, float]
     words = [f"{bottleneck.rate / 1e6:g} Mbit/s", f"RTT {bottleneck.rtt / MS:g} ms"]
     words.append(f"{choice.name} of {choice.products:g} BDP")
     words += [f"{name} {100 * part:.3g} %" for name, part in shares.items() if part]
+    if bottleneck.ecn:
+        words.append("ECN")
     if burst is not None:
         words.append(f"in bursts of {burst}")
     return ", ".join(words)
@@ -191,15 +202,17 @@ def _print(output: Console, title: str, rate: int, outcomes: Sequence[tuple[str,
     """A row for each flow, with its queue's delay, and fairness where there is more than one."""
     table = Table(title=title, title_justify="left", box=None, pad_edge=False)
     table.add_column("")
-    for heading in ("goodput", "of the rate", "sent again", "queue, mean", "queue, 95 %", "dropped", "Jain"):
+    for heading in ("goodput", "of the rate", "sent again", "queue, mean", "queue, 95 %", "dropped", "marked", "Jain"):
         table.add_column(heading, justify="right")
     for heading, outcome in outcomes:
         many = len(outcome.flows) > 1
-        waits = (f"{outcome.delay_mean / MS:.1f} ms", f"{outcome.delay_95 / MS:.1f} ms", str(outcome.drops))
+        waits = (f"{outcome.delay_mean / MS:.1f} ms", f"{outcome.delay_95 / MS:.1f} ms")
         table.add_row(
             heading if not many or " " in heading else f"{heading} × {len(outcome.flows)}",
             *_share_of(outcome.goodput, outcome.retransmitted, rate),
             *waits,
+            str(outcome.drops),
+            str(outcome.marks) if outcome.marks else "",
             f"{outcome.jain:.3f}" if many else "",
         )
         for n, result in enumerate(outcome.flows if many else (), 1):

@@ -80,7 +80,7 @@ class Wire:
     def path(self) -> PathConfig:
         """A direction about which nothing else is said."""
         queue = DropTail(self.queue) if isinstance(self.queue, int) else self.queue
-        return PathConfig(self.rate, self.delay, queue, self.ecn, self.loss, self.reorder)
+        return PathConfig(self.rate, self.delay, queue=queue, ecn=self.ecn, loss=self.loss, reorder=self.reorder)
 
 
 class _Line:

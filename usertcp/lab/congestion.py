@@ -11,6 +11,10 @@ what it sends as super-segments enters the bottleneck as single frames. The rece
 the network, so what the figures show is the congestion control's and the recovery's doing. The same experiment with the
 same seed gives the same figures to the last digit.
 
+In a network without any chance flows of equal round trips lock into phase, and the same one always finds the queue
+full (Floyd and Jacobson, "On Traffic Phase Effects in Packet-Switched Gateways", 1992). As they advise, what a sender
+sends is delayed at random by up to the time that one frame takes at the bottleneck.
+
 Goodput counts bytes that the receiving program read. The retransmitted share counts payload on the sender's wire, by
 itself and not by the sender's own book-keeping. Real time, the machine's speed and the kernel's TCP play no part: for
 those see the benchmarks.
@@ -32,6 +36,7 @@ from usertcp.units import KIB, MS, SEC
 PORT: Final = 5001  # of the first flow's listener
 CHUNK: Final = memoryview(bytes(256 * KIB))  # what is written at once
 HEADERS: Final = 34  # bytes of Ethernet and IPv4 in front of TCP
+FRAME: Final = 1514  # bytes of a full one
 FINEST: Final = 10 * MS  # between samples
 
 
@@ -63,7 +68,7 @@ class Bottleneck:
     def wire(self) -> Wire:
         """The receiver's wire."""
         queue = self.queue if self.queue is not None else DropTail(self.bdp)
-        down = PathConfig(self.rate, 0, queue, self.ecn, self.loss, self.reorder)
+        down = PathConfig(self.rate, queue=queue, ecn=self.ecn, loss=self.loss, reorder=self.reorder)
         return Wire(down=down, up=PathConfig(loss=RandomLoss(self.ack_loss)), offload=True, split=True)
 
 
@@ -228,7 +233,9 @@ class Experiment:
 
     def _add(self, n: int, flow: Flow) -> None:
         name = f"sender {n}"
-        wire = Wire(delay=(flow.rtt or self.bottleneck.rtt) // 2, offload=True)
+        delay = (flow.rtt or self.bottleneck.rtt) // 2
+        up = PathConfig(delay=delay, jitter=FRAME * 8 * SEC // self.bottleneck.rate)
+        wire = Wire(delay=delay, up=up, offload=True)
         host = self.world.host(name, f"10.0.{n // 200 + 1}.{n % 200 + 1}/16", wire=wire)
         sender, receiver = _Sender(flow), _Receiver()
         self._senders[name] = sender

@@ -3,8 +3,8 @@
 ::
 
     admit --> loss --> duplicate --> queue --> transmitter --> propagation --> due
-              chance,                drop-tail,  rate            delay, and a late
-              bursts,                RED,                        share: reordering
+              chance,                drop-tail,  rate            delay, jitter, and a
+              bursts,                RED,                        late share: reordering
               outage                 CoDel
 
 Frames leave in the order in which they came, but for those that are made late on purpose, which others overtake. What
@@ -62,6 +62,7 @@ class PathConfig:
     ``loss``       what is lost in any case
     ``reorder``    what arrives late
     ``duplicate``  the share of frames that are there twice
+    ``jitter``     each frame is up to so much later, evenly drawn, ns; order is kept
     """
 
     rate: int = 0
@@ -71,11 +72,12 @@ class PathConfig:
     loss: Loss = CLEAN
     reorder: Reorder | None = None
     duplicate: float = 0.0
+    jitter: int = 0
 
     def __post_init__(self) -> None:
         share("duplicate", self.duplicate)
-        if self.rate < 0 or self.delay < 0:
-            raise ValueError("neither rate nor delay is negative")
+        if self.rate < 0 or self.delay < 0 or self.jitter < 0:
+            raise ValueError("neither rate nor delay nor jitter is negative")
 
 
 def wire_size(frame: bytes, meta: FrameMeta) -> int:
@@ -105,6 +107,7 @@ class Path:
         "_loss",
         "_order",
         "_random_copies",
+        "_random_jitter",
         "_random_late",
         "_remainder",
         "config",
@@ -120,7 +123,8 @@ class Path:
 
     def __init__(self, config: PathConfig, random: Random) -> None:
         self.config = config
-        of_loss, of_queue, self._random_late, self._random_copies = (Random(random.getrandbits(64)) for _ in range(4))
+        streams = [Random(random.getrandbits(64)) for _ in range(5)]
+        of_loss, of_queue, self._random_late, self._random_copies, self._random_jitter = streams
         self.queue = config.queue.start(config.rate, config.ecn, of_queue)
         self._loss = config.loss.start(of_loss)
         self._free_at = 0  # when the transmitter is done with what it took
@@ -234,6 +238,10 @@ class Path:
         """The last bit left the transmitter at ``at``."""
         config = self.config
         at += config.delay
+        if config.jitter:
+            at += int(self._random_jitter.random() * config.jitter)
+            if self._flying and at < self._flying[-1][0]:
+                at = self._flying[-1][0]
         reorder = config.reorder
         if reorder is not None and self._random_late.random() < reorder.p:
             self.late += 1

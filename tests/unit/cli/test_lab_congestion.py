@@ -36,6 +36,15 @@ def test_congestion_rules_are_named_in_the_title(capsys: pytest.CaptureFixture[s
     assert "RTT 20 ms, codel of 3 BDP, loss 1 %, ACK loss 20 %, reordering 5 %, in bursts of 4" in text
 
 
+def test_congestion_with_ecn_marks_instead_of_dropping(capsys: pytest.CaptureFixture[str]) -> None:
+    assert program.run([*QUICK, "--queue", "codel:20", "--ecn", "--seconds", "4"]) == 0
+    heading, row = (" ".join(line.split()) for line in capsys.readouterr().out.splitlines()[1:3])
+    assert heading.endswith("dropped marked Jain")
+    dropped, marked = row.split()[-2:]
+    assert dropped == "0"
+    assert int(marked) > 5
+
+
 def test_congestion_together_has_one_total_and_a_row_for_each_flow(capsys: pytest.CaptureFixture[str]) -> None:
     assert program.run([*QUICK, "--cc", "reno,reno", "--together", "--flows", "2"]) == 0
     lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
@@ -92,6 +101,7 @@ def test_congestion_to_a_folder_that_is_not_there_says_so_before_it_runs(
         ("--queue", "red:x", "is no queue"),
         ("--out", "a.pdf", "must end in .png or .svg"),
         ("--burst", "3", "give --loss, too"),
+        ("--ecn", "--seed=1", "give --queue codel or red"),
         ("--rtt", "never", "is no time"),
     ],
 )

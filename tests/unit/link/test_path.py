@@ -149,6 +149,16 @@ def test_reordering_share_arrives_late_by_no_more_than_its_bound_and_the_rest_in
     assert [number for _, number in arrived] != sorted(number for _, number in arrived)
 
 
+def test_jitter_delays_each_frame_by_no_more_than_its_bound_and_keeps_the_order() -> None:
+    path = make(delay=10 * MS, jitter=4 * MS)
+    arrived = run(path, ((n * MS, frame) for n, frame in enumerate(numbered(2000))))
+    assert [number for _, number in arrived] == list(range(2000))
+    extra = [at - number * MS - 10 * MS for at, number in arrived]
+    assert min(extra) >= 0
+    assert 3 * MS < max(extra) < 4 * MS
+    assert len(set(extra)) > 1000
+
+
 def test_lone_late_frame_is_still_delivered() -> None:
     path = make(rate=8_000_000, delay=MS, reorder=Reorder(1.0, MS))
     path.admit(FRAME, PLAIN, 0)
@@ -207,7 +217,7 @@ def test_one_more_kind_of_fault_leaves_the_strikes_of_the_others_alone() -> None
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"rate": -1}, {"delay": -1}, {"duplicate": 1.5}],
+    [{"rate": -1}, {"delay": -1}, {"jitter": -1}, {"duplicate": 1.5}],
 )
 def test_path_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=r"not|negative"):
