@@ -89,8 +89,11 @@ def _send_text(conn: "Connection", tx: Transmit, now: int, budget: int) -> bool:
                 return False
         if budget <= 0:
             return True
+        head = start == snd.una < snd.nxt
         if not _send_range(conn, tx, now, start, start + length, options, payload):
             return True
+        if head and conn.sack_ok:  # its answer is a round trip away again (RFC 6675 §6, as Linux)
+            conn.timers.set(timer.RETRANSMIT, now + snd.rtt.rto)
         conn.override = False
         budget -= 1
     conn.timers.set(timer.PACING, snd.pacer.free_at)

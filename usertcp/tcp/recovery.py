@@ -57,7 +57,7 @@ def on_ack(snd: "Sender", acked: int, *, duplicate: bool, dsack: tuple[int, int]
         if snd.tlp.mended(snd.una, matches, duplicate and not snd.board.fresh):
             reduce(snd, now)
     if snd.phase == LOSS:
-        _in_loss(snd, acked, duplicate, echoed_at, now)
+        _in_loss(snd, acked, echoed_at, now)
     elif snd.undo_end >= 0 and ((acked and _eifel(snd, echoed_at)) or (dsack is not None and snd.undo_left == 0)):
         undo(snd)
     elif snd.phase != OPEN and snd.una >= snd.recover:
@@ -140,13 +140,23 @@ def _count_duplicates(snd: "Sender", acked: int, duplicate: bool) -> None:
             _hold_first(snd)
         else:
             snd.duplicates = snd.dup_credit = 0
-    elif duplicate and snd.phase != LOSS:
+    elif duplicate:
         snd.duplicates += 1
-        credit = min(mss, snd.pipe)
+        credit = min(mss, snd.pipe, _credible(snd))
         snd.dup_credit += credit
         snd.sample.acked += credit
         if snd.duplicates == DUPLICATE_THRESHOLD and snd.phase < RECOVERY and snd.una > snd.recover:
             _hold_first(snd)
+
+
+def _credible(snd: "Sender") -> int:
+    """How many bytes a duplicate may claim to have left the network: a peer can invent duplicates. Two segments before
+    they mean a loss (RFC 3042), what was outstanding in recovery (RFC 9937 §6.2), after a time-out only new data."""
+    if snd.phase == RECOVERY:
+        return max(snd.prr.recover_fs - snd.prr.delivered - snd.sample.acked, 0)
+    if snd.phase == LOSS:
+        return snd.nxt - snd.recover
+    return snd.cc.mss if snd.duplicates <= DUPLICATE_THRESHOLD else 0
 
 
 def _hold_first(snd: "Sender") -> None:
@@ -206,6 +216,8 @@ def _leave(snd: "Sender", now: int) -> None:
     snd.phase = OPEN
     snd.frto = NO_FRTO
     snd.duplicates = snd.dup_credit = 0
+    if snd.board.lost or snd.board.retrans:  # of what was sent meanwhile: another window, another reduction
+        enter_recovery(snd, now, 0)
 
 
 def on_rto(snd: "Sender", now: int) -> None:
@@ -237,27 +249,30 @@ def on_rto(snd: "Sender", now: int) -> None:
     snd.duplicates = snd.dup_credit = 0
 
 
-def _in_loss(snd: "Sender", acked: int, duplicate: bool, echoed_at: int, now: int) -> None:
+def _in_loss(snd: "Sender", acked: int, echoed_at: int, now: int) -> None:
     """After a time-out: was it spurious (Eifel, F-RTO), is it over?"""
     if acked and snd.undo_end >= 0 and _eifel(snd, echoed_at):
         undo(snd)
         return
-    if snd.frto and snd.undo_end >= 0 and _original_arrived(snd):  # RFC 5682 §3.1 step 3b
-        undo(snd)
-        return
     if snd.frto == NEW_DATA:
-        if not acked:  # step 3a: the loss is real
-            snd.frto = NO_FRTO
+        if snd.undo_end >= 0 and _original_arrived(snd):  # RFC 5682 §3.1 step 3b: the time-out was spurious
+            undo(snd)
+            return
+        snd.frto = NO_FRTO  # step 3a: the loss is real
     elif snd.frto == FIRST_ACK:
-        if acked and snd.una < snd.recover and snd.unsent > 0 and snd.nxt < snd.una + snd.wnd:
-            snd.frto = NEW_DATA  # step 2b
-        elif acked or duplicate:
-            snd.frto = NO_FRTO  # step 2a, or nothing new to send
+        snd.frto = NEW_DATA if acked and _may_try_new_data(snd) else NO_FRTO  # step 2b, or 2a
     if snd.una >= snd.recover:
         if snd.undo_left == 0:
             undo(snd)
         else:
             _leave(snd, now)
+
+
+def _may_try_new_data(snd: "Sender") -> bool:
+    """Whether the first ACK after the time-out answers what was sent again, and no more, and new data can go."""
+    first = snd.board.first
+    answered = snd.una < snd.recover and first is not None and not first.retransmitted
+    return answered and snd.unsent > 0 and snd.nxt < snd.una + snd.wnd
 
 
 def _original_arrived(snd: "Sender") -> bool:
