@@ -148,6 +148,14 @@ def test_sack_of_several_blocks_is_judged_by_the_record_sent_last() -> None:
     assert flow.ack(61).tx_in_flight == 1000
 
 
+def test_ack_for_records_of_one_instant_is_judged_by_the_last_of_them() -> None:
+    flow = Flow()
+    for _ in range(3):
+        flow.send(0)
+    assert flow.sack(60, 2, 1).tx_in_flight == 3000
+    assert flow.ack(61, 3).tx_in_flight == 1000
+
+
 def test_retransmission_delivered_is_the_record_sent_last() -> None:
     flow = Flow()
     for _ in range(4):
@@ -206,6 +214,15 @@ def test_records_sent_after_the_user_ran_dry_are_limited_until_those_before_are_
     assert flow.send(42).app_limited  # all of what was out is delivered, and nothing behind it
     assert flow.ack(60).app_limited
     assert not flow.send(61).app_limited
+
+
+def test_user_idle_later_on_limits_what_is_sent_behind_what_is_out() -> None:
+    flow = Flow()
+    flow.send(0, 5)
+    flow.ack(40, 4)
+    flow.rate.on_user_idle(flow.board.in_flight)
+    flow.ack(41)
+    assert flow.send(42).app_limited  # the fifth was out when the user ran dry
 
 
 def test_user_idle_with_an_empty_network_limits_the_next_record() -> None:

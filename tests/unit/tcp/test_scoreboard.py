@@ -336,6 +336,14 @@ def test_retransmissions_of_different_turns_or_sizes_stay_apart() -> None:
     assert _picture(board) == "200R 200R 370R 30R 200L"
 
 
+def test_retransmission_behind_an_original_of_the_same_turn_stays_apart() -> None:
+    board = Scoreboard()
+    board.push(BASE, BASE + 200, 900, SEG)
+    board.push(BASE + 200, BASE + 400, 900, SEG)
+    board.resend(BASE + 200, BASE + 400, 900, SEG)
+    assert (_picture(board), _sums(board)) == ("200 200R", (400, 200, 0, 0))
+
+
 def test_retransmission_over_several_records_makes_one() -> None:
     board = _board(300, 300, 300)
     board.mark_all_lost()
