@@ -244,7 +244,7 @@ def _take_ack(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) ->
         ack,
         now,
         blocks=seg.options.sack,
-        duplicate=duplicate and snd.outstanding > 0,  # with a closed window: the answer to a probe
+        duplicate=duplicate and (snd.outstanding > 0 or snd.tlp.end >= 0),
         echoed_at=_echoed_at(conn, seg, now),
         marked=marked,
     )

@@ -58,7 +58,7 @@ def on_ack(snd: "Sender", acked: int, *, duplicate: bool, dsack: tuple[int, int]
             reduce(snd, now)
     if snd.phase == LOSS:
         _in_loss(snd, acked, echoed_at, now)
-    elif snd.undo_end >= 0 and ((acked and _eifel(snd, echoed_at)) or (dsack is not None and snd.undo_left == 0)):
+    elif snd.undoable and ((acked and _eifel(snd, echoed_at)) or (dsack is not None and snd.undo_left == 0)):
         undo(snd)
     elif snd.phase != OPEN and snd.una >= snd.recover:
         _leave(snd, now)
@@ -104,7 +104,7 @@ def _reduce_in_proportion(snd: "Sender", *, safe: bool) -> None:
 def detect(snd: "Sender", now: int) -> None:
     """Ask RACK what is lost by ``now``, and when to ask again (``snd.reorder_at``)."""
     rtt, board = snd.rtt, snd.board
-    eager = snd.phase >= RECOVERY or board.sacked >= DUPLICATE_THRESHOLD * snd.cc.mss
+    eager = snd.phase >= RECOVERY or (board.sacked > 0 and board.reports >= DUPLICATE_THRESHOLD)
     lost, snd.reorder_at = snd.rack.detect(board, snd.rack.reo_wnd(rtt.min_rtt, rtt.srtt, eager=eager), now)
     for record in lost:
         _count_lost(snd, record, now)
@@ -185,7 +185,7 @@ def reduce(snd: "Sender", now: int, *, ecn: bool = False) -> None:
     _reduce_window(snd, now, 0, ecn=ecn)
     snd.phase = CWR
     snd.recover = snd.nxt
-    snd.undo_end = -1
+    snd.undoable = False
 
 
 def _reduce_window(snd: "Sender", now: int, acked: int, *, ecn: bool = False) -> None:
@@ -202,8 +202,9 @@ def _begin(snd: "Sender", phase: int) -> None:
     snd.resend_now = True
     snd.partial_acks = 0
     snd.tlp.cancel()
-    snd.undo_end = snd.nxt
+    snd.undoable = True
     snd.undo_left = -1
+    snd.resent.clear()
     snd.first_resent_at = -1
 
 
@@ -251,11 +252,11 @@ def on_rto(snd: "Sender", now: int) -> None:
 
 def _in_loss(snd: "Sender", acked: int, echoed_at: int, now: int) -> None:
     """After a time-out: was it spurious (Eifel, F-RTO), is it over?"""
-    if acked and snd.undo_end >= 0 and _eifel(snd, echoed_at):
+    if acked and snd.undoable and _eifel(snd, echoed_at):
         undo(snd)
         return
     if snd.frto == NEW_DATA:
-        if snd.undo_end >= 0 and _original_arrived(snd):  # RFC 5682 §3.1 step 3b: the time-out was spurious
+        if snd.undoable and _original_arrived(snd):  # RFC 5682 §3.1 step 3b: the time-out was spurious
             undo(snd)
             return
         snd.frto = NO_FRTO  # step 3a: the loss is real
@@ -293,7 +294,7 @@ def _on_dsack(snd: "Sender", dsack: tuple[int, int]) -> None:
     """RFC 2883 §4: the peer got something twice."""
     snd.dsacks += 1
     start, end = dsack
-    if snd.undo_left > 0 and end <= snd.undo_end:
+    if snd.undo_left > 0 and start in snd.resent:  # else it was the network that doubled it (RFC 3708 §2)
         snd.undo_left = max(0, snd.undo_left - -(-(end - start) // snd.cc.mss))
     if end != snd.tlp.end:
         snd.rack.on_dsack(snd.una, snd.nxt)
@@ -306,7 +307,7 @@ def undo(snd: "Sender") -> None:
     snd.board.unmark_lost()
     snd.phase = OPEN
     snd.frto = NO_FRTO
-    snd.undo_end = -1
+    snd.undoable = False
     snd.undone += 1
     snd.resend_now = False
     snd.duplicates = snd.dup_credit = 0

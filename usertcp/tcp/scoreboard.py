@@ -88,11 +88,22 @@ class Scoreboard:
     ``in_flight``   bytes in the network (pipe, RFC 6675 §4)
     ``retrans``     of those, sent more than once
     ``lost``        bytes held for lost and not sent again yet
-    ``sacked``      bytes that the peer has reported behind a gap
+    ``sacked``      bytes that the peer has reported behind a gap, ``reports`` segments since there were none
     ``fresh``       what the ACK being processed delivers: (record, end of the part, bytes of it); its reader clears it
     """
 
-    __slots__ = ("_lost_heap", "_records", "_serial", "_timeline", "fresh", "in_flight", "lost", "retrans", "sacked")
+    __slots__ = (
+        "_lost_heap",
+        "_records",
+        "_serial",
+        "_timeline",
+        "fresh",
+        "in_flight",
+        "lost",
+        "reports",
+        "retrans",
+        "sacked",
+    )
 
     def __init__(self) -> None:
         self._records: deque[Sent] = deque()
@@ -101,7 +112,7 @@ class Scoreboard:
         self._lost_heap: list[tuple[int, int, Sent]] = []  # by number; entries whose record is LOST no more are stale
         self._serial = 0
         self.fresh: list[Fresh] = []
-        self.in_flight = self.retrans = self.lost = self.sacked = 0
+        self.in_flight = self.retrans = self.lost = self.sacked = self.reports = 0
 
     def __len__(self) -> int:
         return len(self._records)
@@ -128,7 +139,7 @@ class Scoreboard:
         self._records.clear()
         self._lost_heap.clear()
         self.fresh.clear()
-        self.in_flight = self.retrans = self.lost = self.sacked = 0
+        self.in_flight = self.retrans = self.lost = self.sacked = self.reports = 0
 
     # --- sending ------------------------------------------------------------------------------------------------------
 
@@ -235,6 +246,7 @@ class Scoreboard:
             self.fresh.append((record, record.end, record.end - record.start))
             self._take_out(record)
             record.state = SACKED
+            self.reports = (self.reports if self.sacked else 0) - (record.start - record.end) // size
             self.sacked += record.end - record.start
             i = self._join_sacked(i)
 

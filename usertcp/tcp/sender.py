@@ -22,6 +22,7 @@ from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.pacing import Pacer
 from usertcp.tcp.prr import Prr
 from usertcp.tcp.rack import Rack
+from usertcp.tcp.ranges import RangeSet
 from usertcp.tcp.rate import DeliveryRate
 from usertcp.tcp.recovery import CWR, NEW_DATA, NO_FRTO, OPEN, RECOVERY
 from usertcp.tcp.rtt import RttEstimator
@@ -66,6 +67,7 @@ class Sender:
         "reduced",
         "reorder_at",
         "resend_now",
+        "resent",
         "retransmissions",
         "retries",
         "rtt",
@@ -77,8 +79,8 @@ class Sender:
         "tlp",
         "una",
         "unacked_since",
-        "undo_end",
         "undo_left",
+        "undoable",
         "undone",
         "up",
         "usage_end",
@@ -120,8 +122,9 @@ class Sender:
         self.reorder_at = NEVER  # when RACK must look again (ns)
         self.frto = NO_FRTO
         self.reduced = False  # the window was, and no segment has told the peer so (RFC 3168 §6.1.2: CWR)
-        self.undo_end = -1  # what was sent again below it may turn out not to have been lost; -1: nothing to undo
+        self.undoable = False  # a recovery began that may turn out to have been a mistake
         self.undo_left = -1  # segments sent again since, less those reported twice; -1: none was
+        self.resent = RangeSet()  # which numbers those are
         self.first_resent_at = -1  # when the phase's first retransmission left (ns)
         self.undone = 0  # reductions that were taken back, ever
         self.dsacks = 0  # reports of something received twice, ever
@@ -170,6 +173,7 @@ class Sender:
             self.sack_ok
             and self.phase <= CWR
             and self.tlp.end < 0
+            and self.tlp.sampled
             and self.una < self.nxt
             and not (self.board.sacked or self.board.lost)
         )
@@ -297,6 +301,7 @@ class Sender:
                 oldest = record.sent_at if oldest < 0 else oldest
         if oldest >= 0:
             rtt.sample(now - oldest, now - newest)
+            self.tlp.sampled = True
         elif cumulative and echoed_at >= 0:
             echoed = max(now // ECHO_TICK - echoed_at // ECHO_TICK, 1) * ECHO_TICK
             rtt.sample(echoed, echoed)
@@ -424,6 +429,7 @@ class Sender:
         self.resend_now = False
         if self.phase >= RECOVERY:
             self.undo_left = max(self.undo_left, 0) + segments
+            self.resent.add(start, end)
             if self.first_resent_at < 0:
                 self.first_resent_at = now
         for record in self.board.resend(start, end, now, size):

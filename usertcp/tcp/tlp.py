@@ -16,14 +16,15 @@ NO_RTT_PTO: Final = 1 * SEC  # without any sample (RFC 8985 §7.2)
 
 class TailLossProbe:
     """``end``: SND.NXT when the probe left, -1 when none is under way; ``is_retrans``: it repeated old text; ``due``:
-    it is to be sent now; ``sent``: how many, ever."""
+    it is to be sent now; ``sampled``: a round trip was measured since the last one; ``sent``: how many, ever."""
 
-    __slots__ = ("due", "end", "is_retrans", "sent")
+    __slots__ = ("due", "end", "is_retrans", "sampled", "sent")
 
     def __init__(self) -> None:
         self.end = -1
         self.is_retrans = False
         self.due = False
+        self.sampled = True
         self.sent = 0
 
     def timeout(self, srtt: int, lone: bool) -> int:
@@ -37,7 +38,7 @@ class TailLossProbe:
         """The probe has left; SND.NXT is then ``nxt``."""
         self.end = nxt
         self.is_retrans = is_retrans
-        self.due = False
+        self.due = self.sampled = False
         self.sent += 1
 
     def cancel(self) -> None:
