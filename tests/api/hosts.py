@@ -2,7 +2,7 @@
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from usertcp import blocking
@@ -50,7 +50,8 @@ def nothing_left() -> Iterator[None]:
 class FlakyLink(Link):
     """A link that a test breaks: hand it frames, fill it, or let it fail.
 
-    ``read_error``, ``send_error``  raised; ``full``  send takes nothing; ``reads``  frames handed over
+    ``read_error``, ``send_error``  raised; ``full``  send takes nothing; ``reads``  frames handed over;
+    ``on_read``  called with each
     """
 
     def __init__(self, inner: Link) -> None:
@@ -61,6 +62,7 @@ class FlakyLink(Link):
         self.send_error: OSError | None = None
         self.full = False
         self.reads = 0
+        self.on_read: Callable[[], object] = lambda: None
 
     def fileno(self) -> int:
         return self.inner.fileno()
@@ -69,6 +71,8 @@ class FlakyLink(Link):
         if self.read_error is not None:
             raise self.read_error
         got = self.inner.read()
+        if got is not None:
+            self.on_read()
         self.reads += got is not None
         return got
 

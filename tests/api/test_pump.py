@@ -11,7 +11,7 @@ from usertcp.frame import PLAIN
 from usertcp.link.memory import memory_pair
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.state import FAILED, State
-from usertcp.units import NEVER
+from usertcp.units import MS, NEVER
 
 
 class Two:
@@ -29,6 +29,9 @@ class Two:
         for _ in range(50):
             if not any([self.left.turn(), self.right.turn()]):
                 self.now += 1000
+
+    def wait(self, time: int) -> None:
+        self.now += time
 
     def connected(self) -> tuple[Connection, Connection]:
         listener = self.right.stack.listen(("0.0.0.0", PORT))
@@ -66,6 +69,21 @@ def test_many_frames_turn_reads_at_most_its_budget() -> None:
     while two.left.turn():
         pass
     assert two.link.reads == 3 * BUDGET
+
+
+def test_turn_that_takes_its_time_gives_each_frame_the_time_when_it_was_read() -> None:
+    """Five echo replies are read in one turn, a millisecond apart: so far apart are the round trips."""
+    two = Two()
+    two.connected()  # so that both know their neighbour
+    pinger = two.left.stack.pinger(RIGHT)
+    sent = two.now
+    for _ in range(5):
+        pinger.send(sent)
+    two.left.flush()
+    two.right.turn()
+    two.link.on_read = lambda: two.wait(1 * MS)
+    two.left.turn()
+    assert [reply.received_at - reply.sent_at for reply in pinger.replies] == [number * MS for number in range(1, 6)]
 
 
 def test_readiness_reaches_the_user_slot_and_its_answer_leaves_in_the_same_turn() -> None:

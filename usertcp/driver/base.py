@@ -81,9 +81,8 @@ class Pump:
         """Receive, send, and tell the front ends. True: there is more to do at once (call again)."""
         if self.failure is not None:
             return False
-        now = self.clock()
-        self.link.tick(now)
-        return self._settle(now, self._exchange(now, budget))
+        self.link.tick(self.clock())
+        return self._settle(self._exchange(budget))
 
     def flush(self, budget: int = BUDGET) -> bool:
         """Only send: what a front end calls after it wrote, read or closed. True: there is more to do at once."""
@@ -92,8 +91,7 @@ class Pump:
         now = self.clock()
         self.link.tick(now)
         self.blocked = False
-        more = self.stack.poll(now, self, budget)
-        return self._settle(now, more)
+        return self._settle(self.stack.poll(now, self, budget))
 
     def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:
         """The sink that the stack sees: the link, with its errors turned into answers."""
@@ -106,9 +104,12 @@ class Pump:
         self.blocked = True
         return False
 
-    def _exchange(self, now: int, budget: int) -> bool:
-        """Read up to ``budget`` frames and let the stack answer after each slice. True: more waits."""
-        read, receive, poll = self.link.read, self.stack.receive, self.stack.poll
+    def _exchange(self, budget: int) -> bool:
+        """Read up to ``budget`` frames and let the stack answer after each slice. True: more waits.
+
+        Every frame has its own time: a turn may last some milliseconds, and round trips are measured by it.
+        """
+        read, receive, poll, clock = self.link.read, self.stack.receive, self.stack.poll, self.clock
         self.blocked = False
         while True:
             frames, size = SLICE_FRAMES, SLICE_BYTES
@@ -121,17 +122,17 @@ class Pump:
                         frames -= 1
                         continue
                 if got is None:
-                    return poll(now, self, BUDGET)
+                    return poll(clock(), self, BUDGET)
                 frame, meta = got
                 size -= len(frame)
                 frames -= 1
-                receive(frame, now, meta)
+                receive(frame, clock(), meta)
             budget -= SLICE_FRAMES
-            poll(now, self, BUDGET)
+            poll(clock(), self, BUDGET)
             if budget <= 0 or self.blocked:
                 return True
 
-    def _settle(self, now: int, more: bool) -> bool:
+    def _settle(self, more: bool) -> bool:
         """Dispatch readiness, send what the callbacks wrote, and note what is left."""
         stack = self.stack
         for _ in range(ROUNDS):
@@ -145,7 +146,7 @@ class Pump:
                 user = item.user
                 if user is not None:
                     user.on_ready()
-            more = stack.poll(now, self, BUDGET)
+            more = stack.poll(self.clock(), self, BUDGET)
         else:
             more = True
         self.pending = more and not self.blocked
