@@ -111,6 +111,17 @@ def test_loss_in_the_next_window_after_a_recovery_halves_again() -> None:
 
 
 @pytest.mark.rfc(6675, "§5")
+@pytest.mark.rfc(5681, "§4.3")
+def test_loss_of_data_sent_in_the_recovery_halves_again_when_that_is_over() -> None:
+    """Segment 30 is of the next window; it is found and mended before the first one's losses are."""
+    s = Flight.of(20)
+    sent = s.deliver(100, lose={(5, 0), (5, 1), (7, 0), (30, 0)}, first=range(20))
+    assert (sent[5], sent[7], sent[30]) == (3, 2, 2)
+    assert s.user.snd.timeouts == 0
+    assert s.window[1] == 5 * MSS
+
+
+@pytest.mark.rfc(6675, "§5")
 def test_losses_of_one_window_halve_once() -> None:
     s = Flight.of(20)
     s.deliver(60, lose={(0, 0), (9, 0), (19, 0)}, first=range(20))
