@@ -49,7 +49,7 @@ def on_ack(snd: "Sender", acked: int, *, duplicate: bool, dsack: tuple[int, int]
     was sent, at the latest, whose timestamp it echoes (ns), -1 without.
     """
     now = snd.sample.now
-    growing = snd.phase in (OPEN, LOSS) and (acked > 0 or snd.rack.reordering_seen)
+    growing = acked > 0 and (snd.sack_ok or snd.phase in (OPEN, LOSS))
     if dsack is not None:
         _on_dsack(snd, dsack)
     if snd.tlp.end >= 0:
@@ -70,15 +70,14 @@ def on_ack(snd: "Sender", acked: int, *, duplicate: bool, dsack: tuple[int, int]
     safe = acked > 0 and snd.rate.lost == lost_before
     if snd.rate.lost > lost_before and snd.phase < RECOVERY:
         enter_recovery(snd, now, acked)
-    _open_window(snd, growing=growing, safe=safe)
+    _open_window(snd, growing=growing or snd.rack.reordering_seen, safe=safe)
 
 
 def _open_window(snd: "Sender", *, growing: bool, safe: bool) -> None:
     """Let the congestion control, or in its place PRR, say how much may be in flight now.
 
-    The window grows (``growing``) when SND.UNA advances outside a recovery, and where the path is known to reorder also
-    with what is delivered behind a gap.
-    """
+    The window grows (``growing``) when SND.UNA advances outside a recovery, with SACK by the ACK that ends one as well
+    (as Linux), and where the path is known to reorder also with what is delivered behind a gap. """
     cc, sample = snd.cc, snd.sample
     sample.pipe = snd.pipe
     sample.in_recovery = snd.phase in (CWR, RECOVERY)
