@@ -234,3 +234,18 @@ def test_whole_window_lost_is_mended_by_slow_start(sack: bool) -> None:
     assert s.user.snd.undone == 0
     assert max(sent[n] for n in range(10)) == 1
     assert s.now - began < 7 * RTT
+
+
+@pytest.mark.rfc(5682, "§2")
+@pytest.mark.parametrize("sack", [False, True])
+def test_segment_that_is_neither_an_ack_of_something_nor_a_duplicate_is_ignored(sack: bool) -> None:
+    """A window update between the time-out and the first ACK."""
+    s = Flight.of(10, sack=sack)
+    while not s.user.snd.timeouts:
+        s.advance_to_next_deadline()
+    s.leaving()
+    s.peer(". 1:1(0) ack 1 win 60000")
+    s.take()
+    s.tick(1, win=60000)
+    s.tick(2, win=60000)
+    assert s.user.snd.undone == 1

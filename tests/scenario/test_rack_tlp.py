@@ -439,3 +439,51 @@ def test_probe_with_new_data_reduces_nothing() -> None:
     s.ack(12)
     assert s.phase == "OPEN"
     assert s.window[1] == 10 * MSS
+
+
+@pytest.mark.rfc(8985, "§7.4.2")
+def test_probe_answered_by_a_duplicate_when_nothing_is_out_reduces_nothing() -> None:
+    """Case 2, and the usual one: original and probe were the tail; nothing is outstanding when the duplicate comes."""
+    s = Flight.answered(10, more=0)
+    s.ack(9)
+    s.advance_to_next_deadline()
+    assert s.leaving() == [9]
+    s.tick(10)
+    s.tick(10)
+    s.write(bytes(30 * MSS))
+    s.leaving()
+    s.advance(RTT)
+    s.ack(11)
+    assert s.phase == "OPEN"
+    assert s.window[1] == 10 * MSS
+
+
+@pytest.mark.rfc(8985, "§7.3")
+def test_no_second_probe_before_a_new_rtt_sample() -> None:
+    s = Flight.answered(10, more=0)
+    s.ack(9)
+    s.advance_to_next_deadline()
+    assert s.leaving() == [9]
+    s.tick(10, (9, 10))  # sent twice: no sample
+    s.write(bytes(4 * MSS))
+    s.leaving()
+    probes = s.user.snd.tlp.sent
+    s.advance(s.user.snd.rtt.rto)
+    assert s.user.snd.tlp.sent == probes
+    assert s.user.snd.timeouts == 1
+
+
+@pytest.mark.rfc(8985, "§6.2")
+def test_three_small_segments_sacked_begin_recovery() -> None:
+    """RACK.segs_sacked counts segments, not bytes (and RFC 6675 §5 (1): DupAcks)."""
+    s = Flight.of(1, more=0)
+    s.user.snd.cc.cwnd = 10 * MSS
+    s.user.configure(nodelay=True)
+    for _ in range(5):
+        s.write(bytes(10))
+    s.take()
+    s.advance(RTT)
+    s.peer(". 1:1(0) ack 1 win 65535 <nop,nop,sack 1001:1011>")
+    s.peer(". 1:1(0) ack 1 win 65535 <nop,nop,sack 1001:1021>")
+    s.peer(". 1:1(0) ack 1 win 65535 <nop,nop,sack 1001:1031>")
+    assert s.phase == "RECOVERY"

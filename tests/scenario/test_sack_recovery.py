@@ -435,3 +435,25 @@ def test_lost_record_is_told_apart_from_one_in_flight() -> None:
     states = {(r.start - s.user.snd.una) // MSS: r.state for r in s.user.snd.board}
     assert states == {0: IN_FLIGHT, 2: LOST, 4: SACKED, 7: IN_FLIGHT}
     assert s.pipe == 5 * MSS  # 0 and 1, sent again, and 7 to 9
+
+
+@pytest.mark.rfc(6675, "§5.1")
+def test_after_a_time_out_no_recovery_begins_before_all_that_was_out_is_acknowledged() -> None:
+    s = Flight.of(10)
+    while not s.user.snd.timeouts:
+        s.advance_to_next_deadline()
+    s.leaving()
+    recover = s.user.snd.outstanding // MSS
+    ssthresh = s.window[1]
+    s.advance(RTT)
+    new = s.tick(1)
+    s.advance(RTT)
+    s.tick(1, (new[0], new[1] + 1))  # the loss was real
+    s.advance(RTT)
+    s.tick(3, (new[0], new[1] + 1))
+    s.advance(RTT)
+    assert s.phase == "LOSS"
+    s.tick(3, (4, 6), (new[0], new[1] + 1))  # 3 was lost again: it is sent again, and that is all
+    assert s.phase == "LOSS"
+    assert s.window[1] == ssthresh
+    assert recover > 6

@@ -317,3 +317,27 @@ def test_reordering_without_loss_costs_no_window() -> None:
     assert s.window[1] >= 20 * MSS
     repeated = sum(times - 1 for times in sent.values())
     assert repeated < len(late) // 2
+
+
+@pytest.mark.rfc(3708, "§3")
+def test_dsack_of_data_from_before_the_recovery_undoes_nothing() -> None:
+    """A needed retransmission; then a late duplicate of something long acknowledged (a probe, a recovery before)."""
+    s = Flight.answered(20)
+    s.ack(10)
+    s.advance(RTT)
+    assert s.ack(10, (11, 14))[0] == 10
+    s.tick(10, (3, 4), (11, 15))
+    s.advance(RTT)
+    s.tick(20)
+    assert s.user.snd.undone == 0
+
+
+@pytest.mark.rfc(3708, "§3")
+def test_dsack_of_a_segment_never_sent_again_undoes_nothing() -> None:
+    """A.4: the network has duplicated 5; the retransmission of 0 was needed."""
+    s = Flight.answered(20)
+    assert s.ack(0, (1, 4))[0] == 0
+    s.tick(0, (5, 6), (1, 8))
+    s.advance(RTT)
+    s.tick(20)
+    assert s.user.snd.undone == 0
