@@ -222,6 +222,21 @@ def test_block_beyond_what_was_sent_takes_what_there_is() -> None:
     assert _sack(board, 400, 900) == []
 
 
+@pytest.mark.rfc(8985, "§6.2 step 4")
+def test_segments_reported_are_counted_until_none_is_missing_behind_them() -> None:
+    board = _board(250, 1000)
+    _sack(board, 200, 250)  # a short one
+    assert board.reports == 1
+    _sack(board, 200, 450)
+    assert board.reports == 3
+    _sack(board, 200, 450)  # nothing new
+    _sack(board, 560, 640)  # no whole segment
+    assert board.reports == 3
+    _ack(board, 450)
+    _sack(board, 650, 750)
+    assert board.reports == 1
+
+
 @pytest.mark.rfc(2018, "§8")
 def test_reneging_peer_gets_all_of_it_again() -> None:
     board = _board(1000)

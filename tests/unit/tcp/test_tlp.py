@@ -8,7 +8,7 @@ from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.recovery import CWR, LOSS, RECOVERY
 from usertcp.tcp.sender import Sender
 from usertcp.tcp.tlp import MAX_ACK_DELAY, TailLossProbe
-from usertcp.units import MS, SEC
+from usertcp.units import MASK32, MS, SEC
 
 ISS: Final = 0xFFFF_F000
 BASE: Final = ISS + 1
@@ -96,6 +96,22 @@ def test_probe_under_way_allows_no_other() -> None:
     snd = _sent(2000)
     snd.tlp.on_sent(snd.nxt, True)
     assert not snd.may_probe
+
+
+@pytest.mark.rfc(8985, "§7.3")
+def test_probe_answered_without_a_round_trip_measured_allows_no_other_until_one_is() -> None:
+    snd = _sent(3000)
+    assert snd.may_probe
+    snd.on_sent(BASE + 2000, BASE + 3000, 3 * RTT, SEG)
+    snd.tlp.on_sent(snd.nxt, True)
+    snd.on_ack(BASE + 3000, 4 * RTT, blocks=(((BASE + 2000) & MASK32, (BASE + 3000) & MASK32),))  # came twice
+    assert snd.tlp.end == -1
+    snd.buffer.write(bytes(2000))
+    snd.on_sent(BASE + 3000, BASE + 4000, 4 * RTT, SEG)
+    assert not snd.may_probe
+    snd.on_sent(BASE + 4000, BASE + 5000, 4 * RTT, SEG)
+    snd.on_ack(BASE + 4000, 5 * RTT)
+    assert snd.may_probe
 
 
 # --- what ------------------------------------------------------------------------------------------------------------
@@ -227,6 +243,6 @@ def test_probe_of_new_text_sacked_lets_rack_find_the_tail_lost() -> None:
     snd = _sent(3000, unsent=1000)
     snd.on_sent(BASE + 3000, BASE + 4000, 4 * RTT, SEG)
     snd.tlp.on_sent(snd.nxt, False)
-    snd.on_ack(BASE, 5 * RTT, blocks=(((BASE + 3000) & 0xFFFF_FFFF, (BASE + 4000) & 0xFFFF_FFFF),), duplicate=True)
+    snd.on_ack(BASE, 5 * RTT, blocks=(((BASE + 3000) & MASK32, (BASE + 4000) & MASK32),), duplicate=True)
     assert (snd.phase, snd.board.lost) == (RECOVERY, 3000)
     assert snd.tlp.end == -1  # the recovery knows better
