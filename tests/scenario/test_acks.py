@@ -79,17 +79,29 @@ def test_half_size_segments_are_acknowledged_for_two_full_ones() -> None:
     assert acked == [3, 7]
 
 
+@pytest.mark.rfc(9293, "SHLD-19")
+@pytest.mark.parametrize("options", [8, 12, 40])
+def test_segments_full_but_for_their_options_count_for_full(options: int) -> None:
+    """The peer may put SACK blocks or AccECN counters into some: a window of two such must not wait for the timer."""
+    s = Script.established()
+    s.peer(*burst(1, 2))
+    s.take()
+    size = MSS - options
+    s.peer(*burst(1 + 2 * MSS, 2, size))
+    s.expect(f". 1:1(0) ack {1 + 2 * MSS + 2 * size}")
+
+
 def test_super_segment_counts_as_the_segments_it_stands_for() -> None:
     s = Script.established()
-    seg = s.segment(f". 1:{1 + 2 * 500}(1000) ack 1 win 1000")
-    seg.gso_size = 500
+    seg = s.segment(f". 1:{1 + 2 * 450}(900) ack 1 win 1000")
+    seg.gso_size = 450
     s.user.on_segment(seg, s.now)
-    s.expect_nothing()  # 2 * 500 is less than 2 * 536, the least that counts for full
+    s.expect_nothing()  # 2 * 450 is less than 2 * 496, the least that counts for full
     assert s.user.rcv.mss == 536
-    seg = s.segment(f". 1001:{1001 + 3 * MSS}({3 * MSS}) ack 1 win 1000")
+    seg = s.segment(f". 901:{901 + 3 * MSS}({3 * MSS}) ack 1 win 1000")
     seg.gso_size = MSS
     s.user.on_segment(seg, s.now)
-    s.expect(f". 1:1(0) ack {1001 + 3 * MSS}")
+    s.expect(f". 1:1(0) ack {901 + 3 * MSS}")
     assert s.user.rcv.mss == MSS
 
 

@@ -18,7 +18,7 @@ from usertcp.tcp.buffers import ReceiveBuffer
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.seq import unwrap
 from usertcp.units import MASK32, SEC
-from usertcp.wire.tcp import FIN, Segment
+from usertcp.wire.tcp import FIN, MAX_OPTIONS_LEN, Segment
 
 ACK_NONE: Final = 0
 ACK_DELAYED: Final = 1
@@ -73,7 +73,7 @@ class Receiver:
         self.up = 0  # RCV.UP
         self.shift = window_shift(config.receive_buffer) if config.window_scaling else 0
         self.fin: int | None = None  # the sequence number of the peer's FIN, as soon as one was seen in the window
-        self.mss = 536  # the largest segment seen: what "full-sized" means for delayed ACKs
+        self.mss = 536  # the largest segment seen: "full-sized" for delayed ACKs is one with as much, or more options
         self.ack = ACK_NONE
         self.duplicates = 0  # duplicate ACKs owed, one for each segment out of order (RFC 5681 §4.2)
         self.since_ack = 0  # bytes received since the last ACK was sent
@@ -158,7 +158,7 @@ class Receiver:
         self.nxt = buffer.nxt
         self.duplicates = 0  # of a number that is no longer the next
         self.since_ack += advanced
-        if had_gaps or self.quick > 0 or self.since_ack >= 2 * self.mss:  # SHLD-19
+        if had_gaps or self.quick > 0 or self.since_ack >= 2 * (self.mss - MAX_OPTIONS_LEN):  # SHLD-19
             self.quick -= self.quick > 0
             self.ack = ACK_NOW
         elif self.ack == ACK_NONE:
