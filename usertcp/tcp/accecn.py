@@ -300,11 +300,10 @@ class Accurate(Feedback):
             conn.snd.cc.on_syn_lost()  # what the loss of it would have led to (RFC 5681 §3.1)
 
     def on_synack_again(self, seg: Segment) -> None:
-        """Our ACK did not arrive; perhaps for its option."""
+        """Our ACK did not arrive; perhaps for its option. How the latest arrived is told, with flags or without."""
         self.received.option_works = False
-        if asks(seg.flags) != ASKS_NOTHING:
-            self._count_synack(seg)
-            self._introduce_ack = True
+        self._count_synack(seg)
+        self._introduce_ack = True
 
     def ack_first(self) -> bool:
         return self._introduce_ack
