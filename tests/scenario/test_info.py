@@ -32,6 +32,16 @@ def test_what_was_agreed_on_shows() -> None:
     assert (info.timestamps, info.sack, info.snd_wscale, info.rcv_wscale, info.snd_mss) == (True, True, 7, 5, 1388)
 
 
+def test_ecn_shows_its_kind_and_its_marks() -> None:
+    s = Script.established()
+    assert (s.user.info().ecn, s.user.info().received_ce, s.user.info().delivered_ce) == ("none", 0, 0)
+    s = Script.listening("SEWA 0:0(0) win 65535 <mss 1460>")
+    s.peer("[ce] .2 1:1(0) ack 1 win 65535", "[ce] P.5 1:101(100) ack 1 win 65535")
+    s.write(bytes(2 * MSS))
+    s.peer(f".6 101:101(0) ack {1 + MSS} win 65535")
+    assert (s.user.info().ecn, s.user.info().received_ce, s.user.info().delivered_ce) == ("accurate", 2, 1)
+
+
 def test_sending_shows_what_is_out_and_what_waits() -> None:
     s = Script.established(options=f"mss {MSS}")
     s.write(bytes(20 * MSS))

@@ -24,6 +24,9 @@ class TcpInfo:
     rcv_wscale: int
     timestamps: bool
     sack: bool
+    ecn: str  # "none", "classic" (RFC 3168) or "accurate" (RFC 9768)
+    received_ce: int  # segments that arrived marked
+    delivered_ce: int  # segments of ours that arrived marked, as the peer tells
     unacked: int  # bytes sent and not acknowledged
     unsent: int  # bytes handed in and not sent
     unread: int  # bytes received in order and not read
