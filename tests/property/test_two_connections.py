@@ -1,7 +1,7 @@
 """Two connections over a wire that hypothesis controls: whatever it does, the bytes that come out are those put in.
 
-The wire loses, doubles, reorders and holds back segments; the users write, read or do not, close each direction when
-they like; sinks refuse; time passes. After each step :meth:`Pair.check` holds. In the end the wire heals and both
+The wire loses, marks, doubles, reorders and holds back segments; the users write, read or do not, close each direction
+when they like; sinks refuse; time passes. After each step :meth:`Pair.check` holds. In the end the wire heals and both
 connections must come to their end, everything delivered, unless a user wished otherwise.
 """
 
@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from tests.support.pair import End, Pair
 from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.ecn_policy import Ecn
 from usertcp.tcp.state import State
 from usertcp.units import MS, SEC
 
@@ -32,12 +33,13 @@ buffers = st.sampled_from(BUFFERS)
 
 
 def config(
-    receive: int, send: int, timestamps: bool, sack: bool, scaling: bool, nodelay: bool, keepalive: bool
+    receive: int, send: int, ecn: Ecn, timestamps: bool, sack: bool, scaling: bool, nodelay: bool, keepalive: bool
 ) -> TcpConfig:
     return replace(
         BASE,
         receive_buffer=receive,
         send_buffer=send,
+        ecn=ecn,
         timestamps=timestamps,
         sack=sack,
         window_scaling=scaling,
@@ -48,7 +50,7 @@ def config(
     )
 
 
-configs = st.builds(config, buffers, buffers, *[st.booleans()] * 5)
+configs = st.builds(config, buffers, buffers, st.sampled_from(Ecn), *[st.booleans()] * 5)
 
 
 class Storm:
@@ -61,6 +63,7 @@ class Storm:
         self.double = rng.choice([0, 0, 0.05, 0.3])
         self.swap = rng.choice([0, 0, 0.1, 0.5])
         self.refuse = rng.choice([0, 0, 0.2])
+        self.mark = rng.choice([0, 0.1, 0.5])
         self.reads = [rng.choice([0, 0.05, 0.3, 1]) for _ in range(2)]
         self.writes = [rng.choice([0, 0.2, 0.6]) for _ in range(2)]
         self.sizes = rng.sample(SIZES, 3)
@@ -133,6 +136,8 @@ class Storm:
             del end.wire[0]
             return
         place = rng.randint(0, min(4, len(end.wire) - 1)) if rng.random() < self.swap else 0
+        if rng.random() < self.mark:
+            self.pair.mark(end, place)
         self.pair.deliver(end, place, keep=rng.random() < self.double)
 
 
@@ -225,6 +230,16 @@ class TwoConnections(RuleBasedStateMachine):
         if place < len(wire):
             del wire[place]
 
+    @rule(end=ends, place=places)
+    def mark(self, end: int, place: int) -> None:
+        self.pair.mark(self.pair.ends[end], place)
+
+    @rule(end=ends)
+    def mark_all(self, end: int) -> None:
+        side = self.pair.ends[end]
+        for place in range(len(side.wire)):
+            self.pair.mark(side, place)
+
     @rule(end=ends)
     def lose_all(self, end: int) -> None:
         self.pair.ends[end].wire.clear()
@@ -316,7 +331,11 @@ class TwoConnections(RuleBasedStateMachine):
 def test_storm_passes_and_everything_has_arrived(seed: int) -> None:
     rng = random.Random(seed)
     flags = [[rng.random() < 0.5 for _ in range(5)] for _ in range(2)]
-    a, b = (config(rng.choice(BUFFERS), rng.choice(BUFFERS), *each) for each in flags)
+    policies = [rng.choice([Ecn.ACCURATE, Ecn.ACCURATE, *Ecn]) for _ in range(2)]
+    a, b = (
+        config(rng.choice(BUFFERS), rng.choice(BUFFERS), policy, *each)
+        for policy, each in zip(policies, flags, strict=True)
+    )
     pair = Pair(
         (a, b),
         mss=rng.choice([100, 536, 1460, 8960]),

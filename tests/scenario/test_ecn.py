@@ -190,6 +190,35 @@ def test_simultaneous_open_both_asking_both_grant() -> None:
     s.expect("[ect0] P. 1:101(100) ack 1")
 
 
+@pytest.mark.parametrize(
+    ("policy", "syn", "name"),
+    [
+        (Ecn.PASSIVE, "SEWA", "none"),  # we did not ask: the peer takes our SYN for the answer
+        (Ecn.CLASSIC_PASSIVE, "SEW", "none"),
+        (Ecn.CLASSIC, "S", "none"),
+        (Ecn.CLASSIC, "SEWA", "classic"),
+        (Ecn.CLASSIC_ACTIVE, "SEWA", "classic"),  # though it would be granted to who opens alone
+        (Ecn.ACCURATE, "SEW", "classic"),
+        (Ecn.ACCURATE, "SEWA", "accurate"),
+    ],
+)
+def test_simultaneous_open_uses_what_both_syns_ask_for(policy: Ecn, syn: str, name: str) -> None:
+    s = Script.opening(with_options(ecn=policy))
+    s.peer(f"{syn} 0:0(0) win 65535 <mss 1460>")
+    assert s.user.ecn.name == name
+
+
+@pytest.mark.parametrize(("policy", "syn"), [(Ecn.CLASSIC, "SEW"), (Ecn.ACCURATE, "SEWA")])
+def test_simultaneous_open_after_our_syn_went_without_asking_sends_no_ect(policy: Ecn, syn: str) -> None:
+    s = Script.opening(with_options(ecn=policy))
+    s.advance(4 * SEC)
+    s.peer(f"{syn} 0:0(0) win 65535 <mss 1460>", "S. 0:0(0) ack 1 win 65535 <mss 1460>")
+    s.expect_state(State.ESTABLISHED)
+    s.take()
+    s.write(b"x" * 100)
+    assert [seg.ecn for seg in s.take()] == [0]
+
+
 # --- the receiver of text --------------------------------------------------------------------------------------------
 
 
@@ -295,6 +324,22 @@ def test_ece_reduces_once_a_window_and_cwr_goes_with_the_next_new_text_once() ->
     assert cc.ssthresh == reduced
     s.peer(f".E 1:1(0) ack {1 + 12 * MSS} win 65000")  # after: another one
     assert cc.ssthresh < reduced
+    assert s.user.info().retransmissions == 0
+
+
+@pytest.mark.rfc(3168, "§6.1.2")
+def test_ece_with_a_window_of_one_segment_lets_the_next_wait_as_long_as_a_time_out() -> None:
+    s = active()
+    s.user.snd.cc.cwnd = MSS
+    s.write(bytes(3 * MSS))
+    assert len(s.take()) == 1
+    s.peer(f".E 1:1(0) ack {1 + MSS} win 65535")
+    s.expect_nothing()
+    s.advance(s.user.snd.rtt.rto - 1)
+    s.expect_nothing()
+    s.advance(1)
+    first, *_ = s.take()
+    assert s.render(first).startswith("[ect0] .W 1461:2921(1460)")
     assert s.user.info().retransmissions == 0
 
 

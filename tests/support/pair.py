@@ -10,11 +10,13 @@ from collections.abc import Callable
 from tests.support.board import check_board
 from tests.support.script import RecordingHost
 from usertcp.tcp import timers as timer
+from usertcp.tcp.accecn import Accurate
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.listener import Listener, closed_reply
 from usertcp.tcp.state import State
 from usertcp.units import HOUR, MASK32, MS, NEVER, SEC
+from usertcp.wire import ecn
 from usertcp.wire import tcp as wire
 
 START = 1_000 * SEC
@@ -43,7 +45,7 @@ class End:
         self.full = False
         self.budget = 64
         self.more = False
-        self.wire: list[tuple[bytes, int]] = []
+        self.wire: list[tuple[bytes, int, int]] = []  # bytes, gso_size, code point
         self.written = 0
         self.got = bytearray()
         self.ended = False  # its user was told that nothing more will come
@@ -75,9 +77,11 @@ class End:
                 piece[4:8] = seq.to_bytes(4)
                 if offset + gso_size < length:
                     piece[13] &= ~(wire.FIN | wire.PSH)
-                self.wire.append((bytes(piece) + text[offset : offset + gso_size], 0))
+                if offset and not conn.ecn.accurate:
+                    piece[13] &= ~wire.CWR
+                self.wire.append((bytes(piece) + text[offset : offset + gso_size], 0, ecn))
         else:
-            self.wire.append((bytes(header) + text, gso_size))
+            self.wire.append((bytes(header) + text, gso_size, ecn))
         assert not header[13] & wire.RST or self.pair.violent, "a reset without cause"
         return True
 
@@ -85,8 +89,9 @@ class End:
         if self.opened:
             self.more = self.conn.poll(self.pair.now, self, self.budget)
 
-    def receive(self, frame: bytes, gso_size: int) -> None:
+    def receive(self, frame: bytes, gso_size: int, code: int) -> None:
         seg = wire.parse(memoryview(frame), gso_size)
+        seg.ecn = code
         pair, conn = self.pair, self.conn
         if not self.opened:
             if seg.flags & (wire.SYN | wire.ACK | wire.RST) == wire.SYN:
@@ -96,7 +101,7 @@ class End:
             reply = closed_reply(seg)
             if reply is not None:
                 seq, ack, flags = reply
-                self.wire.append((bytes(wire.header(1, 1, seq, ack, flags, 0)), 0))
+                self.wire.append((bytes(wire.header(1, 1, seq, ack, flags, 0)), 0, ecn.NOT_ECT))
         else:
             conn.on_segment(seg, pair.now)
         self.edge = max(self.edge, conn.snd.una + conn.snd.wnd)
@@ -167,6 +172,10 @@ class End:
             assert rcv.nxt - rcv.irs <= peer.snd.nxt - peer.snd.iss
             if conn.state is not State.CLOSED and peer.state is not State.CLOSED:
                 assert peer.snd.una - peer.snd.iss <= rcv.nxt - rcv.irs
+        mine, theirs = conn.ecn, peer.ecn
+        if isinstance(mine, Accurate) and isinstance(theirs, Accurate):  # what it knows of marks is never too much
+            pairs = zip(mine.reported.counters, theirs.received.counters, strict=True)
+            assert all(reported <= received for reported, received in pairs)
         if conn.state in HANDLES_TEXT and not self.more:  # something will happen, whatever the wire does
             waits = snd.outstanding or snd.unsent > 0 or (snd.fin_queued and not snd.fin_sent)
             runs = [timer.RETRANSMIT, timer.PERSIST, timer.SWS_OVERRIDE, timer.PACING]
@@ -203,6 +212,11 @@ class Pair:
         if index < len(end.wire):
             frame = end.wire[index] if keep else end.wire.pop(index)
             end.peer.receive(*frame)
+
+    def mark(self, end: End, index: int = 0) -> None:
+        """A router marks what ``end`` sent, the ``index``-th on the wire, if that is allowed."""
+        if index < len(end.wire) and end.wire[index][2]:
+            end.wire[index] = (*end.wire[index][:2], ecn.CE)
 
     def deliver_all(self, end: End) -> None:
         """All that is on the wire now, in order."""

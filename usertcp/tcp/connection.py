@@ -274,7 +274,7 @@ class Connection:
     def take_syn(self, seg: Segment, now: int) -> None:
         """Agree on MSS, window scale, SACK, timestamps and ECN (RFC 9293 §3.7.1, RFC 7323, RFC 2018, RFC 9768)."""
         options, config, snd, rcv = seg.options, self.config, self.snd, self.rcv
-        self.ecn = agree(config.ecn, self.ecn, seg)
+        self.ecn = agree(self, seg)
         self.scale_ok = config.window_scaling and options.wscale >= 0
         self.sack_ok = config.sack and options.sack_permitted
         self.ts_ok = config.timestamps and options.has_ts

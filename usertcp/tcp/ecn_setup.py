@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from usertcp.tcp.accecn import Accurate
 from usertcp.tcp.ecn import NOT_ECN, Classic, Feedback
 from usertcp.tcp.ecn_policy import ASKS_ACCURATE, ASKS_NOTHING, Ecn, asks
+from usertcp.tcp.state import State
 from usertcp.wire.ecn import NOT_ECT
 from usertcp.wire.tcp import ACE, ACE_SHIFT, ACK, CWR, ECE, Segment
 
@@ -31,18 +32,18 @@ _TIMES: Final = (0, 1, 2)  # that it is sent with them before it is sent without
 class Asking(Feedback):
     """Our SYN is on its way and asks for ``level``."""
 
-    __slots__ = ("_gave_up", "_level")
+    __slots__ = ("_level", "gave_up")
 
     def __init__(self, level: int) -> None:
         super().__init__()
         self._level = level
-        self._gave_up = False  # a SYN without flags has left
+        self.gave_up = False  # a SYN without flags has left
 
     def opening(self, conn: "Connection") -> tuple[int, bytes]:
         return _FLAGS[self._level] if conn.snd.retries < _TIMES[self._level] else 0, b""
 
     def on_opening_sent(self, flags: int) -> None:
-        self._gave_up = not flags
+        self.gave_up = not flags
 
     def answered(self, seg: Segment) -> Feedback:
         """What the SYN,ACK ``seg`` makes of it."""
@@ -50,7 +51,7 @@ class Asking(Feedback):
         if self._level == ASKS_ACCURATE and ace not in (0b000, 0b001, 0b111):  # also 101, which is reserved (§3.1.3)
             return Accurate(seg)
         if seg.flags & (CWR | ECE) == ECE:
-            return Classic(sends_ect=not self._gave_up)  # RFC 3168 §6.1.1
+            return Classic(sends_ect=not self.gave_up)  # RFC 3168 §6.1.1
         return NOT_ECN
 
 
@@ -59,18 +60,25 @@ def ask(policy: Ecn) -> Feedback:
     return Asking(policy.asks) if policy.asks else NOT_ECN
 
 
-def agree(policy: Ecn, so_far: Feedback, seg: Segment) -> Feedback:
-    """After the peer's SYN or SYN,ACK ``seg``. A SYN that meets ours (simultaneous open) is answered like any other."""
-    if not seg.flags & ACK:
-        return _grant(policy, seg)
-    return so_far.answered(seg) if isinstance(so_far, Asking) else NOT_ECN
+def agree(conn: "Connection", seg: Segment) -> Feedback:
+    """After the peer's SYN or SYN,ACK ``seg``."""
+    policy, so_far = conn.config.ecn, conn.ecn
+    if seg.flags & ACK:
+        return so_far.answered(seg) if isinstance(so_far, Asking) else NOT_ECN
+    if conn.state is not State.SYN_SENT:
+        return _grant(policy.grants, seg)
+    feedback = _grant(min(policy.asks, policy.grants), seg)  # both open at once: what both SYNs ask for
+    if isinstance(so_far, Asking) and so_far.gave_up and isinstance(feedback, (Classic, Accurate)):
+        feedback.sends_ect = False
+    return feedback
 
 
-def _grant(policy: Ecn, seg: Segment) -> Feedback:
+def _grant(most: int, seg: Segment) -> Feedback:
+    """What the SYN ``seg`` gets, which is at most ``most``."""
     asked = asks(seg.flags)
-    if ASKS_NOTHING in (asked, policy.grants):
+    if ASKS_NOTHING in (asked, most):
         return NOT_ECN
-    if asked == policy.grants == ASKS_ACCURATE:
+    if asked == most == ASKS_ACCURATE:
         return Accurate(seg)
     if seg.flags & (CWR | ECE) != CWR | ECE or seg.ecn != NOT_ECT:  # a SYN that says ECT: somebody mangles the field
         return NOT_ECN

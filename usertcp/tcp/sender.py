@@ -320,8 +320,11 @@ class Sender:
         return self.sack_ok or self.phase != RECOVERY or self.partial_acks <= 1
 
     def on_ecn(self, marked: int, now: int) -> None:
-        """The peer reports ``marked`` bytes marked by the network: reduce, once a window (RFC 3168 §6.1.2)."""
+        """The peer reports ``marked`` bytes marked by the network: reduce, once a window (RFC 3168 §6.1.2). A window of
+        one segment cannot be reduced: the next segment waits as long as a time-out."""
         self.sample.acked = 0
+        if self.phase == OPEN and self.cc.cwnd <= self.cc.mss:
+            self.pacer.free_at = now + self.rtt.rto
         recovery.reduce(self, now, ecn=True)
 
     def shrink(self, mss: int, text: int) -> None:
