@@ -42,6 +42,7 @@ def windowful(s: Script, segments: int = 10) -> None:
 # --- the handshake ---------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc(9293, "SHLD-8")
 @pytest.mark.rfc(3168, "§6.1.1")
 def test_active_open_that_asks_and_is_granted_sends_text_with_ect() -> None:
     s = active()

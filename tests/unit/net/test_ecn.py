@@ -53,6 +53,7 @@ def test_new_text_says_ect_beside_the_dscp_and_nothing_else_does() -> None:
     assert [packet.tos for packet in bench.take_packets()] == [0xB8]
 
 
+@pytest.mark.rfc(9293, "SHLD-22")
 @pytest.mark.parametrize("tos", [0x03, 0xFF])
 def test_ecn_bits_of_the_configured_tos_never_reach_the_wire(tos: int) -> None:
     bench = Bench(tcp=TcpConfig(tos=tos))
