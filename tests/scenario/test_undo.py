@@ -341,3 +341,23 @@ def test_dsack_of_a_segment_never_sent_again_undoes_nothing() -> None:
     s.advance(RTT)
     s.tick(20)
     assert s.user.snd.undone == 0
+
+
+# --- ECN --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.rfc(3168, "§6.1.2")
+@pytest.mark.parametrize("marked_first", [True, False])
+def test_dsack_undoes_no_reduction_that_a_mark_asked_for(marked_first: bool) -> None:
+    s = Flight.answered(20)
+    if marked_first:
+        s.user.snd.on_ecn(MSS, s.now)
+        assert s.phase == "CWR"
+    assert s.ack(0, (1, 4))[0] == 0
+    assert (s.phase, s.window[1]) == ("RECOVERY", HALF)
+    if not marked_first:
+        s.user.snd.on_ecn(MSS, s.now)
+    s.tick(5)
+    s.tick(6)
+    s.tick(7, (0, 1))
+    assert (s.phase, s.window[1]) == ("RECOVERY", HALF)

@@ -171,9 +171,11 @@ def _hold_first(snd: "Sender") -> None:
 def enter_recovery(snd: "Sender", now: int, acked: int) -> None:
     """Fast recovery begins (RFC 6675 §5 step 4, RFC 6582 §3.2 step 2, RFC 9937 §6.1). The ACK that tells of the loss
     advanced SND.UNA by ``acked``."""
-    if snd.phase == OPEN:
+    reduced = snd.phase == CWR
+    if not reduced:
         _reduce_window(snd, now, acked)
     _begin(snd, RECOVERY)
+    snd.undoable = not reduced  # that reduction had another cause
 
 
 def reduce(snd: "Sender", now: int, *, ecn: bool = False) -> None:

@@ -321,8 +321,10 @@ class Sender:
 
     def on_ecn(self, marked: int, now: int) -> None:
         """The peer reports ``marked`` bytes marked by the network: reduce, once a window (RFC 3168 §6.1.2). A window of
-        one segment cannot be reduced: the next segment waits as long as a time-out."""
+        one segment cannot be reduced: the next segment waits as long as a time-out. A reduction made before is now no
+        mistake, whatever it was made for."""
         self.sample.acked = 0
+        self.undoable = False
         if self.phase == OPEN and self.cc.cwnd <= self.cc.mss:
             self.pacer.free_at = now + self.rtt.rto
         recovery.reduce(self, now, ecn=True)
