@@ -20,6 +20,8 @@ from tests.unit.net.bench import (
 )
 from usertcp.frame import FrameMeta
 from usertcp.net.egress import MAX_REPLIES
+from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.ecn_policy import Ecn
 from usertcp.units import MASK32, SEC
 from usertcp.wire import arp, ethernet, icmp, ipv4, tcp
 from usertcp.wire.ipv4 import pack
@@ -40,9 +42,9 @@ VALID = [
 ]
 
 
-def busy(tun: bool = False) -> Bench:
+def busy(tun: bool = False, ecn: Ecn = Ecn.PASSIVE) -> Bench:
     """A host with a listener, a half-open connection of its own, and a pinger."""
-    bench = Bench(TUN if tun else CAPS)
+    bench = Bench(TUN if tun else CAPS, tcp=TcpConfig(ecn=ecn))
     bench.stack.listen(("", 80))
     if not tun:
         bench.meet()
@@ -90,30 +92,32 @@ def test_mutated_frames_received_never_raise(
 
 
 segments = st.tuples(
-    st.integers(0, 255),
+    st.integers(0, 511),
     st.sampled_from([PEER_ISS, PEER_ISS + 1, 0, MASK32]) | st.integers(0, MASK32),
     st.integers(0, MASK32) | st.none(),
     st.binary(max_size=40),
     st.sampled_from([40000, 40001]),
     st.sampled_from([80, 81, 5000]),
-    st.binary(max_size=40).map(lambda options: options + bytes(-len(options) % 4)),
+    st.binary(max_size=40).map(lambda options: options + bytes(-len(options) % 4))
+    | st.builds(tcp.accecn, st.sampled_from([tcp.ACCECN0, tcp.ACCECN1]), st.lists(st.integers(0, MASK32), max_size=3)),
+    st.integers(0, 3),
 )
 
 
 @settings(max_examples=EXAMPLES, deadline=None)
-@given(given=st.lists(segments, max_size=12), wait=st.integers(0, 3 * SEC))
+@given(given=st.lists(segments, max_size=12), wait=st.integers(0, 3 * SEC), ecn=st.sampled_from(Ecn))
 def test_any_valid_segments_received_never_raise_and_resets_are_never_reset(
-    given: list[tuple[int, int, int | None, bytes, int, int, bytes]], wait: int
+    given: list[tuple[int, int, int | None, bytes, int, int, bytes, int]], wait: int, ecn: Ecn
 ) -> None:
-    bench = busy()
-    for flags, seq, ack, payload, sport, dport, options in given:
+    bench = busy(ecn=ecn)
+    for flags, seq, ack, payload, sport, dport, options, code in given:
         conns = list(bench.stack.connections())
         wanted = conns[0].snd.nxt if ack is None and conns else ack or 0
         header = tcp.header(sport, dport, seq, wanted, flags, 1000, options[:40])
         check = tcp.checksum(pack(PEER), pack(US), header, [memoryview(payload)])
         header[16:18] = check.to_bytes(2, "big")
         known = len(conns)
-        bench.give(ip_frame(bytes(header) + payload))
+        bench.give(ip_frame(bytes(header) + payload, tos=code))
         answers = bench.take_segments()
         if flags & RST:
             assert not any(seg.flags & RST for seg in answers)

@@ -77,7 +77,7 @@ def _open_window(snd: "Sender", *, growing: bool, safe: bool) -> None:
     """Let the congestion control, or in its place PRR, say how much may be in flight now.
 
     The window grows (``growing``) when SND.UNA advances outside a recovery, with SACK by the ACK that ends one as well
-    (as Linux), and where the path is known to reorder also with what is delivered behind a gap. """
+    (as Linux), and where the path is known to reorder also with what is delivered behind a gap."""
     cc, sample = snd.cc, snd.sample
     sample.pipe = snd.pipe
     sample.in_recovery = snd.phase in (CWR, RECOVERY)

@@ -141,9 +141,10 @@ def ip_frame(
     dst: str = US,
     to: bytes = OUR_MAC,
     ttl: int = 64,
+    tos: int = 0,
     ethertype: int = ethernet.IPV4,
 ) -> bytes:
-    packet = ipv4.header(ipv4.pack(src), ipv4.pack(dst), proto, len(body), ttl=ttl) + body
+    packet = ipv4.header(ipv4.pack(src), ipv4.pack(dst), proto, len(body), ttl=ttl, tos=tos) + body
     return ethernet.header(to, PEER_MAC, ethertype) + packet
 
 
