@@ -220,6 +220,18 @@ def test_simultaneous_open_after_our_syn_went_without_asking_sends_no_ect(policy
     assert [seg.ecn for seg in s.take()] == [0]
 
 
+@pytest.mark.rfc(3168, "§6.1.1")
+@pytest.mark.rfc(9768, "§3.1.5")
+@pytest.mark.parametrize(("policy", "syn"), [(Ecn.CLASSIC, "SEW"), (Ecn.ACCURATE, "SEWA")])
+def test_simultaneous_open_with_a_syn_ack_that_does_without_sends_no_ect(policy: Ecn, syn: str) -> None:
+    s = Script.opening(with_options(ecn=policy))
+    s.peer(f"{syn} 0:0(0) win 65535 <mss 1460>", "S. 0:0(0) ack 1 win 65535 <mss 1460>")
+    s.expect_state(State.ESTABLISHED)
+    s.take()
+    s.write(b"x" * 100)
+    assert [seg.ecn for seg in s.take()] == [0]
+
+
 # --- the receiver of text --------------------------------------------------------------------------------------------
 
 

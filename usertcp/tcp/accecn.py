@@ -42,9 +42,7 @@ E0B, CEB, E1B = 0, 1, 2  # where in a list of counters
 DIVACE: Final = 8  # values of the ACE field
 DIVOPT: Final = 1 << 24  # values of a field of the option
 SAFETY_FACTOR: Final = 2  # marked segments are at least half full (§A.2.2)
-RARELY_ACKED: Final = (
-    DIVACE // 2
-)  # segments an ACK: where that is usual, an ACK for many is no sign of lost ones (§A.2.1)
+RARELY_ACKED: Final = DIVACE // 2  # segments an ACK; where that is usual, many are no sign of lost ones (§A.2.1)
 MARKS_AN_ACK: Final = 2  # while there is text to acknowledge (§3.2.2.5.1)
 MARKS_WITHOUT_TEXT: Final = 3  # else, so that two ends that mark each other's ACKs come to rest
 CONTRADICTIONS: Final = 3  # ACKs in a row with bytes marked and no segment, before they count as mangled (§3.2.3.2.5)
@@ -285,8 +283,11 @@ class Accurate(Feedback):
         return asked != ASKS_CLASSIC
 
     def on_established(self, conn: "Connection", seg: Segment) -> None:
-        """Of a server: the ACK of its SYN,ACK, if it is pure, says how that arrived (§3.2.2.1 Table 4)."""
-        if not seg.flags & SYN:
+        """Of a server: the ACK of its SYN,ACK, if it is pure, says how that arrived (§3.2.2.1 Table 4). When both
+        opened at once it is a SYN,ACK, perhaps one that was sent without the flags in the end (§3.1.5)."""
+        if seg.flags & SYN:
+            self.sends_ect = self.sends_ect and asks(seg.flags) != ASKS_NOTHING
+        else:
             self.reported.check_option(seg.options)
             if is_pure(seg):
                 self._look_for_mangling(arrived(seg.flags))

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from usertcp.tcp.ecn_policy import ASKS_CLASSIC, ASKS_NOTHING, asks
 from usertcp.tcp.receiver import ACK_NOW
 from usertcp.wire.ecn import CE, ECT_0, NOT_ECT
-from usertcp.wire.tcp import CWR, ECE, Segment
+from usertcp.wire.tcp import CWR, ECE, SYN, Segment
 
 if TYPE_CHECKING:
     from usertcp.tcp.connection import Connection
@@ -127,6 +127,10 @@ class Classic(Feedback):
         if self._plain:
             self.sends_ect = False
         return self._plain or asked == self._asked
+
+    def on_established(self, conn: "Connection", seg: Segment) -> None:
+        if seg.flags & SYN and seg.flags & (CWR | ECE) != ECE:  # both opened at once
+            self.sends_ect = False
 
     def flags(self, conn: "Connection", new: bool, pure: bool) -> int:
         flags = ECE if self._echo else 0
