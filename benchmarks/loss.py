@@ -28,7 +28,7 @@ from benchmarks.loss_cells import ALGORITHMS, BIG, CONDITIONS, RATE, RTTS, SEND,
 from benchmarks.loss_net import Net
 from benchmarks.loss_programs import Programs
 from benchmarks.loss_schedule import LOAD, Schedule, more, plan
-from benchmarks.loss_table import LATE_MEAN, Check, Pair, Score, Side, checks, score, scores, table
+from benchmarks.loss_table import LATE_MEAN, Check, Pair, Score, Side, big_check, checks, score, scores, table
 from usertcp.errors import SetupError
 from usertcp.link import provision
 
@@ -250,6 +250,7 @@ def main(words: Sequence[str] | None = None) -> int:
         return 2
     found = scores(measured.pairs)
     judged = checks(found, reneging=measured.reneging, refused=measured.refused)
+    judged += map(big_check, measured.big)
     report(measured, found, judged, console)
     console.print(f"{len(measured.pairs)} pairs of {len(found)} cells in {(time.monotonic() - began) / 60:.1f} minutes")
     if args.json is not None:

@@ -12,11 +12,12 @@ from typing import Final
 
 from rich.table import Table
 
-from benchmarks.loss_cells import ALGORITHMS, CONDITIONS, Cell
+from benchmarks.loss_cells import ALGORITHMS, CONDITIONS, SEND, Cell
 
 MEDIAN: Final = 0.95  # of all ratios, at least
 WORST: Final = 0.85  # of each
 SPURIOUS: Final = 0.01  # of the data segments: reported duplicates that usertcp may have beyond the kernel's
+FILLED: Final = 0.9  # of what the kernel gets out of the fast path once both are up to speed
 LATE_MEAN: Final = 500.0  # µs by which the relay's frames may leave late on average
 
 
@@ -153,6 +154,19 @@ def checks(found: Sequence[Score], *, reneging: int, refused: Mapping[str, int])
         ),
         Check("nothing was lost outside the paths", not refused, _listed(refused)),
     ]
+
+
+def big_check(pair: Pair) -> Check:
+    """Whether the fast path was filled. The kernel's share of it is what this machine carries."""
+    verb = "sending" if pair.cell.role == SEND else "receiving"
+    ours, kernel = pair.ours, pair.kernel
+    shares = f"{ours.steady / pair.cell.rate:.0%} of the path, the kernel {kernel.steady / pair.cell.rate:.0%}"
+    path = f"{pair.cell.rate / 1e9:g} Gbit/s x {pair.cell.rtt} ms"
+    return Check(
+        f"one connection, {verb}, fills {path} to {FILLED:.0%} of what the kernel does",
+        ours.intact and kernel.intact and ours.steady >= FILLED * kernel.steady > 0,
+        shares if ours.intact and kernel.intact else f"not intact: {ours.error or kernel.error}",
+    )
 
 
 def _listed(counts: Mapping[str, int]) -> str:

@@ -6,8 +6,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from benchmarks.loss_cells import Cell
-from benchmarks.loss_table import Check, Pair, Score, Side, checks, jackknife, scores, table
+from benchmarks.loss_cells import BIG, Cell
+from benchmarks.loss_table import Check, Pair, Score, Side, big_check, checks, jackknife, scores, table
 
 CUBIC = Cell("send", "cubic", 50, "loss-1")
 BBR = Cell("receive", "bbr", 20, "clean")
@@ -92,6 +92,21 @@ def test_the_noise_of_equal_pairs_is_none_and_of_one_unknown() -> None:
 def test_the_noise_with_a_constant_denominator_is_the_mean_s_standard_error() -> None:
     ours = [8.0, 10.0, 12.0]
     assert jackknife(ours, [10.0] * 3) == pytest.approx(math.sqrt(sum((x - 10) ** 2 for x in ours) / 2 / 3) / 10)
+
+
+@pytest.mark.parametrize(
+    ("ours", "kernel", "holds"),
+    [(0.9e9, 1e9, True), (0.89e9, 1e9, False), (0.45e9, 0.5e9, True), (0.0, 0.0, False)],
+)
+def test_the_fast_path_is_filled_by_the_kernel_s_measure(ours: float, kernel: float, holds: bool) -> None:
+    assert big_check(Pair(BIG[0], 1, Side(1e8, True, steady=ours), Side(1e8, True, steady=kernel))).holds is holds
+
+
+def test_a_broken_stream_does_not_fill_the_fast_path() -> None:
+    broken = Side(1e9, False, error="reset", steady=1e9)
+    check = big_check(Pair(BIG[1], 1, broken, Side(1e9, True, steady=1e9)))
+    assert not check.holds
+    assert "reset" in check.seen
 
 
 def drawn(found: list[Score]) -> list[str]:
