@@ -25,7 +25,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.loss_cells import ALGORITHMS, BIG, CONDITIONS, RATE, RTTS, SEND, Cell, all_cells, quick_cells
-from benchmarks.loss_net import Net
+from benchmarks.loss_net import Net, need
 from benchmarks.loss_programs import Programs
 from benchmarks.loss_schedule import LOAD, Schedule, more, plan
 from benchmarks.loss_table import LATE_MEAN, Check, Pair, Score, Side, big_check, checks, score, scores, table
@@ -242,6 +242,7 @@ def main(words: Sequence[str] | None = None) -> int:
     measured = Measurement(args, console)
     began = time.monotonic()
     try:
+        need(cell.cc for cell in cells)
         measured.run(cells)
         if args.big:
             measured.run_big()

@@ -16,12 +16,14 @@ nothing from one connection to the next; the queues of the TAPs are so long that
 
 import socket
 import struct
-from contextlib import ExitStack
+from collections.abc import Iterable
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from fcntl import ioctl
 from pathlib import Path
 from typing import Final, Self
 
+from usertcp.errors import SetupError
 from usertcp.link import netns as namespaces
 from usertcp.link import provision
 from usertcp.link.device import IFREQ, SIOCSIFTXQLEN
@@ -121,6 +123,18 @@ class Net:
     def begin(self) -> None:
         """Everything is there: count from here."""
         self.before = self.losses()
+
+
+def need(algorithms: Iterable[str]) -> None:
+    """SetupError unless the kernel has these congestion controls; for root it loads what it has as modules."""
+    for name in sorted(set(algorithms)):
+        with socket.socket() as sock, suppress(PermissionError):  # without root the network fails, too, and says so
+            try:
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, name.encode())
+            except FileNotFoundError:
+                raise SetupError(
+                    f"the kernel has no congestion control {name!r}", f"modprobe tcp_{name}, or leave it out with --cc"
+                ) from None
 
 
 def lengthen(name: str, space: str) -> None:
