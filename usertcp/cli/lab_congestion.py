@@ -13,7 +13,7 @@ from rich.table import Table
 from usertcp.cli.causes import doing
 from usertcp.cli.options import console, seconds
 from usertcp.lab import congestion_plot
-from usertcp.lab.congestion import Bottleneck, Experiment, Flow, Outcome
+from usertcp.lab.congestion import FRAME, Bottleneck, Experiment, Flow, Outcome
 from usertcp.link.loss import GilbertElliott, Loss, RandomLoss
 from usertcp.link.path import Discipline, Reorder
 from usertcp.link.queue import DropTail
@@ -26,7 +26,7 @@ from usertcp.units import MS, from_seconds
 
 PREFERRED: Final = ("reno", "cubic", "bbr")
 SCALES: Final = {"": 1, "k": 1_000, "m": 1_000_000, "g": 1_000_000_000}
-QUEUES: Final = ("droptail", "codel", "red")
+PRODUCTS: Final = {"droptail": 1.0, "codel": 4.0, "red": 3.0}  # the disciplines, and what they hold unless told
 
 
 def bits(text: str) -> int:
@@ -77,12 +77,12 @@ class QueueChoice:
     products: float
 
     def over(self, bdp: int) -> Discipline:
-        """The discipline for a bottleneck of ``bdp`` bytes."""
+        """The discipline for a bottleneck of ``bdp`` bytes; RED averages over about four round trips."""
         limit = max(round(bdp * self.products), 3000)
         if self.name == "codel":
             return CoDel(limit=limit)
         if self.name == "red":
-            return Red(limit // 8, limit * 3 // 8, limit=limit)
+            return Red(limit // 12, limit // 2, weight=min(FRAME / (4 * bdp), 1), limit=limit)
         return DropTail(limit)
 
 
@@ -90,12 +90,12 @@ def queue_choice(text: str) -> QueueChoice:
     """A type of option: a discipline, as in droptail, droptail:2 or codel."""
     name, _, size = text.partition(":")
     try:
-        products = float(size) if size else (1.0 if name == "droptail" else 2.0)
+        products = float(size) if size else PRODUCTS.get(name, 0.0)
     except ValueError:
         products = 0.0
-    if name not in QUEUES or not 0 < products <= 1000:
+    if name not in PRODUCTS or not 0 < products <= 1000:
         raise click.BadParameter(
-            f"{text!r} is no queue: give {', '.join(QUEUES)}, with the bandwidth-delay products it holds after a colon"
+            f"{text!r} is no queue: give {', '.join(PRODUCTS)}, and its size in bandwidth-delay products after a colon"
         )
     return QueueChoice(name, products)
 

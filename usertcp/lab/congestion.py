@@ -50,6 +50,7 @@ class Bottleneck:
     ``ecn``       the discipline marks what allows it
     ``loss``      of data, beside what the queue drops; ``ack_loss``: of acknowledgments, a share by chance
     ``reorder``   of data
+    ``split``     super-segments enter it as single frames; False: whole, which is coarse, and fast at high rates
     """
 
     rate: int = 10_000_000
@@ -59,6 +60,7 @@ class Bottleneck:
     loss: Loss = CLEAN
     ack_loss: float = 0.0
     reorder: Reorder | None = None
+    split: bool = True
 
     @property
     def bdp(self) -> int:
@@ -69,7 +71,7 @@ class Bottleneck:
         """The receiver's wire."""
         queue = self.queue if self.queue is not None else DropTail(self.bdp)
         down = PathConfig(self.rate, queue=queue, ecn=self.ecn, loss=self.loss, reorder=self.reorder)
-        return Wire(down=down, up=PathConfig(loss=RandomLoss(self.ack_loss)), offload=True, split=True)
+        return Wire(down=down, up=PathConfig(loss=RandomLoss(self.ack_loss)), offload=True, split=self.split)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +229,7 @@ class Experiment:
         self._queue: list[tuple[int, int]] = []
         self._sizes = [0] * len(flows)  # at the last sample
         self._before: list[tuple[int, int, int]] = [(0, 0, 0)] * len(flows)  # received, sent, unique at ``since``
+        self._struck = (0, 0, 0)  # drops, marks, losses at ``since``
         self.world.observers.append(self._saw)
         self.world.call_at(self.since, self._begin)
         self.world.call_at(self.interval, self._sample)
@@ -268,9 +271,9 @@ class Experiment:
             retransmitted=_share(sent - unique, sent),
             delay_mean=sum(waited) // len(waited),
             delay_95=waited[len(waited) * 95 // 100],
-            drops=path.drops,
-            marks=path.marks,
-            lost=path.lost,
+            drops=path.drops - self._struck[0],
+            marks=path.marks - self._struck[1],
+            lost=path.lost - self._struck[2],
             jain=jain(goodputs),
             queue=self._queue,
             digest=self.world.digest,
@@ -283,7 +286,9 @@ class Experiment:
 
     def _begin(self) -> None:
         """The figures begin."""
-        self.receiver.down.record = []
+        path = self.receiver.down
+        path.record = []
+        self._struck = (path.drops, path.marks, path.lost)
         self._before = [
             (receiver.size, sender.sent, sender.unique)
             for sender, receiver in zip(self._senders.values(), self._receivers, strict=True)

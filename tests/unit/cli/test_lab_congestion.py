@@ -7,7 +7,7 @@ import pytest
 
 from usertcp.cli import group as program
 from usertcp.cli import lab_congestion
-from usertcp.cli.lab_congestion import QueueChoice
+from usertcp.cli.lab_congestion import QueueChoice, queue_choice
 from usertcp.link.queue import DropTail
 from usertcp.link.queue_codel import CoDel
 from usertcp.link.queue_red import Red
@@ -134,5 +134,6 @@ def test_congestion_among_scenarios_is_a_usage_error(capsys: pytest.CaptureFixtu
 def test_queue_is_sized_by_the_bandwidth_delay_product() -> None:
     assert QueueChoice("droptail", 1.5).over(100_000) == DropTail(150_000)
     assert QueueChoice("codel", 2).over(100_000) == CoDel(limit=200_000)
-    assert QueueChoice("red", 2).over(100_000) == Red(25_000, 75_000, limit=200_000)
+    assert QueueChoice("red", 3).over(100_000) == Red(25_000, 150_000, weight=1514 / 400_000, limit=300_000)
+    assert queue_choice("codel") == QueueChoice("codel", 4.0)
     assert QueueChoice("droptail", 1).over(10) == DropTail(3000)  # room for a frame at least
