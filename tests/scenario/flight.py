@@ -130,8 +130,8 @@ class Flight(Script):
         """
         peer, late = Peer(), late or {}
         sent: Counter[int] = Counter()
-        under_way: list[tuple[int, int, int]] = []  # when it arrives, tie-break, its number
-        acks: deque[tuple[int, int, list[tuple[int, int]]]] = deque()  # when it arrives, what it says
+        under_way: list[tuple[int, int, int, int]] = []  # when it arrives, tie-break, its number, when it left
+        acks: deque[tuple[int, int, list[tuple[int, int]], int]] = deque()  # when it arrives, what it says
         line_free = 0
 
         def leave(numbers: Collection[int]) -> None:
@@ -141,7 +141,7 @@ class Flight(Script):
                 key = number, sent[number]
                 sent[number] += 1
                 if key not in lose:
-                    heapq.heappush(under_way, (line_free + late.get(key, 0), sent.total(), number))
+                    heapq.heappush(under_way, (line_free + late.get(key, 0), sent.total(), number, self.now))
 
         leave(first)
         while self.user.snd.una < ISS + edge(upto, self.size):
@@ -151,12 +151,12 @@ class Flight(Script):
             assert when != NEVER, "nothing under way and no timer"
             if when == arrival:
                 self.advance(when - self.now)
-                _, _, number = heapq.heappop(under_way)
-                acks.append((when + RTT // 2, *peer.receive(number)))
+                _, _, number, left_at = heapq.heappop(under_way)
+                acks.append((when + RTT // 2, *peer.receive(number, left_at)))
             elif when == answer:
                 self.now = when
-                _, got, blocks = acks.popleft()
-                leave(self.ack(got, *blocks))
+                _, got, blocks, echo = acks.popleft()
+                leave(self.ack(got, *(blocks if self.user.sack_ok else ()), echo=echo))
             else:
                 self.advance(max(when - self.now, 0))
             leave(self.leaving())
@@ -179,15 +179,18 @@ class Flight(Script):
 
 
 class Peer:
-    """A receiver of segments by number, which acknowledges each at once (RFC 2018 §4, RFC 2883 §4)."""
+    """A receiver of segments by number, which acknowledges each at once (RFC 2018 §4, RFC 2883 §4, RFC 7323 §4.3)."""
 
     def __init__(self) -> None:
         self.upto = 0
         self.ahead: set[int] = set()
         self.recent: list[int] = []  # the last ones to arrive ahead, the newest first
+        self.stamp = START
 
-    def receive(self, number: int) -> tuple[int, list[tuple[int, int]]]:
-        """Its ACK: all up to a number, and the SACK blocks."""
+    def receive(self, number: int, stamp: int) -> tuple[int, list[tuple[int, int]], int]:
+        """Its ACK: all up to a number, the SACK blocks, and the timestamp it echoes (ns)."""
+        if number <= self.upto:
+            self.stamp = max(self.stamp, stamp)
         twice = number < self.upto or number in self.ahead
         if not twice:
             self.ahead.add(number)
@@ -207,4 +210,4 @@ class Peer:
                 end += 1
             blocks.append((start, end))
         self.recent = [n for n in self.recent if n >= self.upto][:20]
-        return self.upto, blocks[:3]
+        return self.upto, blocks[:3], self.stamp

@@ -40,7 +40,7 @@ both = pytest.mark.parametrize("sack", [False, True])
 @both
 @pytest.mark.rfc(5682, "§2.1 step 3b")
 @pytest.mark.rfc(5682, "§3.1 step 3b")
-def test_second_ack_advances_over_what_was_never_sent_again_spurious(sack: bool) -> None:
+def test_rfc5682_2_1_step_3b_second_ack_advances_over_what_was_never_sent_again_spurious(sack: bool) -> None:
     """The originals were late: each is acknowledged in its turn."""
     s = timed_out(sack=sack)
     resent = s.user.snd.retransmissions
@@ -58,7 +58,7 @@ def test_second_ack_advances_over_what_was_never_sent_again_spurious(sack: bool)
 
 
 @pytest.mark.rfc(5682, "§3.1 step 3b")
-def test_with_sack_second_ack_reports_what_was_never_sent_again_spurious() -> None:
+def test_rfc5682_3_1_step_3b_with_sack_second_ack_reports_what_was_never_sent_again_spurious() -> None:
     """A duplicate, but its SACK block is of data sent before the time-out."""
     s = timed_out(sack=True)
     new = new_ones(s)
@@ -71,7 +71,7 @@ def test_with_sack_second_ack_reports_what_was_never_sent_again_spurious() -> No
 
 @both
 @pytest.mark.rfc(5682, "§2.1 step 3b")
-def test_spurious_time_out_of_a_window_in_slow_start_goes_on_in_slow_start(sack: bool) -> None:
+def test_rfc5682_2_1_step_3b_spurious_time_out_of_a_window_in_slow_start_goes_on_in_slow_start(sack: bool) -> None:
     s = Flight.of(10, sack=sack)
     s.user.snd.cc.ssthresh = 1000 * MSS
     while not s.user.snd.timeouts:
@@ -85,7 +85,7 @@ def test_spurious_time_out_of_a_window_in_slow_start_goes_on_in_slow_start(sack:
 
 @both
 @pytest.mark.rfc(5682, "§2.1")
-def test_two_time_outs_of_the_same_segment_then_spurious_gives_all_back(sack: bool) -> None:
+def test_rfc5682_2_1_two_time_outs_of_the_same_segment_then_spurious_gives_all_back(sack: bool) -> None:
     """The algorithm begins again from step 1 with each time-out."""
     s = timed_out(sack=sack)
     while s.user.snd.timeouts < 2:
@@ -106,7 +106,7 @@ def test_two_time_outs_of_the_same_segment_then_spurious_gives_all_back(sack: bo
 @both
 @pytest.mark.rfc(5682, "§2.1 step 3a")
 @pytest.mark.rfc(5682, "§3.1 step 3a")
-def test_second_ack_is_a_duplicate_the_loss_is_real(sack: bool) -> None:
+def test_rfc5682_2_1_step_3a_second_ack_is_a_duplicate_the_loss_is_real(sack: bool) -> None:
     """The new segments arrive behind a gap. Slow start goes on with what is held for lost, up to three segments."""
     s = timed_out(sack=sack)
     new = new_ones(s)
@@ -126,7 +126,7 @@ def test_second_ack_is_a_duplicate_the_loss_is_real(sack: bool) -> None:
 @both
 @pytest.mark.rfc(5682, "§2.1 step 2a")
 @pytest.mark.rfc(5682, "§3.1 step 2a")
-def test_first_ack_covers_all_that_was_out_no_verdict(sack: bool) -> None:
+def test_rfc5682_2_1_step_2a_first_ack_covers_all_that_was_out_no_verdict(sack: bool) -> None:
     """It may answer the retransmission, all others having arrived long ago and their ACKs been lost."""
     s = timed_out(sack=sack, more=0)
     s.advance(RTT)
@@ -138,7 +138,7 @@ def test_first_ack_covers_all_that_was_out_no_verdict(sack: bool) -> None:
 
 
 @pytest.mark.rfc(5682, "§2.1 step 2a")
-def test_without_sack_first_ack_is_a_duplicate_no_verdict() -> None:
+def test_rfc5682_2_1_step_2a_without_sack_first_ack_is_a_duplicate_no_verdict() -> None:
     s = timed_out(sack=False)
     assert s.tick(0) == []
     assert s.tick(1) == [1, 2]  # conventional recovery: nothing new
@@ -149,7 +149,7 @@ def test_without_sack_first_ack_is_a_duplicate_no_verdict() -> None:
 
 @both
 @pytest.mark.rfc(5682, "§2.1 step 2a")
-def test_first_ack_covers_a_part_of_the_retransmission_no_verdict(sack: bool) -> None:
+def test_rfc5682_2_1_step_2a_first_ack_covers_a_part_of_the_retransmission_no_verdict(sack: bool) -> None:
     """A peer that acknowledges in crumbs must not make a loss look like none."""
     s = timed_out(sack=sack)
     highest = s.user.snd.nxt
@@ -166,7 +166,7 @@ def test_first_ack_covers_a_part_of_the_retransmission_no_verdict(sack: bool) ->
 
 @both
 @pytest.mark.rfc(5682, "§2.1 step 2b")
-def test_nothing_new_to_send_conventional_recovery(sack: bool) -> None:
+def test_rfc5682_2_1_step_2b_nothing_new_to_send_conventional_recovery(sack: bool) -> None:
     s = timed_out(sack=sack, more=0)
     s.advance(RTT)
     assert s.tick(1) == [1, 2]
@@ -178,7 +178,7 @@ def test_nothing_new_to_send_conventional_recovery(sack: bool) -> None:
 
 @both
 @pytest.mark.rfc(5682, "§2.1 step 2b")
-def test_peers_window_holds_nothing_new_conventional_recovery(sack: bool) -> None:
+def test_rfc5682_2_1_step_2b_peers_window_holds_nothing_new_conventional_recovery(sack: bool) -> None:
     s = timed_out(sack=sack, win=10 * MSS)
     s.advance(RTT)
     assert s.tick(1, win=9 * MSS) == [1, 2]
@@ -188,7 +188,7 @@ def test_peers_window_holds_nothing_new_conventional_recovery(sack: bool) -> Non
 
 
 @pytest.mark.rfc(5682, "§3.1")
-def test_time_out_in_a_recovery_is_not_tried_with_sack() -> None:
+def test_rfc5682_3_1_time_out_in_a_recovery_is_not_tried_with_sack() -> None:
     """The ACKs of what was sent before would look like originals."""
     s = Flight.answered(20)
     assert s.ack(0, (1, 4)) == [0]
@@ -205,7 +205,7 @@ def test_time_out_in_a_recovery_is_not_tried_with_sack() -> None:
 
 @both
 @pytest.mark.rfc(5682, "§2.1 step 1")
-def test_time_out_in_a_recovery_after_a_time_out_is_not_tried(sack: bool) -> None:
+def test_rfc5682_2_1_step_1_time_out_in_a_recovery_after_a_time_out_is_not_tried(sack: bool) -> None:
     """RFC 5682 §2.1 step 1: already in RTO recovery, and another segment times out."""
     s = timed_out(sack=sack, more=0)
     s.advance(RTT)
@@ -225,7 +225,7 @@ def test_time_out_in_a_recovery_after_a_time_out_is_not_tried(sack: bool) -> Non
 
 @both
 @pytest.mark.rfc(5681, "§3.1")
-def test_whole_window_lost_is_mended_by_slow_start(sack: bool) -> None:
+def test_rfc5681_3_1_whole_window_lost_is_mended_by_slow_start(sack: bool) -> None:
     """The three verdicts cost nothing when the loss is real: every segment goes again once, in a few round trips."""
     s = timed_out(sack=sack)
     began = s.now
@@ -238,7 +238,7 @@ def test_whole_window_lost_is_mended_by_slow_start(sack: bool) -> None:
 
 @pytest.mark.rfc(5682, "§2")
 @pytest.mark.parametrize("sack", [False, True])
-def test_segment_that_is_neither_an_ack_of_something_nor_a_duplicate_is_ignored(sack: bool) -> None:
+def test_rfc5682_2_segment_that_is_neither_an_ack_of_something_nor_a_duplicate_is_ignored(sack: bool) -> None:
     """A window update between the time-out and the first ACK."""
     s = Flight.of(10, sack=sack)
     while not s.user.snd.timeouts:

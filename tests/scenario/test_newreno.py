@@ -12,7 +12,7 @@ def reno(out: int, **kwargs: int) -> Flight:
 
 
 @pytest.mark.rfc(6582, "§3.2 step 2")
-def test_third_duplicate_sends_again_and_the_full_ack_ends_it() -> None:
+def test_rfc6582_3_2_step_2_third_duplicate_sends_again_and_the_full_ack_ends_it() -> None:
     s = reno(10)
     assert s.tick(0) == [10]
     assert s.tick(0) == [11]
@@ -27,7 +27,7 @@ def test_third_duplicate_sends_again_and_the_full_ack_ends_it() -> None:
 
 @pytest.mark.rfc(6582, "§3.2 step 3")
 @pytest.mark.parametrize("holes", [(0, 3), (0, 3, 6), (0, 1, 2, 9), tuple(range(0, 10, 2))])
-def test_each_partial_ack_sends_the_next_hole(holes: tuple[int, ...]) -> None:
+def test_rfc6582_3_2_step_3_each_partial_ack_sends_the_next_hole(holes: tuple[int, ...]) -> None:
     s = reno(10, more=0)
     sent = s.ack(0, times=3)
     assert sent == [0]
@@ -44,7 +44,7 @@ def test_each_partial_ack_sends_the_next_hole(holes: tuple[int, ...]) -> None:
 
 
 @pytest.mark.rfc(6582, "§3.2 step 3")
-def test_partial_ack_of_a_part_of_a_segment_sends_from_there() -> None:
+def test_rfc6582_3_2_step_3_partial_ack_of_a_part_of_a_segment_sends_from_there() -> None:
     s = reno(10, more=0)
     assert s.ack(0, times=3) == [0]
     s.advance(RTT)
@@ -54,7 +54,7 @@ def test_partial_ack_of_a_part_of_a_segment_sends_from_there() -> None:
 
 @pytest.mark.rfc(6582, "§3.2 step 3")
 @pytest.mark.rfc(6582, "§4")
-def test_first_partial_ack_restarts_the_timer_and_the_next_one_does_not() -> None:
+def test_rfc6582_3_2_step_3_first_partial_ack_restarts_the_timer_and_the_next_one_does_not() -> None:
     """The impatient variant: many losses end in a time-out instead of a round trip each."""
     s = reno(10, more=0)
     s.ack(0, times=3)
@@ -71,7 +71,7 @@ def test_first_partial_ack_restarts_the_timer_and_the_next_one_does_not() -> Non
 
 
 @pytest.mark.rfc(6582, "§3.2 step 3")
-def test_duplicates_after_a_partial_ack_let_new_data_go_and_nothing_again() -> None:
+def test_rfc6582_3_2_step_3_duplicates_after_a_partial_ack_let_new_data_go_and_nothing_again() -> None:
     s = reno(10)
     for _ in range(9):
         s.tick(0)
@@ -86,7 +86,7 @@ def test_duplicates_after_a_partial_ack_let_new_data_go_and_nothing_again() -> N
 
 
 @pytest.mark.rfc(6582, "§3.2 step 2")
-def test_duplicates_that_cover_no_more_than_recover_begin_nothing() -> None:
+def test_rfc6582_3_2_step_2_duplicates_that_cover_no_more_than_recover_begin_nothing() -> None:
     """After a time-out three segments may have been sent again for nothing (§4)."""
     s = reno(10, more=0)
     s.advance_to_next_deadline()
@@ -111,7 +111,7 @@ def test_duplicates_that_cover_no_more_than_recover_begin_nothing() -> None:
 
 
 @pytest.mark.rfc(6582, "§3.2 step 2")
-def test_duplicates_that_cover_more_than_recover_begin_a_new_recovery() -> None:
+def test_rfc6582_3_2_step_2_duplicates_that_cover_more_than_recover_begin_a_new_recovery() -> None:
     s = reno(10)
     s.ack(0, times=3)
     s.advance(RTT)
@@ -126,7 +126,7 @@ def test_duplicates_that_cover_more_than_recover_begin_a_new_recovery() -> None:
 
 
 @pytest.mark.rfc(6582, "§3.2 step 4")
-def test_time_out_in_a_recovery_ends_it() -> None:
+def test_rfc6582_3_2_step_4_time_out_in_a_recovery_ends_it() -> None:
     s = reno(10, more=0)
     s.ack(0, times=3)
     ssthresh = s.window[1]
@@ -140,7 +140,7 @@ def test_time_out_in_a_recovery_ends_it() -> None:
 
 @pytest.mark.rfc(6582, "§3.2")
 @pytest.mark.parametrize("lost", [1, 2, 4])
-def test_losses_of_a_window_are_mended_without_sack(lost: int) -> None:
+def test_rfc6582_3_2_losses_of_a_window_are_mended_without_sack(lost: int) -> None:
     s = Flight.of(20, sack=False)
     holes = range(3, 3 + 4 * lost, 4)
     sent = s.deliver(60, lose={(n, 0) for n in holes}, first=range(20))
@@ -149,14 +149,14 @@ def test_losses_of_a_window_are_mended_without_sack(lost: int) -> None:
 
 
 @pytest.mark.rfc(5681, "§3.2")
-def test_window_is_never_halved_below_two_segments() -> None:
+def test_rfc5681_3_2_window_is_never_halved_below_two_segments() -> None:
     s = reno(3)
     s.ack(0, times=3)
     assert s.window[1] == 2 * MSS
 
 
 @pytest.mark.rfc(9937, "§6.2")
-def test_invented_duplicates_deliver_no_more_than_was_out() -> None:
+def test_rfc9937_6_2_invented_duplicates_deliver_no_more_than_was_out() -> None:
     """DeliveredData grows no further than RecoverFS, however many duplicates come."""
     s = reno(20)
     s.ack(0)
@@ -168,7 +168,7 @@ def test_invented_duplicates_deliver_no_more_than_was_out() -> None:
 
 
 @pytest.mark.rfc(3042, "§2")
-def test_invented_duplicates_before_a_recovery_let_two_segments_go() -> None:
+def test_rfc3042_2_invented_duplicates_before_a_recovery_let_two_segments_go() -> None:
     """They cover no more than recover, so none of them begins one."""
     s = reno(10, more=0)
     s.ack(0, times=3)

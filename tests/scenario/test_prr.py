@@ -40,7 +40,7 @@ def step(s: Flight, rfc: Rfc, upto: int, *sacked: tuple[int, int], delivered: in
 
 
 @pytest.mark.rfc(9937, "§8")
-def test_one_loss_of_twenty_one_segment_for_two_acks() -> None:
+def test_rfc9937_8_one_loss_of_twenty_one_segment_for_two_acks() -> None:
     """Figure 1, counted in bytes."""
     s = Flight.answered(20)
     assert s.tick(0, (1, 2)) == [20]
@@ -62,7 +62,7 @@ def test_one_loss_of_twenty_one_segment_for_two_acks() -> None:
 
 
 @pytest.mark.rfc(9937, "§8")
-def test_fifteen_losses_of_twenty_conservative_bound_one_segment_for_each_delivered() -> None:
+def test_rfc9937_8_fifteen_losses_of_twenty_conservative_bound_one_segment_for_each_delivered() -> None:
     """Figure 2, and what follows it: with the first cumulative ACKs one more for each, up to ssthresh (PRR-SSRB)."""
     s = Flight.answered(20)
     assert s.tick(0, (15, 16)) == [20]
@@ -87,7 +87,7 @@ def test_fifteen_losses_of_twenty_conservative_bound_one_segment_for_each_delive
 
 
 @pytest.mark.rfc(9937, "§6.2")
-def test_conservative_bound_ack_that_tells_of_more_losses_is_not_safe() -> None:
+def test_rfc9937_6_2_conservative_bound_ack_that_tells_of_more_losses_is_not_safe() -> None:
     """SND.UNA advances, but something else is found lost by the same ACK: no segment more."""
     s = Flight.answered(20)
     s.tick(0, (15, 16))
@@ -106,7 +106,7 @@ def test_conservative_bound_ack_that_tells_of_more_losses_is_not_safe() -> None:
 
 @pytest.mark.rfc(9937, "§7")
 @pytest.mark.parametrize("lost", [12, 15, 17])
-def test_conservative_bound_no_more_is_sent_than_was_delivered(lost: int) -> None:
+def test_rfc9937_7_conservative_bound_no_more_is_sent_than_was_delivered(lost: int) -> None:
     s = Flight.answered(20)
     s.tick(0, (lost, lost + 1))
     s.tick(0, (lost, lost + 2))
@@ -118,7 +118,7 @@ def test_conservative_bound_no_more_is_sent_than_was_delivered(lost: int) -> Non
 
 
 @pytest.mark.rfc(9937, "§6.2")
-def test_ack_that_delivers_nothing_changes_nothing() -> None:
+def test_rfc9937_6_2_ack_that_delivers_nothing_changes_nothing() -> None:
     s = Flight.answered(20)
     s.ack(0, (1, 4))
     for n in range(5, 9):
@@ -132,7 +132,7 @@ def test_ack_that_delivers_nothing_changes_nothing() -> None:
 
 @pytest.mark.rfc(9937, "§6.4")
 @pytest.mark.parametrize("lost", [1, 2, 5, 9, 10, 11, 16])
-def test_recovery_ends_with_the_window_at_ssthresh(lost: int) -> None:
+def test_rfc9937_6_4_recovery_ends_with_the_window_at_ssthresh(lost: int) -> None:
     """Whatever the number of losses; and so much is then in the network."""
     s = Flight.of(20)
     mended = 22
@@ -145,7 +145,7 @@ def test_recovery_ends_with_the_window_at_ssthresh(lost: int) -> None:
 
 
 @pytest.mark.rfc(9937, "§6.1")
-def test_what_the_ack_that_begins_recovery_acknowledges_counts() -> None:
+def test_rfc9937_6_1_what_the_ack_that_begins_recovery_acknowledges_counts() -> None:
     """RecoverFS holds what that ACK acknowledges and what it reports."""
     s = Flight.answered(20)
     rfc = Rfc(10 * MSS, 20 * MSS)
@@ -154,7 +154,7 @@ def test_what_the_ack_that_begins_recovery_acknowledges_counts() -> None:
 
 
 @pytest.mark.rfc(9937, "§6.1")
-def test_what_was_sacked_before_recovery_does_not_count() -> None:
+def test_rfc9937_6_1_what_was_sacked_before_recovery_does_not_count() -> None:
     s = Flight.answered(20)
     assert s.tick(0, (3, 4)) == [20]
     rfc = Rfc(10 * MSS, 20 * MSS)  # of 21
@@ -163,7 +163,7 @@ def test_what_was_sacked_before_recovery_does_not_count() -> None:
 
 
 @pytest.mark.rfc(9937, "§7")
-def test_user_that_stalls_in_recovery_catches_up() -> None:
+def test_rfc9937_7_user_that_stalls_in_recovery_catches_up() -> None:
     """What could not be sent for want of data is not lost to the window: it may all go later, up to ssthresh."""
     s = Flight.answered(20, more=0)
     assert s.ack(0, (1, 4)) == [0]
@@ -177,7 +177,7 @@ def test_user_that_stalls_in_recovery_catches_up() -> None:
 
 @pytest.mark.rfc(9937, "§6.2")
 @pytest.mark.rfc(8985, "§6.2")
-def test_recovery_that_the_reordering_timer_begins_sends_one_segment() -> None:
+def test_rfc9937_6_2_recovery_that_the_reordering_timer_begins_sends_one_segment() -> None:
     """No ACK delivers anything at that moment: only the fast retransmission goes."""
     s = Flight.answered(20)
     assert s.ack(0, (18, 20)) == [20, 21]
@@ -191,7 +191,7 @@ def test_recovery_that_the_reordering_timer_begins_sends_one_segment() -> None:
 
 
 @pytest.mark.rfc(9937, "§6.2")
-def test_without_sack_each_duplicate_delivers_one_segment() -> None:
+def test_rfc9937_6_2_without_sack_each_duplicate_delivers_one_segment() -> None:
     s = Flight.answered(20, sack=False)
     assert s.tick(0) == [20]
     assert s.tick(0) == [21]
@@ -207,7 +207,7 @@ def test_without_sack_each_duplicate_delivers_one_segment() -> None:
 
 
 @pytest.mark.rfc(9937, "§6.2")
-def test_without_sack_partial_ack_delivers_what_the_duplicates_did_not() -> None:
+def test_rfc9937_6_2_without_sack_partial_ack_delivers_what_the_duplicates_did_not() -> None:
     s = Flight.answered(20, sack=False)
     for _ in range(18):
         s.tick(0)  # 0 and 7 were lost
@@ -227,7 +227,7 @@ def test_without_sack_partial_ack_delivers_what_the_duplicates_did_not() -> None
 
 @pytest.mark.rfc(9937, "§11.2")
 @pytest.mark.rfc(3168, "§6.1.2")
-def test_congestion_experienced_window_comes_down_in_a_round_trip() -> None:
+def test_rfc9937_11_2_congestion_experienced_window_comes_down_in_a_round_trip() -> None:
     s = Flight.answered(20)
     s.user.snd.on_ecn(MSS, s.now)
     assert s.phase == "CWR"
@@ -253,7 +253,7 @@ def test_congestion_experienced_window_comes_down_in_a_round_trip() -> None:
 
 
 @pytest.mark.rfc(3168, "§6.1.2")
-def test_congestion_experienced_again_in_the_same_window_reduces_no_further() -> None:
+def test_rfc3168_6_1_2_congestion_experienced_again_in_the_same_window_reduces_no_further() -> None:
     s = Flight.answered(20)
     for n in range(1, 20):
         s.user.snd.on_ecn(MSS, s.now)
@@ -267,7 +267,7 @@ def test_congestion_experienced_again_in_the_same_window_reduces_no_further() ->
 
 
 @pytest.mark.rfc(3168, "§6.1.2")
-def test_congestion_experienced_and_a_loss_in_the_same_window_reduce_once() -> None:
+def test_rfc3168_6_1_2_congestion_experienced_and_a_loss_in_the_same_window_reduce_once() -> None:
     s = Flight.answered(20)
     s.user.snd.on_ecn(MSS, s.now)
     s.tick(1)
@@ -278,7 +278,7 @@ def test_congestion_experienced_and_a_loss_in_the_same_window_reduce_once() -> N
 
 
 @pytest.mark.rfc(3168, "§6.1.2")
-def test_congestion_experienced_in_a_recovery_reduces_no_further() -> None:
+def test_rfc3168_6_1_2_congestion_experienced_in_a_recovery_reduces_no_further() -> None:
     s = Flight.answered(20)
     s.ack(0, (1, 4))
     s.user.snd.on_ecn(MSS, s.now)

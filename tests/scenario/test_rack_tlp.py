@@ -61,7 +61,7 @@ def repeated_needlessly(s: Flight) -> None:
 
 
 @pytest.mark.rfc(8985, "§6.2")
-def test_reordering_within_a_quarter_of_the_rtt_is_waited_for() -> None:
+def test_rfc8985_6_2_reordering_within_a_quarter_of_the_rtt_is_waited_for() -> None:
     s = Flight.answered(10, more=0)
     assert s.ack(0, (1, 3)) == []
     s.advance(RTT // 4 - 1)
@@ -73,7 +73,7 @@ def test_reordering_within_a_quarter_of_the_rtt_is_waited_for() -> None:
 
 
 @pytest.mark.rfc(8985, "§6.2")
-def test_reordering_beyond_a_quarter_of_the_rtt_is_a_loss() -> None:
+def test_rfc8985_6_2_reordering_beyond_a_quarter_of_the_rtt_is_a_loss() -> None:
     s = Flight.answered(10, more=0)
     assert s.ack(0, (1, 3)) == []
     assert s.user.timers.is_set(timer.REORDER)
@@ -85,7 +85,7 @@ def test_reordering_beyond_a_quarter_of_the_rtt_is_a_loss() -> None:
 
 
 @pytest.mark.rfc(8985, "§6.2")
-def test_reordering_window_runs_from_when_the_segment_was_sent() -> None:
+def test_rfc8985_6_2_reordering_window_runs_from_when_the_segment_was_sent() -> None:
     """Segment.xmit_ts + RACK.rtt + RACK.reo_wnd: what was sent 20 ms later is waited for 20 ms longer."""
     s = spread((20, 20))
     s.advance(20 * MS)
@@ -96,7 +96,7 @@ def test_reordering_window_runs_from_when_the_segment_was_sent() -> None:
 
 
 @pytest.mark.rfc(8985, "§6.2")
-def test_reordering_once_seen_three_segments_sacked_are_no_loss() -> None:
+def test_rfc8985_6_2_reordering_once_seen_three_segments_sacked_are_no_loss() -> None:
     """Only the window's end is."""
     s = Flight.answered(20)
     assert s.tick(0, (1, 2)) == [20]
@@ -110,7 +110,7 @@ def test_reordering_once_seen_three_segments_sacked_are_no_loss() -> None:
 
 
 @pytest.mark.rfc(8985, "§6.2")
-def test_segment_that_was_sent_again_is_no_evidence_of_reordering() -> None:
+def test_rfc8985_6_2_segment_that_was_sent_again_is_no_evidence_of_reordering() -> None:
     s = Flight.answered(10, more=0)
     assert s.ack(0, (1, 4)) == [0]
     s.advance(RTT)
@@ -119,7 +119,7 @@ def test_segment_that_was_sent_again_is_no_evidence_of_reordering() -> None:
 
 
 @pytest.mark.rfc(8985, "§9.1")
-def test_losses_of_a_sparse_flight_are_found_by_time() -> None:
+def test_rfc8985_9_1_losses_of_a_sparse_flight_are_found_by_time() -> None:
     """Three segments, each later than the last by more than the window; the first and the last one are lost."""
     s = spread((30, 60))
     s.advance(30 * MS)
@@ -133,7 +133,7 @@ def test_losses_of_a_sparse_flight_are_found_by_time() -> None:
 
 
 @pytest.mark.rfc(8985, "§6.2")
-def test_ack_soon_after_a_retransmission_is_of_the_original_and_says_nothing_of_others() -> None:
+def test_rfc8985_6_2_ack_soon_after_a_retransmission_is_of_the_original_and_says_nothing_of_others() -> None:
     """Step 2: a round trip shorter than the smallest cannot be the retransmission's. Were it believed, all that was
     sent before the retransmission would be late."""
     s = Flight.answered(20)
@@ -146,7 +146,7 @@ def test_ack_soon_after_a_retransmission_is_of_the_original_and_says_nothing_of_
 
 
 @pytest.mark.rfc(8985, "§6.2")
-def test_timestamp_echo_older_than_the_retransmission_says_nothing_of_others() -> None:
+def test_rfc8985_6_2_timestamp_echo_older_than_the_retransmission_says_nothing_of_others() -> None:
     """The same by the timestamp, when the original comes a full round trip late."""
     s = Flight.answered(20, timestamps=True)
     sent_at = s.now - RTT
@@ -161,7 +161,7 @@ def test_timestamp_echo_older_than_the_retransmission_says_nothing_of_others() -
 
 
 @pytest.mark.rfc(8985, "§6.2")
-def test_dsack_widens_the_reordering_window_by_a_quarter_of_the_rtt() -> None:
+def test_rfc8985_6_2_dsack_widens_the_reordering_window_by_a_quarter_of_the_rtt() -> None:
     s = all_acknowledged()
     assert reordering_window(s) == RTT // 4
     repeated_needlessly(s)
@@ -171,7 +171,7 @@ def test_dsack_widens_the_reordering_window_by_a_quarter_of_the_rtt() -> None:
 
 
 @pytest.mark.rfc(8985, "§6.2")
-def test_reordering_window_is_never_more_than_the_srtt() -> None:
+def test_rfc8985_6_2_reordering_window_is_never_more_than_the_srtt() -> None:
     s = all_acknowledged()
     for _ in range(6):
         repeated_needlessly(s)
@@ -180,7 +180,7 @@ def test_reordering_window_is_never_more_than_the_srtt() -> None:
 
 
 @pytest.mark.rfc(8985, "§6.2")
-def test_dsacks_of_one_round_trip_widen_the_window_once() -> None:
+def test_rfc8985_6_2_dsacks_of_one_round_trip_widen_the_window_once() -> None:
     s = Flight.answered(20, more=0)
     assert s.ack(0, (1, 3)) == []
     s.advance_to_next_deadline()
@@ -193,7 +193,7 @@ def test_dsacks_of_one_round_trip_widen_the_window_once() -> None:
 
 
 @pytest.mark.rfc(8985, "§6.2")
-def test_widened_window_lasts_for_sixteen_recoveries() -> None:
+def test_rfc8985_6_2_widened_window_lasts_for_sixteen_recoveries() -> None:
     s = all_acknowledged()
     repeated_needlessly(s)
     for _ in range(15):
@@ -216,7 +216,7 @@ def test_widened_window_lasts_for_sixteen_recoveries() -> None:
 
 
 @pytest.mark.rfc(8985, "§7.2")
-def test_probe_timeout_is_twice_the_srtt() -> None:
+def test_rfc8985_7_2_probe_timeout_is_twice_the_srtt() -> None:
     s = Flight.of(4, more=0)
     passed = s.advance_to_next_deadline()
     assert 2 * RTT <= passed <= 2 * RTT + 5 * MS
@@ -225,7 +225,7 @@ def test_probe_timeout_is_twice_the_srtt() -> None:
 
 
 @pytest.mark.rfc(8985, "§7.2")
-def test_probe_timeout_of_a_lone_segment_allows_for_a_delayed_ack() -> None:
+def test_rfc8985_7_2_probe_timeout_of_a_lone_segment_allows_for_a_delayed_ack() -> None:
     s = Flight.of(1, more=0, rtt=400 * MS)
     assert s.user.snd.rtt.rto > 2 * 400 * MS + MAX_ACK_DELAY
     assert s.advance_to_next_deadline() == 2 * 400 * MS + MAX_ACK_DELAY
@@ -233,7 +233,7 @@ def test_probe_timeout_of_a_lone_segment_allows_for_a_delayed_ack() -> None:
 
 
 @pytest.mark.rfc(8985, "§7.2")
-def test_probe_timeout_is_never_later_than_the_rto_and_the_probe_goes_in_its_place() -> None:
+def test_rfc8985_7_2_probe_timeout_is_never_later_than_the_rto_and_the_probe_goes_in_its_place() -> None:
     s = Flight.of(1, more=0)
     rto = s.user.snd.rtt.rto
     assert rto < 2 * RTT + MAX_ACK_DELAY
@@ -247,7 +247,7 @@ def test_probe_timeout_is_never_later_than_the_rto_and_the_probe_goes_in_its_pla
 
 
 @pytest.mark.rfc(8985, "§7.2")
-def test_probe_timeout_without_any_sample_is_one_second() -> None:
+def test_rfc8985_7_2_probe_timeout_without_any_sample_is_one_second() -> None:
     """The SYN was sent twice, so its answer is no sample (RFC 6298 §3); the RTO is then 3 s (§5.7)."""
     s = Script.opening(with_options(sack=True))
     s.advance(1 * SEC)
@@ -261,7 +261,7 @@ def test_probe_timeout_without_any_sample_is_one_second() -> None:
 
 
 @pytest.mark.rfc(8985, "§7.2")
-def test_probe_timeout_starts_anew_with_new_data_and_with_an_ack_that_advances() -> None:
+def test_rfc8985_7_2_probe_timeout_starts_anew_with_new_data_and_with_an_ack_that_advances() -> None:
     s = Flight.of(4, more=0)
     s.user.snd.cc.cwnd = 10 * MSS
     first = s.user.next_deadline()
@@ -279,7 +279,7 @@ def test_probe_timeout_starts_anew_with_new_data_and_with_an_ack_that_advances()
 
 
 @pytest.mark.rfc(8985, "§7.2")
-def test_no_probe_while_segments_are_sacked_or_in_recovery() -> None:
+def test_rfc8985_7_2_no_probe_while_segments_are_sacked_or_in_recovery() -> None:
     s = Flight.answered(10, more=0)
     s.ack(0, (1, 3))
     assert not s.user.timers.is_set(timer.LOSS_PROBE)
@@ -292,14 +292,14 @@ def test_no_probe_while_segments_are_sacked_or_in_recovery() -> None:
 
 
 @pytest.mark.rfc(8985, "§4")
-def test_no_probe_without_sack() -> None:
+def test_rfc8985_4_no_probe_without_sack() -> None:
     s = Flight.of(10, more=0, sack=False)
     assert s.advance_to_next_deadline() == s.user.snd.rtt.rto // 2  # the RTO before its backoff
     assert s.user.snd.timeouts == 1
 
 
 @pytest.mark.rfc(8985, "§7.3")
-def test_one_probe_at_a_time_then_the_rto_from_the_probe_on() -> None:
+def test_rfc8985_7_3_one_probe_at_a_time_then_the_rto_from_the_probe_on() -> None:
     s = Flight.of(10, more=0)
     s.advance_to_next_deadline()
     assert s.leaving() == [9]
@@ -314,7 +314,7 @@ def test_one_probe_at_a_time_then_the_rto_from_the_probe_on() -> None:
 
 
 @pytest.mark.rfc(8985, "§7.3")
-def test_probe_is_new_data_beyond_the_congestion_window() -> None:
+def test_rfc8985_7_3_probe_is_new_data_beyond_the_congestion_window() -> None:
     s = Flight.of(10)
     s.advance_to_next_deadline()
     assert s.leaving() == [10]
@@ -324,14 +324,14 @@ def test_probe_is_new_data_beyond_the_congestion_window() -> None:
 
 
 @pytest.mark.rfc(8985, "§7.3")
-def test_probe_that_the_peers_window_does_not_hold_is_the_last_segment() -> None:
+def test_rfc8985_7_3_probe_that_the_peers_window_does_not_hold_is_the_last_segment() -> None:
     s = Flight.of(10, win=10 * MSS)
     s.advance_to_next_deadline()
     assert s.leaving() == [9]
 
 
 @pytest.mark.rfc(8985, "§7.3")
-def test_probe_of_a_short_tail_is_that_tail() -> None:
+def test_rfc8985_7_3_probe_of_a_short_tail_is_that_tail() -> None:
     s = Flight.of(4, more=0)
     s.ack(4)
     s.write(bytes(2 * MSS + 7))
@@ -345,7 +345,7 @@ def test_probe_of_a_short_tail_is_that_tail() -> None:
 
 @pytest.mark.rfc(8985, "§7.4.1")
 @pytest.mark.parametrize("lost", [2, 3, 5, 10])
-def test_tail_of_a_flight_lost_is_mended_without_a_time_out(lost: int) -> None:
+def test_rfc8985_7_4_1_tail_of_a_flight_lost_is_mended_without_a_time_out(lost: int) -> None:
     s = Flight.of(10, more=0)
     sent = s.deliver(10, lose={(n, 0) for n in range(10 - lost, 10)}, first=range(10))
     assert s.user.snd.timeouts == 0
@@ -355,7 +355,7 @@ def test_tail_of_a_flight_lost_is_mended_without_a_time_out(lost: int) -> None:
 
 
 @pytest.mark.rfc(8985, "§7.4.1")
-def test_new_data_probe_reveals_the_losses_before_it() -> None:
+def test_rfc8985_7_4_1_new_data_probe_reveals_the_losses_before_it() -> None:
     s = Flight.of(4)
     s.advance_to_next_deadline()
     assert s.leaving() == [4]
@@ -366,7 +366,7 @@ def test_new_data_probe_reveals_the_losses_before_it() -> None:
 
 
 @pytest.mark.rfc(8985, "§7.4.2")
-def test_probe_that_repaired_the_only_loss_reduces_the_window() -> None:
+def test_rfc8985_7_4_2_probe_that_repaired_the_only_loss_reduces_the_window() -> None:
     s = Flight.answered(10, more=0)
     s.ack(9)
     s.advance_to_next_deadline()
@@ -390,7 +390,7 @@ def test_probe_that_repaired_the_only_loss_reduces_the_window() -> None:
 
 @pytest.mark.rfc(8985, "§7.4.2")
 @pytest.mark.parametrize("first_ack", ["lost", "first", "late"])
-def test_probe_whose_original_arrived_as_well_reduces_nothing(first_ack: str) -> None:
+def test_rfc8985_7_4_2_probe_whose_original_arrived_as_well_reduces_nothing(first_ack: str) -> None:
     """Case 1: a DSACK reports the probe as received twice."""
     s = Flight.answered(10, more=0)
     s.ack(9)
@@ -411,7 +411,7 @@ def test_probe_whose_original_arrived_as_well_reduces_nothing(first_ack: str) ->
 
 
 @pytest.mark.rfc(8985, "§7.4.2")
-def test_probe_answered_by_a_duplicate_without_sack_reduces_nothing() -> None:
+def test_rfc8985_7_4_2_probe_answered_by_a_duplicate_without_sack_reduces_nothing() -> None:
     """Case 2: a peer that does not report duplicates. There is data out again when it comes."""
     s = Flight.answered(10, more=0)
     s.ack(9)
@@ -428,7 +428,7 @@ def test_probe_answered_by_a_duplicate_without_sack_reduces_nothing() -> None:
 
 
 @pytest.mark.rfc(8985, "§7.4.2")
-def test_probe_with_new_data_reduces_nothing() -> None:
+def test_rfc8985_7_4_2_probe_with_new_data_reduces_nothing() -> None:
     s = Flight.of(10)
     s.advance_to_next_deadline()
     assert s.leaving() == [10]
@@ -442,7 +442,7 @@ def test_probe_with_new_data_reduces_nothing() -> None:
 
 
 @pytest.mark.rfc(8985, "§7.4.2")
-def test_probe_answered_by_a_duplicate_when_nothing_is_out_reduces_nothing() -> None:
+def test_rfc8985_7_4_2_probe_answered_by_a_duplicate_when_nothing_is_out_reduces_nothing() -> None:
     """Case 2, and the usual one: original and probe were the tail; nothing is outstanding when the duplicate comes."""
     s = Flight.answered(10, more=0)
     s.ack(9)
@@ -459,7 +459,7 @@ def test_probe_answered_by_a_duplicate_when_nothing_is_out_reduces_nothing() -> 
 
 
 @pytest.mark.rfc(8985, "§7.3")
-def test_no_second_probe_before_a_new_rtt_sample() -> None:
+def test_rfc8985_7_3_no_second_probe_before_a_new_rtt_sample() -> None:
     s = Flight.answered(10, more=0)
     s.ack(9)
     s.advance_to_next_deadline()
@@ -474,7 +474,7 @@ def test_no_second_probe_before_a_new_rtt_sample() -> None:
 
 
 @pytest.mark.rfc(8985, "§6.2")
-def test_three_small_segments_sacked_begin_recovery() -> None:
+def test_rfc8985_6_2_three_small_segments_sacked_begin_recovery() -> None:
     """RACK.segs_sacked counts segments, not bytes (and RFC 6675 §5 (1): DupAcks)."""
     s = Flight.of(1, more=0)
     s.user.snd.cc.cwnd = 10 * MSS

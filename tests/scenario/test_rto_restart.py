@@ -22,7 +22,7 @@ both = pytest.mark.parametrize("sack", [False, True])
 
 @both
 @pytest.mark.rfc(6298, "§5.1")
-def test_sending_starts_the_timer_and_sending_more_does_not_restart_it(sack: bool) -> None:
+def test_rfc6298_5_1_sending_starts_the_timer_and_sending_more_does_not_restart_it(sack: bool) -> None:
     s = Flight.of(2, sack=sack, more=0)
     s.user.snd.cc.cwnd = 10 * MSS
     assert expiry(s) == s.user.snd.rtt.rto
@@ -33,7 +33,7 @@ def test_sending_starts_the_timer_and_sending_more_does_not_restart_it(sack: boo
 
 @both
 @pytest.mark.rfc(6298, "§5.2")
-def test_ack_of_all_stops_the_timer(sack: bool) -> None:
+def test_rfc6298_5_2_ack_of_all_stops_the_timer(sack: bool) -> None:
     s = Flight.answered(4, sack=sack, more=0)
     s.ack(4)
     assert not s.user.timers.is_set(timer.RETRANSMIT)
@@ -43,7 +43,7 @@ def test_ack_of_all_stops_the_timer(sack: bool) -> None:
 
 @both
 @pytest.mark.rfc(6298, "§5.3")
-def test_ack_of_new_data_restarts_the_timer(sack: bool) -> None:
+def test_rfc6298_5_3_ack_of_new_data_restarts_the_timer(sack: bool) -> None:
     s = Flight.answered(4, sack=sack, more=0)
     assert expiry(s) == s.user.snd.rtt.rto - RTT
     s.ack(1)
@@ -52,7 +52,7 @@ def test_ack_of_new_data_restarts_the_timer(sack: bool) -> None:
 
 @both
 @pytest.mark.rfc(6298, "§5.3")
-def test_duplicate_ack_does_not_restart_the_timer(sack: bool) -> None:
+def test_rfc6298_5_3_duplicate_ack_does_not_restart_the_timer(sack: bool) -> None:
     s = Flight.answered(4, sack=sack, more=0)
     left = expiry(s)
     s.tick(0, *([(1, 2)] if sack else []))
@@ -64,7 +64,7 @@ def test_duplicate_ack_does_not_restart_the_timer(sack: bool) -> None:
 @pytest.mark.rfc(6298, "§5.4")
 @pytest.mark.rfc(6298, "§5.5")
 @pytest.mark.rfc(6298, "§5.6")
-def test_time_out_sends_the_earliest_backs_off_and_starts_the_timer(sack: bool) -> None:
+def test_rfc6298_5_4_time_out_sends_the_earliest_backs_off_and_starts_the_timer(sack: bool) -> None:
     s = Flight.of(4, sack=sack, more=0)
     rto = s.user.snd.rtt.rto
     for times in range(1, 6):
@@ -77,7 +77,7 @@ def test_time_out_sends_the_earliest_backs_off_and_starts_the_timer(sack: bool) 
 
 @both
 @pytest.mark.rfc(6298, "§5")
-def test_backoff_stays_until_something_that_was_sent_once_is_acknowledged(sack: bool) -> None:
+def test_rfc6298_5_backoff_stays_until_something_that_was_sent_once_is_acknowledged(sack: bool) -> None:
     """RFC 6298 §5, after 5.7: the RTO is computed anew with the next sample, and not with the ACK of a copy."""
     s = Flight.of(2, sack=sack, more=0)
     rto = s.user.snd.rtt.rto
@@ -99,7 +99,9 @@ def test_backoff_stays_until_something_that_was_sent_once_is_acknowledged(sack: 
 
 @pytest.mark.rfc(6675, "§6")
 @pytest.mark.parametrize("rtt", [200, 300, 500])
-def test_head_of_a_flight_lost_on_a_long_steady_path_its_retransmission_has_a_round_trip_of_its_own(rtt: int) -> None:
+def test_rfc6675_6_head_lost_on_a_long_steady_path_its_retransmission_has_its_own_round_trip(
+    rtt: int,
+) -> None:
     """The RTO is then SRTT + 200 ms from the sending; the retransmission leaves one round trip after it."""
     s = Flight.answered(1, rtt=rtt * MS, more=0)
     s.ack(1)
@@ -120,7 +122,7 @@ def test_head_of_a_flight_lost_on_a_long_steady_path_its_retransmission_has_a_ro
 
 @pytest.mark.rfc(6675, "§6")
 @pytest.mark.rfc(8985, "§9.1")
-def test_head_lost_and_its_retransmissions_too_no_time_out_while_recovery_goes_on() -> None:
+def test_rfc6675_6_head_lost_and_its_retransmissions_too_no_time_out_while_recovery_goes_on() -> None:
     s = Flight.of(20)
     sent = s.deliver(60, lose={(0, 0), (0, 1), (0, 2), (3, 0)}, first=range(20))
     assert (sent[0], sent[3]) == (4, 2)
@@ -131,7 +133,7 @@ def test_head_lost_and_its_retransmissions_too_no_time_out_while_recovery_goes_o
 
 
 @pytest.mark.rfc(8985, "§6.3")
-def test_time_out_marks_the_first_segment_and_all_that_had_their_time() -> None:
+def test_rfc8985_6_3_time_out_marks_the_first_segment_and_all_that_had_their_time() -> None:
     s = Flight.of(4, more=0)
     s.advance_to_next_deadline()
     assert s.leaving() == [3]  # the probe
@@ -154,7 +156,7 @@ def test_time_out_marks_the_first_segment_and_all_that_had_their_time() -> None:
 
 @pytest.mark.rfc(8985, "§6.3")
 @pytest.mark.rfc(8985, "§3.5")
-def test_time_out_what_left_lately_is_not_sent_again_when_it_is_acknowledged() -> None:
+def test_rfc8985_6_3_time_out_what_left_lately_is_not_sent_again_when_it_is_acknowledged() -> None:
     s = Flight.of(4, more=0)
     s.advance_to_next_deadline()
     s.leaving()
@@ -177,7 +179,7 @@ def test_time_out_what_left_lately_is_not_sent_again_when_it_is_acknowledged() -
 
 
 @pytest.mark.rfc(8985, "§6.3")
-def test_time_out_without_any_answer_marks_all() -> None:
+def test_rfc8985_6_3_time_out_without_any_answer_marks_all() -> None:
     s = Flight.of(10, more=0)
     while not s.user.snd.timeouts:
         s.advance_to_next_deadline()
@@ -187,7 +189,7 @@ def test_time_out_without_any_answer_marks_all() -> None:
 
 @pytest.mark.rfc(5681, "§3.1")
 @both
-def test_time_out_again_of_the_same_segment_leaves_ssthresh(sack: bool) -> None:
+def test_rfc5681_3_1_time_out_again_of_the_same_segment_leaves_ssthresh(sack: bool) -> None:
     s = Flight.of(10, sack=sack, more=0)
     while not s.user.snd.timeouts:
         s.advance_to_next_deadline()
@@ -198,7 +200,7 @@ def test_time_out_again_of_the_same_segment_leaves_ssthresh(sack: bool) -> None:
 
 
 @pytest.mark.rfc(5681, "§3.1")
-def test_time_out_in_a_recovery_leaves_ssthresh() -> None:
+def test_rfc5681_3_1_time_out_in_a_recovery_leaves_ssthresh() -> None:
     """What is outstanding has been paid for; the window starts over all the same."""
     s = Flight.answered(20, more=0)
     assert s.ack(0, (1, 4))[0] == 0
@@ -210,7 +212,7 @@ def test_time_out_in_a_recovery_leaves_ssthresh() -> None:
 
 @both
 @pytest.mark.rfc(6298, "§5")
-def test_timer_does_not_run_out_on_a_path_that_only_gets_slower(sack: bool) -> None:
+def test_rfc6298_5_timer_does_not_run_out_on_a_path_that_only_gets_slower(sack: bool) -> None:
     """Each round trip takes 20 ms longer than the last: the RTO follows."""
     s = Flight.of(1, sack=sack, more=0, config=with_options(sack=True, send_buffer=1 << 20))
     s.user.snd.cc.cwnd = 10 * MSS

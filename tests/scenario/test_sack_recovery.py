@@ -14,7 +14,7 @@ SMALL = 85  # bytes: segment 3 of this size begins exactly at 2^32
 
 @pytest.mark.rfc(6675, "§5")
 @pytest.mark.rfc(8985, "§6.2")
-def test_one_loss_third_sacked_segment_begins_recovery_and_the_full_ack_ends_it() -> None:
+def test_rfc6675_5_one_loss_third_sacked_segment_begins_recovery_and_the_full_ack_ends_it() -> None:
     s = Flight.answered(10)
     assert s.tick(0, (1, 2)) == [10]
     assert s.tick(0, (1, 3)) == [11]
@@ -35,7 +35,7 @@ def test_one_loss_third_sacked_segment_begins_recovery_and_the_full_ack_ends_it(
 
 
 @pytest.mark.rfc(6675, "§5")
-def test_two_losses_in_a_window_are_mended_in_one_recovery() -> None:
+def test_rfc6675_5_two_losses_in_a_window_are_mended_in_one_recovery() -> None:
     s = Flight.answered(10)
     assert s.tick(0, (1, 2)) == [10]
     assert s.tick(0, (1, 3)) == [11]
@@ -55,7 +55,7 @@ def test_two_losses_in_a_window_are_mended_in_one_recovery() -> None:
 @pytest.mark.rfc(6675, "§5")
 @pytest.mark.rfc(9937, "§6.4")
 @pytest.mark.parametrize("count", [1, 2, 3, 7, 12, 17])
-def test_many_losses_at_the_head_of_a_window_each_is_sent_again_once(count: int) -> None:
+def test_rfc6675_5_many_losses_at_the_head_of_a_window_each_is_sent_again_once(count: int) -> None:
     s = Flight.of(20)
     lost = {(n, 0) for n in range(count)}
     sent = s.deliver(60, lose=lost, first=range(20))
@@ -67,7 +67,7 @@ def test_many_losses_at_the_head_of_a_window_each_is_sent_again_once(count: int)
 
 @pytest.mark.rfc(6675, "§5")
 @pytest.mark.parametrize("step", [2, 3, 5])
-def test_many_losses_scattered_over_a_window_each_is_sent_again_once(step: int) -> None:
+def test_rfc6675_5_many_losses_scattered_over_a_window_each_is_sent_again_once(step: int) -> None:
     s = Flight.of(20)
     lost = {(n, 0) for n in range(0, 20, step)}
     sent = s.deliver(60, lose=lost, first=range(20))
@@ -78,14 +78,14 @@ def test_many_losses_scattered_over_a_window_each_is_sent_again_once(step: int) 
 
 
 @pytest.mark.rfc(6675, "§5")
-def test_two_segments_sacked_are_not_enough() -> None:
+def test_rfc6675_5_two_segments_sacked_are_not_enough() -> None:
     s = Flight.answered(10)
     assert s.ack(0, (1, 3)) == [10, 11]
     assert s.phase == "OPEN"
 
 
 @pytest.mark.rfc(6675, "§5")
-def test_three_segments_in_one_block_of_one_ack_are_enough() -> None:
+def test_rfc6675_5_three_segments_in_one_block_of_one_ack_are_enough() -> None:
     """RFC 6675 §5 (2): the ACKs before may have been lost."""
     s = Flight.answered(10)
     assert s.ack(0, (1, 4))[0] == 0
@@ -93,7 +93,7 @@ def test_three_segments_in_one_block_of_one_ack_are_enough() -> None:
 
 
 @pytest.mark.rfc(6675, "§2")
-def test_ack_that_advances_may_begin_recovery() -> None:
+def test_rfc6675_2_ack_that_advances_may_begin_recovery() -> None:
     """What is cumulatively acknowledged and what is missing behind it come in one ACK."""
     s = Flight.answered(10)
     assert s.ack(2, (3, 6))[0] == 2
@@ -103,7 +103,7 @@ def test_ack_that_advances_may_begin_recovery() -> None:
 
 @pytest.mark.rfc(6675, "§5")
 @pytest.mark.rfc(5681, "§4.3")
-def test_loss_in_the_next_window_after_a_recovery_halves_again() -> None:
+def test_rfc6675_5_loss_in_the_next_window_after_a_recovery_halves_again() -> None:
     s = Flight.of(20)
     sent = s.deliver(100, lose={(0, 0), (40, 0)}, first=range(20))
     assert (sent[0], sent[40]) == (2, 2)
@@ -112,7 +112,7 @@ def test_loss_in_the_next_window_after_a_recovery_halves_again() -> None:
 
 @pytest.mark.rfc(6675, "§5")
 @pytest.mark.rfc(5681, "§4.3")
-def test_loss_of_data_sent_in_the_recovery_halves_again_when_that_is_over() -> None:
+def test_rfc6675_5_loss_of_data_sent_in_the_recovery_halves_again_when_that_is_over() -> None:
     """Segment 30 is of the next window; it is found and mended before the first one's losses are."""
     s = Flight.of(20)
     sent = s.deliver(100, lose={(5, 0), (5, 1), (7, 0), (30, 0)}, first=range(20))
@@ -122,14 +122,14 @@ def test_loss_of_data_sent_in_the_recovery_halves_again_when_that_is_over() -> N
 
 
 @pytest.mark.rfc(6675, "§5")
-def test_losses_of_one_window_halve_once() -> None:
+def test_rfc6675_5_losses_of_one_window_halve_once() -> None:
     s = Flight.of(20)
     s.deliver(60, lose={(0, 0), (9, 0), (19, 0)}, first=range(20))
     assert s.window[1] == 10 * MSS
 
 
 @pytest.mark.rfc(6675, "§5")
-def test_recovery_point_is_what_was_sent_when_recovery_began() -> None:
+def test_rfc6675_5_recovery_point_is_what_was_sent_when_recovery_began() -> None:
     """What limited transmit sent belongs to it; what is sent in the recovery does not."""
     s = Flight.answered(10)
     s.tick(0, (1, 3))
@@ -146,7 +146,7 @@ def test_recovery_point_is_what_was_sent_when_recovery_began() -> None:
 
 
 @pytest.mark.rfc(6675, "§5")
-def test_what_is_sacked_above_the_recovery_point_is_kept_when_recovery_ends() -> None:
+def test_rfc6675_5_what_is_sacked_above_the_recovery_point_is_kept_when_recovery_ends() -> None:
     s = Flight.answered(10)
     assert s.tick(0, (1, 4))[0] == 0
     for n in range(5, 11):
@@ -163,7 +163,7 @@ def test_what_is_sacked_above_the_recovery_point_is_kept_when_recovery_ends() ->
 
 
 @pytest.mark.rfc(8985, "§9.1")
-def test_lost_retransmission_is_found_by_what_was_sent_after_it() -> None:
+def test_rfc8985_9_1_lost_retransmission_is_found_by_what_was_sent_after_it() -> None:
     s = Flight.of(20)
     sent = s.deliver(60, lose={(5, 0), (5, 1), (8, 0)}, first=range(20))
     assert (sent[5], sent[8]) == (3, 2)
@@ -172,7 +172,7 @@ def test_lost_retransmission_is_found_by_what_was_sent_after_it() -> None:
 
 
 @pytest.mark.rfc(8985, "§9.1")
-def test_lost_retransmissions_of_a_burst_are_found() -> None:
+def test_rfc8985_9_1_lost_retransmissions_of_a_burst_are_found() -> None:
     s = Flight.of(20)
     burst = range(5, 9)
     sent = s.deliver(60, lose={(n, k) for n in burst for k in (0, 1)}, first=range(20))
@@ -181,7 +181,7 @@ def test_lost_retransmissions_of_a_burst_are_found() -> None:
 
 
 @pytest.mark.rfc(8985, "§9.1")
-def test_retransmission_of_which_nothing_later_is_known_is_not_held_for_lost() -> None:
+def test_rfc8985_9_1_retransmission_of_which_nothing_later_is_known_is_not_held_for_lost() -> None:
     s = Flight.answered(20)
     assert s.tick(0, (1, 4)) == [0]
     for n in range(5, 21):
@@ -190,7 +190,7 @@ def test_retransmission_of_which_nothing_later_is_known_is_not_held_for_lost() -
 
 
 @pytest.mark.rfc(8985, "§6.2")
-def test_lost_retransmission_is_marked_when_the_segment_sent_after_it_is_sacked() -> None:
+def test_rfc8985_6_2_lost_retransmission_is_marked_when_the_segment_sent_after_it_is_sacked() -> None:
     s = Flight.answered(20)
     assert s.tick(0, (1, 4)) == [0]
     assert s.tick(0, (1, 5)) == [20]
@@ -205,7 +205,7 @@ def test_lost_retransmission_is_marked_when_the_segment_sent_after_it_is_sacked(
 
 
 @pytest.mark.rfc(6675, "§4")
-def test_pipe_counts_neither_what_is_sacked_nor_what_is_lost_but_what_was_sent_again() -> None:
+def test_rfc6675_4_pipe_counts_neither_what_is_sacked_nor_what_is_lost_but_what_was_sent_again() -> None:
     s = Flight.answered(10, more=0)
     assert s.pipe == 10 * MSS
     s.tick(0, (1, 2))
@@ -219,7 +219,7 @@ def test_pipe_counts_neither_what_is_sacked_nor_what_is_lost_but_what_was_sent_a
 
 
 @pytest.mark.rfc(6675, "§3")
-def test_block_in_a_super_segment_splits_its_record_and_neighbours_join_again() -> None:
+def test_rfc6675_3_block_in_a_super_segment_splits_its_record_and_neighbours_join_again() -> None:
     s = Flight.answered(20)
     board = s.user.snd.board
     assert s.bursts > 0
@@ -238,7 +238,7 @@ def test_block_in_a_super_segment_splits_its_record_and_neighbours_join_again() 
 
 
 @pytest.mark.rfc(6675, "§3")
-def test_records_are_as_many_as_holes_and_not_as_segments() -> None:
+def test_rfc6675_3_records_are_as_many_as_holes_and_not_as_segments() -> None:
     s = Flight.answered(40, more=0)
     for n in range(1, 40):
         s.ack(0, (1, n + 1))
@@ -246,7 +246,7 @@ def test_records_are_as_many_as_holes_and_not_as_segments() -> None:
 
 
 @pytest.mark.rfc(2018, "§4")
-def test_block_that_covers_half_a_segment_reports_none_of_it() -> None:
+def test_rfc2018_4_block_that_covers_half_a_segment_reports_none_of_it() -> None:
     """A record is only cut between segments: what is not wholly there is sent again as a whole."""
     s = Flight.answered(10, more=0)
     s.peer(f". 1:1(0) ack 1 win 65535 <nop,nop,sack {edge(2) + 500}:{edge(5) + 300}>")
@@ -257,7 +257,7 @@ def test_block_that_covers_half_a_segment_reports_none_of_it() -> None:
 
 @pytest.mark.rfc(2018, "§4")
 @pytest.mark.parametrize("block", ["1:1", "3001:2001", "9001:12001", "11001:12001", f"{MASK32 - 5000}:1"])
-def test_block_that_cannot_be_is_ignored(block: str) -> None:
+def test_rfc2018_4_block_that_cannot_be_is_ignored(block: str) -> None:
     """Empty, turned round, past SND.NXT, long past."""
     s = Flight.answered(10, more=0)
     s.peer(f". 1:1(0) ack 1 win 65535 <nop,nop,sack {block}>")
@@ -267,7 +267,7 @@ def test_block_that_cannot_be_is_ignored(block: str) -> None:
 
 
 @pytest.mark.rfc(6675, "§3")
-def test_holes_at_the_wrap_of_the_sequence_numbers_are_mended() -> None:
+def test_rfc6675_3_holes_at_the_wrap_of_the_sequence_numbers_are_mended() -> None:
     """Segment 3 begins at 2^32: the blocks end there, begin there, and reach across."""
     s = Flight.of(20, mss=SMALL)
     s.advance(RTT)
@@ -286,7 +286,7 @@ def test_holes_at_the_wrap_of_the_sequence_numbers_are_mended() -> None:
 
 
 @pytest.mark.rfc(6675, "§3")
-def test_one_block_across_the_wrap_is_one_record() -> None:
+def test_rfc6675_3_one_block_across_the_wrap_is_one_record() -> None:
     s = Flight.of(20, mss=SMALL)
     s.advance(RTT)
     assert s.tick(0, (2, 5))[0] == 0
@@ -297,7 +297,7 @@ def test_one_block_across_the_wrap_is_one_record() -> None:
 
 @pytest.mark.rfc(6675, "§5")
 @pytest.mark.parametrize("shift", range(5))
-def test_losses_around_the_wrap_are_mended_wherever_they_lie(shift: int) -> None:
+def test_rfc6675_5_losses_around_the_wrap_are_mended_wherever_they_lie(shift: int) -> None:
     s = Flight.of(20, mss=SMALL)
     lost = {(n + shift, 0) for n in (0, 1, 3)}
     sent = s.deliver(60, lose=lost, first=range(20))
@@ -309,7 +309,7 @@ def test_losses_around_the_wrap_are_mended_wherever_they_lie(shift: int) -> None
 
 
 @pytest.mark.rfc(2018, "§8")
-def test_reneging_peer_gets_after_the_time_out_what_it_threw_away() -> None:
+def test_rfc2018_8_reneging_peer_gets_after_the_time_out_what_it_threw_away() -> None:
     """It reported 1 to 9, then lost its memory: segment 0 arrives, and it asks for 1."""
     s = Flight.answered(10, more=0)
     assert s.ack(0, (1, 10)) == [0]
@@ -329,14 +329,14 @@ def test_reneging_peer_gets_after_the_time_out_what_it_threw_away() -> None:
 
 
 @pytest.mark.rfc(2018, "§8")
-def test_sacked_data_stays_in_the_buffer_until_it_is_acknowledged() -> None:
+def test_rfc2018_8_sacked_data_stays_in_the_buffer_until_it_is_acknowledged() -> None:
     s = Flight.answered(10, more=0)
     s.ack(0, (1, 10))
     assert len(s.user.snd.buffer) == 10 * MSS
 
 
 @pytest.mark.rfc(6675, "§5.1")
-def test_time_out_with_sacked_data_sends_the_first_segment_again() -> None:
+def test_rfc6675_5_1_time_out_with_sacked_data_sends_the_first_segment_again() -> None:
     s = Flight.answered(10, more=0)
     assert s.ack(0, (1, 10)) == [0]
     s.advance_to_next_deadline()
@@ -352,7 +352,7 @@ def test_time_out_with_sacked_data_sends_the_first_segment_again() -> None:
 
 @pytest.mark.rfc(3042, "§2")
 @pytest.mark.parametrize("sack", [False, True])
-def test_limited_transmit_one_new_segment_for_each_of_the_first_two_duplicates(sack: bool) -> None:
+def test_rfc3042_2_limited_transmit_one_new_segment_for_each_of_the_first_two_duplicates(sack: bool) -> None:
     s = Flight.answered(4, sack=sack)
     blocks = [((1, n + 1),) if sack else () for n in range(1, 4)]
     assert s.tick(0, *blocks[0]) == [4]
@@ -363,7 +363,7 @@ def test_limited_transmit_one_new_segment_for_each_of_the_first_two_duplicates(s
 
 
 @pytest.mark.rfc(3042, "§2")
-def test_limited_transmit_duplicate_without_new_sack_information_sends_nothing() -> None:
+def test_rfc3042_2_limited_transmit_duplicate_without_new_sack_information_sends_nothing() -> None:
     """RFC 3042 §2: with SACK, only a duplicate that reports something new."""
     s = Flight.answered(4)
     assert s.tick(0, (1, 2)) == [4]
@@ -374,7 +374,7 @@ def test_limited_transmit_duplicate_without_new_sack_information_sends_nothing()
 
 @pytest.mark.rfc(3042, "§2")
 @pytest.mark.parametrize("sack", [False, True])
-def test_limited_transmit_keeps_to_the_peers_window(sack: bool) -> None:
+def test_rfc3042_2_limited_transmit_keeps_to_the_peers_window(sack: bool) -> None:
     s = Flight.answered(4, sack=sack, win=4 * MSS)
     assert s.tick(0, *([(1, 2)] if sack else []), win=4 * MSS) == []
     assert s.tick(0, *([(1, 3)] if sack else []), win=4 * MSS) == []
@@ -382,7 +382,7 @@ def test_limited_transmit_keeps_to_the_peers_window(sack: bool) -> None:
 
 @pytest.mark.rfc(3042, "§2")
 @pytest.mark.parametrize("sack", [False, True])
-def test_limited_transmit_window_of_three_segments_recovers_without_time_out(sack: bool) -> None:
+def test_rfc3042_2_limited_transmit_window_of_three_segments_recovers_without_time_out(sack: bool) -> None:
     """What limited transmit is for: the third duplicate comes of the segment that the first one let go. (With SACK
     the reordering timer is faster.)"""
     s = Flight.answered(3, sack=sack)
@@ -399,7 +399,7 @@ def test_limited_transmit_window_of_three_segments_recovers_without_time_out(sac
 
 
 @pytest.mark.rfc(6675, "§4")
-def test_recovery_holes_go_before_new_data_the_lowest_first() -> None:
+def test_rfc6675_4_recovery_holes_go_before_new_data_the_lowest_first() -> None:
     s = Flight.answered(20)
     sent = s.ack(0, (1, 2), (4, 5), (7, 9))
     for k in range(10, 21):
@@ -409,7 +409,7 @@ def test_recovery_holes_go_before_new_data_the_lowest_first() -> None:
 
 
 @pytest.mark.rfc(6675, "§5")
-def test_peers_window_stops_new_data_but_not_what_was_lost() -> None:
+def test_rfc6675_5_peers_window_stops_new_data_but_not_what_was_lost() -> None:
     s = Flight.answered(20, win=20 * MSS)
     assert s.ack(0, (1, 5), win=20 * MSS) == [0]
     for n in range(6, 21):
@@ -418,7 +418,7 @@ def test_peers_window_stops_new_data_but_not_what_was_lost() -> None:
 
 
 @pytest.mark.rfc(9293, "§3.8.6")
-def test_window_taken_back_limits_retransmissions() -> None:
+def test_rfc9293_3_8_6_window_taken_back_limits_retransmissions() -> None:
     """SHLD-14 says that a peer does not do so; MUST-34: what it does not want is not sent, before it opens again."""
     s = Flight.answered(10, more=0)
     assert s.ack(0, (5, 9), win=1 * MSS) == [0]  # 0 to 4 are lost: the window holds 0
@@ -429,7 +429,7 @@ def test_window_taken_back_limits_retransmissions() -> None:
 
 
 @pytest.mark.rfc(6675, "§5")
-def test_lost_record_is_told_apart_from_one_in_flight() -> None:
+def test_rfc6675_5_lost_record_is_told_apart_from_one_in_flight() -> None:
     s = Flight.answered(10, more=0)
     s.ack(0, (4, 7))
     states = {(r.start - s.user.snd.una) // MSS: r.state for r in s.user.snd.board}
@@ -438,7 +438,7 @@ def test_lost_record_is_told_apart_from_one_in_flight() -> None:
 
 
 @pytest.mark.rfc(6675, "§5.1")
-def test_after_a_time_out_no_recovery_begins_before_all_that_was_out_is_acknowledged() -> None:
+def test_rfc6675_5_1_after_a_time_out_no_recovery_begins_before_all_that_was_out_is_acknowledged() -> None:
     s = Flight.of(10)
     while not s.user.snd.timeouts:
         s.advance_to_next_deadline()

@@ -26,7 +26,7 @@ def closing(out: int) -> Flight:
 
 
 @pytest.mark.rfc(9293, "§3.6")
-def test_fin_on_the_last_segment_is_sacked_with_it_and_not_sent_again() -> None:
+def test_rfc9293_3_6_fin_on_the_last_segment_is_sacked_with_it_and_not_sent_again() -> None:
     s = closing(6)
     s.peer(f". 1:1(0) ack {edge(1)} win 65535 <nop,nop,sack {edge(4)}:{edge(7) + 1}>")  # the FIN's number too
     assert s.leaving() == [1, 2, 3]
@@ -39,7 +39,7 @@ def test_fin_on_the_last_segment_is_sacked_with_it_and_not_sent_again() -> None:
 
 
 @pytest.mark.rfc(9293, "§3.6")
-def test_fin_of_a_peer_that_does_not_sack_it_is_not_taken_for_lost() -> None:
+def test_rfc9293_3_6_fin_of_a_peer_that_does_not_sack_it_is_not_taken_for_lost() -> None:
     """The text is reported, the FIN behind it has no block of its own."""
     s = closing(6)
     s.peer(f". 1:1(0) ack {edge(1)} win 65535 <nop,nop,sack {edge(2)}:{edge(7)}>")
@@ -51,7 +51,7 @@ def test_fin_of_a_peer_that_does_not_sack_it_is_not_taken_for_lost() -> None:
 
 
 @pytest.mark.rfc(8985, "§7.3")
-def test_fin_alone_lost_is_the_probe() -> None:
+def test_rfc8985_7_3_fin_alone_lost_is_the_probe() -> None:
     s = closing(6)
     s.peer(f". 1:1(0) ack {edge(7)} win 65535")
     s.expect_nothing()
@@ -65,7 +65,7 @@ def test_fin_alone_lost_is_the_probe() -> None:
 
 @pytest.mark.rfc(8985, "§7.3")
 @pytest.mark.parametrize("tail", [1, 500, 999])
-def test_short_last_segment_with_the_fin_lost_is_the_probe_and_carries_it(tail: int) -> None:
+def test_rfc8985_7_3_short_last_segment_with_the_fin_lost_is_the_probe_and_carries_it(tail: int) -> None:
     s = Flight.answered(1, more=0)
     s.ack(1)
     s.user.snd.cc.cwnd = 20 * MSS
@@ -85,7 +85,7 @@ def test_short_last_segment_with_the_fin_lost_is_the_probe_and_carries_it(tail: 
 
 
 @pytest.mark.rfc(9293, "§3.6")
-def test_everything_with_the_fin_lost_is_sent_again_and_the_fin_once_more_at_the_end() -> None:
+def test_rfc9293_3_6_everything_with_the_fin_lost_is_sent_again_and_the_fin_once_more_at_the_end() -> None:
     s = closing(3)
     fins = 0
     acked = edge(1)
@@ -135,7 +135,7 @@ def carry_all(s: Flight, end: int, largest: int, drop: Callable[[int], bool] = l
 @pytest.mark.rfc(1191, "§6.3")
 @pytest.mark.parametrize("sack", [False, True])
 @pytest.mark.parametrize("mtu", [552, 700, 1039])
-def test_path_becomes_narrower_in_a_recovery_all_goes_again_in_smaller_segments(sack: bool, mtu: int) -> None:
+def test_rfc1191_6_3_narrower_path_in_a_recovery_all_goes_again_in_smaller_segments(sack: bool, mtu: int) -> None:
     s = Flight.answered(20, sack=sack, more=0)
     if sack:
         s.ack(0, (1, 4))
@@ -153,7 +153,7 @@ def test_path_becomes_narrower_in_a_recovery_all_goes_again_in_smaller_segments(
 
 
 @pytest.mark.rfc(1191, "§6.3")
-def test_path_becomes_narrower_in_a_recovery_what_was_sacked_is_not_sent_again() -> None:
+def test_rfc1191_6_3_path_becomes_narrower_in_a_recovery_what_was_sacked_is_not_sent_again() -> None:
     s = Flight.answered(10, more=0)
     s.ack(0, (6, 10))
     s.take()
@@ -170,7 +170,7 @@ def test_path_becomes_narrower_in_a_recovery_what_was_sacked_is_not_sent_again()
 
 
 @pytest.mark.rfc(1191, "§6.3")
-def test_path_becomes_narrower_after_a_time_out() -> None:
+def test_rfc1191_6_3_path_becomes_narrower_after_a_time_out() -> None:
     s = Flight.of(10, more=0)
     while not s.user.snd.timeouts:
         s.advance_to_next_deadline()
@@ -181,7 +181,7 @@ def test_path_becomes_narrower_after_a_time_out() -> None:
 
 
 @pytest.mark.rfc(2018, "§4")
-def test_blocks_of_small_segments_after_the_path_became_narrower_are_understood() -> None:
+def test_rfc2018_4_blocks_of_small_segments_after_the_path_became_narrower_are_understood() -> None:
     """Records of two sizes: what was 1000 bytes went again in pieces of 660."""
     s = Flight.answered(10, more=0)
     s.user.on_unreachable(FRAGMENTATION_NEEDED, s.user.snd.una & MASK32, 700, s.now)

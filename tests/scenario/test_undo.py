@@ -31,7 +31,7 @@ def two_sent_again() -> Flight:
 
 @pytest.mark.rfc(3708, "§3")
 @pytest.mark.rfc(2883, "§4")
-def test_dsack_in_recovery_of_the_only_retransmission_undoes_it() -> None:
+def test_rfc3708_3_dsack_in_recovery_of_the_only_retransmission_undoes_it() -> None:
     s = recovering()
     s.tick(5)  # the original came late
     s.tick(6)
@@ -44,7 +44,7 @@ def test_dsack_in_recovery_of_the_only_retransmission_undoes_it() -> None:
 
 
 @pytest.mark.rfc(3708, "§3")
-def test_dsack_after_recovery_undoes_it() -> None:
+def test_rfc3708_3_dsack_after_recovery_undoes_it() -> None:
     s = recovering()
     recover = s.user.snd.outstanding // MSS
     for n in range(4, recover + 1):
@@ -56,7 +56,7 @@ def test_dsack_after_recovery_undoes_it() -> None:
 
 
 @pytest.mark.rfc(3708, "§3")
-def test_dsack_with_nothing_outstanding_undoes_as_well() -> None:
+def test_rfc3708_3_dsack_with_nothing_outstanding_undoes_as_well() -> None:
     s = recovering(more=0)
     for n in range(4, 21):
         s.tick(n)
@@ -66,7 +66,7 @@ def test_dsack_with_nothing_outstanding_undoes_as_well() -> None:
 
 
 @pytest.mark.rfc(3708, "§3")
-def test_dsack_of_each_of_two_retransmissions_undoes_with_the_last() -> None:
+def test_rfc3708_3_dsack_of_each_of_two_retransmissions_undoes_with_the_last() -> None:
     s = two_sent_again()
     s.tick(4)
     s.tick(6)
@@ -79,7 +79,7 @@ def test_dsack_of_each_of_two_retransmissions_undoes_with_the_last() -> None:
 
 @pytest.mark.rfc(3708, "§3")
 @pytest.mark.parametrize("needed", [0, 4])
-def test_dsack_of_one_of_two_retransmissions_undoes_nothing(needed: int) -> None:
+def test_rfc3708_3_dsack_of_one_of_two_retransmissions_undoes_nothing(needed: int) -> None:
     """The other one was needed (B.2)."""
     s = two_sent_again()
     s.advance(RTT)
@@ -94,7 +94,7 @@ def test_dsack_of_one_of_two_retransmissions_undoes_nothing(needed: int) -> None
 
 
 @pytest.mark.rfc(3708, "§3")
-def test_dsack_once_of_a_segment_sent_again_twice_undoes_nothing() -> None:
+def test_rfc3708_3_dsack_once_of_a_segment_sent_again_twice_undoes_nothing() -> None:
     """A.3: one of the two may have been needed."""
     s = recovering()
     sent = s.tick(0, (1, 8))
@@ -108,7 +108,7 @@ def test_dsack_once_of_a_segment_sent_again_twice_undoes_nothing() -> None:
 
 
 @pytest.mark.rfc(3708, "§3")
-def test_dsack_again_after_the_undo_changes_nothing() -> None:
+def test_rfc3708_3_dsack_again_after_the_undo_changes_nothing() -> None:
     s = recovering()
     s.tick(5)
     s.tick(6, (0, 1))
@@ -120,7 +120,7 @@ def test_dsack_again_after_the_undo_changes_nothing() -> None:
 
 
 @pytest.mark.rfc(3708, "§3")
-def test_dsack_of_something_without_a_recovery_changes_nothing() -> None:
+def test_rfc3708_3_dsack_of_something_without_a_recovery_changes_nothing() -> None:
     """The network has duplicated a segment (A.4)."""
     s = Flight.answered(20)
     s.tick(5)
@@ -131,7 +131,7 @@ def test_dsack_of_something_without_a_recovery_changes_nothing() -> None:
 
 
 @pytest.mark.rfc(2883, "§4")
-def test_dsack_within_a_block_of_its_own_is_read_as_well() -> None:
+def test_rfc2883_4_dsack_within_a_block_of_its_own_is_read_as_well() -> None:
     """RFC 2883 §4.1.3: received twice, but above the acknowledgment: the second block holds the first."""
     s = Flight.answered(20)
     assert s.ack(0, (1, 4), (5, 6)) == [0, 4]
@@ -145,7 +145,7 @@ def test_dsack_within_a_block_of_its_own_is_read_as_well() -> None:
 
 @pytest.mark.rfc(3708, "§3")
 @pytest.mark.rfc(3168, "§6.1.2")
-def test_dsack_does_not_undo_what_the_network_asked_for() -> None:
+def test_rfc3708_3_dsack_does_not_undo_what_the_network_asked_for() -> None:
     s = Flight.answered(20)
     s.user.snd.on_ecn(MSS, s.now)
     s.tick(2)
@@ -159,7 +159,7 @@ def test_dsack_does_not_undo_what_the_network_asked_for() -> None:
 
 @pytest.mark.rfc(3522, "§3.2")
 @pytest.mark.rfc(4015, "§3.1")
-def test_eifel_ack_that_echoes_the_original_undoes_at_once() -> None:
+def test_rfc3522_3_2_eifel_ack_that_echoes_the_original_undoes_at_once() -> None:
     s = recovering(timestamps=True)
     sent_at = s.now - RTT
     s.tick(5, echo=sent_at)
@@ -171,7 +171,7 @@ def test_eifel_ack_that_echoes_the_original_undoes_at_once() -> None:
 
 @pytest.mark.rfc(3522, "§3.2")
 @pytest.mark.parametrize("after", [0, 1 * MS, 20 * MS])
-def test_eifel_ack_that_echoes_the_retransmission_undoes_nothing(after: int) -> None:
+def test_rfc3522_3_2_eifel_ack_that_echoes_the_retransmission_undoes_nothing(after: int) -> None:
     s = recovering(timestamps=True)
     sent_again_at = s.now
     s.advance(RTT)
@@ -182,7 +182,7 @@ def test_eifel_ack_that_echoes_the_retransmission_undoes_nothing(after: int) -> 
 
 
 @pytest.mark.rfc(3522, "§3.2")
-def test_eifel_duplicate_that_echoes_an_old_timestamp_undoes_nothing() -> None:
+def test_rfc3522_3_2_eifel_duplicate_that_echoes_an_old_timestamp_undoes_nothing() -> None:
     """Only an ACK that advances SND.UNA is acceptable in this sense."""
     s = recovering(timestamps=True)
     sent_at = s.now - RTT
@@ -193,7 +193,7 @@ def test_eifel_duplicate_that_echoes_an_old_timestamp_undoes_nothing() -> None:
 
 
 @pytest.mark.rfc(3522, "§3.2")
-def test_eifel_second_hole_filled_by_its_retransmission_undoes_nothing() -> None:
+def test_rfc3522_3_2_eifel_second_hole_filled_by_its_retransmission_undoes_nothing() -> None:
     """RetransmitTS is the first retransmission's, whatever is sent again later."""
     s = Flight.answered(20, timestamps=True)
     first_at = s.now
@@ -206,7 +206,7 @@ def test_eifel_second_hole_filled_by_its_retransmission_undoes_nothing() -> None
 
 
 @pytest.mark.rfc(3522, "§3.2")
-def test_eifel_original_in_the_millisecond_of_the_retransmission_is_no_evidence() -> None:
+def test_rfc3522_3_2_eifel_original_in_the_millisecond_of_the_retransmission_is_no_evidence() -> None:
     """The timestamps are equal, not smaller."""
     s = recovering(timestamps=True)
     s.tick(5, echo=s.now)
@@ -214,7 +214,7 @@ def test_eifel_original_in_the_millisecond_of_the_retransmission_is_no_evidence(
 
 
 @pytest.mark.rfc(4015, "§3.3")
-def test_eifel_what_was_held_for_lost_is_not_sent_again_after_the_undo() -> None:
+def test_rfc4015_3_3_eifel_what_was_held_for_lost_is_not_sent_again_after_the_undo() -> None:
     s = Flight.answered(20, timestamps=True, more=0)
     sent_at = s.now - RTT
     assert s.ack(0, (15, 18), echo=sent_at) == [0, 1, 2]
@@ -231,7 +231,7 @@ def test_eifel_what_was_held_for_lost_is_not_sent_again_after_the_undo() -> None
 
 @pytest.mark.rfc(3522, "§3.2")
 @pytest.mark.rfc(4015, "§3.1")
-def test_eifel_time_out_that_was_spurious_is_undone() -> None:
+def test_rfc3522_3_2_eifel_time_out_that_was_spurious_is_undone() -> None:
     s = Flight.of(20, timestamps=True, sack=False)
     sent_at = s.now
     s.advance_to_next_deadline()
@@ -245,7 +245,7 @@ def test_eifel_time_out_that_was_spurious_is_undone() -> None:
 
 
 @pytest.mark.rfc(3522, "§3.2")
-def test_eifel_two_time_outs_that_were_spurious_give_back_the_first_window() -> None:
+def test_rfc3522_3_2_eifel_two_time_outs_that_were_spurious_give_back_the_first_window() -> None:
     """RetransmitTS must not be overwritten by the second time-out, nor what is remembered of the window."""
     s = Flight.of(20, timestamps=True, sack=False)
     sent_at = s.now
@@ -259,7 +259,7 @@ def test_eifel_two_time_outs_that_were_spurious_give_back_the_first_window() -> 
 
 
 @pytest.mark.rfc(3522, "§3.2")
-def test_eifel_second_time_out_the_first_retransmission_answers_undoes_nothing() -> None:
+def test_rfc3522_3_2_eifel_second_time_out_the_first_retransmission_answers_undoes_nothing() -> None:
     s = Flight.of(20, timestamps=True, sack=False)
     s.advance_to_next_deadline()
     first_at = s.now
@@ -271,7 +271,7 @@ def test_eifel_second_time_out_the_first_retransmission_answers_undoes_nothing()
 
 
 @pytest.mark.rfc(3522, "§3.2")
-def test_eifel_time_out_that_was_needed_stays() -> None:
+def test_rfc3522_3_2_eifel_time_out_that_was_needed_stays() -> None:
     s = Flight.of(20, timestamps=True, sack=False)
     s.advance_to_next_deadline()
     assert s.leaving() == [0]
@@ -287,7 +287,7 @@ def test_eifel_time_out_that_was_needed_stays() -> None:
 
 @pytest.mark.rfc(8985, "§6.2")
 @pytest.mark.parametrize("by", ["dsack", "eifel"])
-def test_recovery_after_an_undone_one_is_one_of_its_own(by: str) -> None:
+def test_rfc8985_6_2_recovery_after_an_undone_one_is_one_of_its_own(by: str) -> None:
     s = recovering(timestamps=by == "eifel")
     sent_at = s.now - RTT
     if by == "eifel":
@@ -307,7 +307,7 @@ def test_recovery_after_an_undone_one_is_one_of_its_own(by: str) -> None:
 
 
 @pytest.mark.rfc(3708, "§3")
-def test_reordering_without_loss_costs_no_window() -> None:
+def test_rfc3708_3_reordering_without_loss_costs_no_window() -> None:
     """Segments come 60 ms late, again and again: spurious recoveries are undone, and are fewer as the window adapts."""
     s = Flight.of(20)
     late = {(n, 0): 60 * MS for n in range(30, 400, 20)}
@@ -320,7 +320,7 @@ def test_reordering_without_loss_costs_no_window() -> None:
 
 
 @pytest.mark.rfc(3708, "§3")
-def test_dsack_of_data_from_before_the_recovery_undoes_nothing() -> None:
+def test_rfc3708_3_dsack_of_data_from_before_the_recovery_undoes_nothing() -> None:
     """A needed retransmission; then a late duplicate of something long acknowledged (a probe, a recovery before)."""
     s = Flight.answered(20)
     s.ack(10)
@@ -333,7 +333,7 @@ def test_dsack_of_data_from_before_the_recovery_undoes_nothing() -> None:
 
 
 @pytest.mark.rfc(3708, "§3")
-def test_dsack_of_a_segment_never_sent_again_undoes_nothing() -> None:
+def test_rfc3708_3_dsack_of_a_segment_never_sent_again_undoes_nothing() -> None:
     """A.4: the network has duplicated 5; the retransmission of 0 was needed."""
     s = Flight.answered(20)
     assert s.ack(0, (1, 4))[0] == 0
