@@ -12,7 +12,7 @@ or be left to ``deliver``, a path with a peer that reports honestly what reaches
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Any, Self
 
@@ -121,14 +121,16 @@ class Flight(Script):
         *,
         lose: Collection[tuple[int, int]] = (),
         late: Mapping[tuple[int, int], int] | None = None,
+        lose_acks: Callable[[int], bool] = lambda nth: False,
         first: Collection[int] = (),
     ) -> Counter[int]:
         """Let the path carry what is sent until the peer has acknowledged ``upto`` segments; how often each was sent.
 
         ``first``: what has left already, in this order. ``lose``: (number, how many times sent before) that never
-        arrive; ``late``: by how many ns others arrive late. Segments arrive ``GAP`` apart.
+        arrive; ``late``: by how many ns others arrive late; ``lose_acks``: whether the nth ACK is lost. Segments arrive
+        ``GAP`` apart.
         """
-        peer, late = Peer(), late or {}
+        peer, late, answers = Peer(), late or {}, 0
         sent: Counter[int] = Counter()
         under_way: list[tuple[int, int, int, int]] = []  # when it arrives, tie-break, its number, when it left
         acks: deque[tuple[int, int, list[tuple[int, int]], int]] = deque()  # when it arrives, what it says
@@ -152,7 +154,10 @@ class Flight(Script):
             if when == arrival:
                 self.advance(when - self.now)
                 _, _, number, left_at = heapq.heappop(under_way)
-                acks.append((when + RTT // 2, *peer.receive(number, left_at)))
+                said = peer.receive(number, left_at)
+                if not lose_acks(answers):
+                    acks.append((when + RTT // 2, *said))
+                answers += 1
             elif when == answer:
                 self.now = when
                 _, got, blocks, echo = acks.popleft()
