@@ -9,6 +9,7 @@ BASE = 0xFFFF_FF00
 _place = st.integers(BASE, BASE + 60)
 _step = st.one_of(
     st.tuples(st.just("add"), _place, st.integers(0, 20)),
+    st.tuples(st.just("remove"), _place, st.integers(0, 20)),
     st.tuples(st.just("remove_below"), _place, st.just(0)),
 )
 
@@ -29,6 +30,9 @@ def test_range_set_after_any_steps_equals_a_set(steps: list[tuple[str, int, int]
             added = set(range(at, at + n))
             assert ranges.add(at, at + n) == len(added - model)
             model |= added
+        elif what == "remove":
+            ranges.remove(at, at + n)
+            model -= set(range(at, at + n))
         else:
             ranges.remove_below(at)
             model = {m for m in model if m >= at}

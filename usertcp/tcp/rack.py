@@ -39,16 +39,19 @@ class Rack:
     def on_delivered(self, fresh: list[Fresh], echoed_at: int, min_rtt: int, now: int) -> None:
         """RFC 8985 §6.2 steps 2 and 3. ``echoed_at``: when the segment whose timestamp is echoed was sent, at the
         latest (ns); -1: no echo."""
+        highest, latest = self.fack, -1  # ``fresh`` is in no order: newest report first (RFC 2018 §4)
         for record, end, _ in fresh:
             sent_at = record.sent_at
             if end > self.fack:
                 self.fack = end
-            elif not record.retransmitted:
+            if end < highest and not record.retransmitted:
                 self.reordering_seen = True
             rtt = now - sent_at
             if record.retransmitted and (rtt < min_rtt or 0 <= echoed_at < sent_at):
                 continue  # the original answers, not the retransmission
-            self.rtt = rtt
+            if sent_at >= latest:
+                latest = sent_at
+                self.rtt = rtt
             if sent_at > self.sent_at or (sent_at == self.sent_at and end > self.end):
                 self.sent_at = sent_at
                 self.end = end

@@ -72,6 +72,14 @@ class RangeSet:
             self.total -= number - starts[0]
             starts[0] = number
 
+    def remove(self, start: int, end: int) -> None:
+        """Take every int of ``[start, end)`` out."""
+        above = [(max(low, end), high) for low, high in self if high > end]
+        below = [(low, min(high, start)) for low, high in self if low < start]
+        self.clear()
+        for low, high in below + above:
+            self.add(low, high)
+
     def clear(self) -> None:
         """Take everything out."""
         self._starts.clear()

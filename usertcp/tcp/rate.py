@@ -28,9 +28,9 @@ class DeliveryRate:
         self.rate = 0
         self.rate_app_limited = False
 
-    def on_send(self, record: Sent, flight: int, now: int) -> None:
-        """``record`` leaves, and ``flight`` bytes are then in the network."""
-        if flight <= record.end - record.start:  # nothing was: the interval begins here
+    def on_send(self, record: Sent, flight: int, now: int, *, idle: bool) -> None:
+        """``record`` leaves, and ``flight`` bytes are then in the network; ``idle``: before there were none."""
+        if idle:  # the interval begins here
             self._first_sent_at = self.delivered_at = now
         record.first_sent_at = self._first_sent_at
         record.delivered = self.delivered

@@ -57,8 +57,8 @@ def on_ack(snd: "Sender", acked: int, *, duplicate: bool, dsack: tuple[int, int]
         if snd.tlp.mended(snd.una, matches, duplicate and not snd.board.fresh):
             reduce(snd, now)
     if snd.phase == LOSS:
-        _in_loss(snd, acked, echoed_at, now)
-    elif snd.undoable and ((acked and _eifel(snd, echoed_at)) or (dsack is not None and snd.undo_left == 0)):
+        _in_loss(snd, acked, duplicate, echoed_at, now)
+    elif _was_mistake(snd, acked, dsack is not None, echoed_at):
         undo(snd)
     elif snd.phase != OPEN and snd.una >= snd.recover:
         _leave(snd, now)
@@ -114,6 +114,7 @@ def _count_lost(snd: "Sender", record: Sent, now: int) -> None:
     rate = snd.rate
     rate.lost += size
     snd.sample.lost += size
+    snd.sample.lost_since += size
     snd.cc.on_lost(size, record.flight, rate.lost - record.lost, record.app_limited, now)
 
 
@@ -154,7 +155,7 @@ def _credible(snd: "Sender") -> int:
     if snd.phase == RECOVERY:
         return max(snd.prr.recover_fs - snd.prr.delivered - snd.sample.acked, 0)
     if snd.phase == LOSS:
-        return snd.nxt - snd.recover
+        return max(snd.nxt - snd.recover - snd.dup_credit, 0)
     return snd.cc.mss if snd.duplicates <= DUPLICATE_THRESHOLD else 0
 
 
@@ -174,7 +175,7 @@ def enter_recovery(snd: "Sender", now: int, acked: int) -> None:
     reduced = snd.phase == CWR
     if not reduced:
         _reduce_window(snd, now, acked)
-    _begin(snd, RECOVERY)
+    _begin(snd, RECOVERY, snd.board.retrans)
     snd.undoable = not reduced  # that reduction had another cause
 
 
@@ -196,14 +197,18 @@ def _reduce_window(snd: "Sender", now: int, acked: int, *, ecn: bool = False) ->
     snd.prr.begin(snd.outstanding - snd.board.sacked - snd.dup_credit + snd.sample.acked)
 
 
-def _begin(snd: "Sender", phase: int) -> None:
-    """Enter RECOVERY or LOSS; from now on retransmissions are counted, to find out whether they were needed."""
+def _begin(snd: "Sender", phase: int, flying: int) -> None:
+    """Enter RECOVERY or LOSS; from now on retransmissions are counted, to find out whether they were needed. ``flying``
+    bytes of an earlier phase, or of a probe, were under way: by what they are answered is not known yet."""
     snd.phase = phase
     snd.recover = snd.nxt
     snd.resend_now = True
     snd.partial_acks = 0
     snd.tlp.cancel()
     snd.undoable = True
+    if flying:
+        snd.undo_left = -(-flying // snd.cc.mss)
+        return
     snd.undo_left = -1
     snd.resent.clear()
     snd.first_resent_at = -1
@@ -213,19 +218,22 @@ def _leave(snd: "Sender", now: int) -> None:
     """All that was outstanding when the phase began is acknowledged."""
     if snd.phase != LOSS:
         snd.cc.on_recovered(now)
-    if snd.phase >= RECOVERY:
+    mended = snd.phase >= RECOVERY
+    if mended:
         snd.rack.on_recovered()
     snd.phase = OPEN
     snd.frto = NO_FRTO
     snd.duplicates = snd.dup_credit = 0
-    if snd.board.lost or snd.board.retrans:  # of what was sent meanwhile: another window, another reduction
+    if mended and (
+        snd.board.lost or snd.board.retrans
+    ):  # of what was sent meanwhile: another window, another reduction
         enter_recovery(snd, now, 0)
 
 
 def on_rto(snd: "Sender", now: int) -> None:
     """RFC 6298 §5.4 to §5.6, RFC 5681 §3.1, RFC 8985 §6.3: back off, hold for lost what had its time, start over."""
     board, rack = snd.board, snd.rack
-    flight = snd.pipe
+    flight, flying = snd.pipe, board.retrans
     reduced = snd.phase != OPEN and snd.una < snd.recover and not (snd.phase == LOSS and snd.retries == 0)
     first = board.first
     if first is not None and first.state == SACKED:
@@ -244,25 +252,29 @@ def on_rto(snd: "Sender", now: int) -> None:
         snd.resend_now = True
         snd.tlp.cancel()
     else:
-        _begin(snd, LOSS)
+        _begin(snd, LOSS, flying)
     snd.retries += 1
     snd.timeouts += 1
     snd.rtt.backoff()
     snd.duplicates = snd.dup_credit = 0
 
 
-def _in_loss(snd: "Sender", acked: int, echoed_at: int, now: int) -> None:
+def _in_loss(snd: "Sender", acked: int, duplicate: bool, echoed_at: int, now: int) -> None:
     """After a time-out: was it spurious (Eifel, F-RTO), is it over?"""
-    if acked and snd.undoable and _eifel(snd, echoed_at):
+    if _was_mistake(snd, acked, False, echoed_at):
         undo(snd)
         return
     if snd.frto == NEW_DATA:
         if snd.undoable and _original_arrived(snd):  # RFC 5682 §3.1 step 3b: the time-out was spurious
             undo(snd)
             return
-        snd.frto = NO_FRTO  # step 3a: the loss is real
+        if acked or duplicate or snd.board.fresh:
+            snd.frto = NO_FRTO  # step 3a: the loss is real
     elif snd.frto == FIRST_ACK:
-        snd.frto = NEW_DATA if acked and _may_try_new_data(snd) else NO_FRTO  # step 2b, or 2a
+        if acked:
+            snd.frto = NEW_DATA if _may_try_new_data(snd) else NO_FRTO  # step 2b
+        elif duplicate and not snd.sack_ok:  # step 2a; with SACK a duplicate says nothing yet
+            snd.frto = NO_FRTO
     if snd.una >= snd.recover:
         if snd.undo_left == 0:
             undo(snd)
@@ -286,9 +298,13 @@ def _original_arrived(snd: "Sender") -> bool:
 # --- mistakes --------------------------------------------------------------------------------------------------------
 
 
-def _eifel(snd: "Sender", echoed_at: int) -> bool:
-    """Whether what advanced SND.UNA was sent before our first retransmission (RFC 3522 §3.2)."""
-    return 0 <= echoed_at < snd.first_resent_at
+def _was_mistake(snd: "Sender", acked: int, dsack: bool, echoed_at: int) -> bool:
+    """Whether the phase should not have begun: what advanced SND.UNA was sent before our first retransmission
+    (RFC 3522 §3.2), or everything sent again since was reported twice (RFC 3708 §2), which may come later."""
+    if not snd.undoable:
+        return False
+    eifel = snd.phase >= RECOVERY and acked > 0 and 0 <= echoed_at < snd.first_resent_at
+    return eifel or (dsack and snd.undo_left == 0)
 
 
 def _on_dsack(snd: "Sender", dsack: tuple[int, int]) -> None:
@@ -296,6 +312,7 @@ def _on_dsack(snd: "Sender", dsack: tuple[int, int]) -> None:
     snd.dsacks += 1
     start, end = dsack
     if snd.undo_left > 0 and start in snd.resent:  # else it was the network that doubled it (RFC 3708 §2)
+        snd.resent.remove(start, end)
         snd.undo_left = max(0, snd.undo_left - -(-(end - start) // snd.cc.mss))
     if end != snd.tlp.end:
         snd.rack.on_dsack(snd.una, snd.nxt)

@@ -15,7 +15,6 @@ order in which RACK looks at them (RFC 8985 §6.2). Who is lost is decided in ``
 in ``sender``."""
 
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Iterator
 from heapq import heappop, heappush
 from operator import attrgetter
@@ -106,7 +105,7 @@ class Scoreboard:
     )
 
     def __init__(self) -> None:
-        self._records: deque[Sent] = deque()
+        self._records: list[Sent] = []  # indexing is what counts; acknowledging moves the rest once an ACK
         self._timeline = line = Sent(0, 0, 0, 0)  # its newer is the oldest in flight, its older the newest: a ring
         line.older = line.newer = line
         self._lost_heap: list[tuple[int, int, Sent]] = []  # by number; entries whose record is LOST no more are stale
@@ -158,7 +157,8 @@ class Scoreboard:
         """``[start, end)`` is sent again at ``now`` (ns) in segments of ``size`` bytes: its records, split at its
         edges.
 
-        What is sent again in one turn becomes one record, so that small segments do not make many.
+        What is sent again at once becomes one record, with the edges that its segments have on the wire; and what is in
+        one turn, so that small segments do not make many.
         """
         records = self._records
         out: list[Sent] = []
@@ -171,7 +171,10 @@ class Scoreboard:
                 continue
             if record.end > end:
                 self._split(i, end)
-            self._take_out(record)
+            if record.state == SACKED:  # a window probe where the peer has thrown away what it reported
+                self.sacked -= record.end - record.start
+            else:
+                self._take_out(record)
             record.state = IN_FLIGHT
             record.sent_at = now
             record.size = size
@@ -180,7 +183,7 @@ class Scoreboard:
             self.in_flight += length
             self.retrans += length
             before = records[i - 1] if i else record
-            if (
+            if record.start > start or (
                 before is not record
                 and before.state == IN_FLIGHT
                 and before.retransmitted
@@ -202,11 +205,11 @@ class Scoreboard:
     def ack_to(self, una: int) -> None:
         """Forget what is below ``una``; what was not SACKed before goes to ``fresh``."""
         records = self._records
-        while records:
-            record = records[0]
+        gone = 0
+        for record in records:
             start = record.start
             if start >= una:
-                return
+                break
             end = record.end
             if record.state == SACKED:
                 self.sacked -= min(end, una) - start
@@ -216,11 +219,12 @@ class Scoreboard:
                 self._account(record, start - upto)
             if end > una:
                 record.start = una
-                return
+                break
             if record.state == IN_FLIGHT:
                 self._unlink(record)
             record.state = GONE
-            records.popleft()
+            gone += 1
+        del records[:gone]
 
     def sack(self, start: int, end: int) -> None:
         """The peer reports ``[start, end)``: whole segments of it that it did not report before go to ``fresh``."""

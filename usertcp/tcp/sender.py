@@ -272,7 +272,7 @@ class Sender:
         previous = (0, 0)
         for i, (left, right) in enumerate(blocks):
             start, end = unwrap(left, una), unwrap(right, una)
-            if not start < end <= nxt:
+            if not start < end <= nxt or start == una:  # what begins at SND.UNA contradicts the ACK
                 continue
             if i == 0 and end <= una:
                 dsack = start, end
@@ -304,6 +304,7 @@ class Sender:
             self.tlp.sampled = True
         elif cumulative and echoed_at >= 0:
             echoed = max(now // ECHO_TICK - echoed_at // ECHO_TICK, 1) * ECHO_TICK
+            self.tlp.sampled = True
             rtt.sample(echoed, echoed)
         sample.rtt = max(now - newest, 1) if newest >= 0 else -1
         sample.min_rtt, sample.srtt = rtt.min_rtt, rtt.srtt
@@ -367,8 +368,9 @@ class Sender:
         last = self.board.last
         if last is None or last.state != IN_FLIGHT or self.una + self.wnd < last.end:
             return 0, 0
-        size = (last.end - last.start - 1) % last.size + 1
-        return last.end - min(size, payload), min(size, payload)
+        text = last.end - last.start - self.fin_sent
+        size = min((text - 1) % last.size + 1, payload) + self.fin_sent if text else 1
+        return last.end - size, size
 
     def next_new(self, payload: int, burst: int, nodelay: bool) -> int:
         """Bytes of new text to send at ``nxt``, whole segments of ``payload`` or the rest; 0: nothing now.
@@ -419,9 +421,10 @@ class Sender:
         if end > self.nxt:
             if self.nxt == self.una:
                 self.unacked_since = now
+            idle = self.pipe == 0
             record = self.board.push(max(start, self.nxt), end, now, size)
             self.nxt = end
-            self.rate.on_send(record, self.pipe, now)
+            self.rate.on_send(record, self.pipe, now, idle=idle)
         if self.phase in (CWR, RECOVERY):
             self.prr.out += end - start
         self.last_sent_at = now
@@ -435,10 +438,11 @@ class Sender:
         if self.phase >= RECOVERY:
             self.undo_left = max(self.undo_left, 0) + segments
             self.resent.add(start, end)
-            if self.first_resent_at < 0:
-                self.first_resent_at = now
+        if self.first_resent_at < 0 or (self.phase < RECOVERY and not self.board.retrans):
+            self.first_resent_at = now
+        idle = self.pipe == 0
         for record in self.board.resend(start, end, now, size):
-            self.rate.on_send(record, self.pipe, now)
+            self.rate.on_send(record, self.pipe, now, idle=idle)
 
     def start_burst(self, now: int) -> None:
         """Something is about to be sent: tell the congestion control how things stand (RFC 5681 §4.1)."""

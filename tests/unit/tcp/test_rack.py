@@ -125,6 +125,14 @@ def test_retransmission_answered_in_its_time_counts(echoed: int) -> None:
     assert path.newest == (50, 1, 40)
 
 
+@pytest.mark.rfc(8985, "§6.2 step 2")
+def test_round_trip_of_an_ack_for_many_is_that_of_the_one_sent_last() -> None:
+    path = Path(0, 0, 0)
+    path.resend(0, 100)
+    path.ack(140, 3, min_rtt=40)  # the SACKs of the originals were lost
+    assert path.newest == (100, 1, 40)
+
+
 def test_original_answered_sooner_than_ever_counts() -> None:
     path = Path(0)
     path.ack(10, 1, min_rtt=40)
@@ -152,6 +160,15 @@ def test_retransmission_delivered_below_the_highest_shows_no_reordering() -> Non
     path.resend(0, 50)
     path.ack(90, 1)
     assert not path.rack.reordering_seen
+
+
+@pytest.mark.rfc(8985, "§6.2 step 3")
+def test_segments_delivered_by_one_ack_with_the_highest_block_first_show_no_reordering() -> None:
+    path = Path(0, 0, 0, 0, 0)
+    path.sack(40, 4, 2)  # the ACK between was lost; the newest block comes first (RFC 2018 §4)
+    assert not path.rack.reordering_seen
+    path.sack(41, 3)
+    assert path.rack.reordering_seen
 
 
 def test_segments_delivered_in_order_show_no_reordering() -> None:

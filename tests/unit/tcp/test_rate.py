@@ -27,17 +27,19 @@ class Flow:
     def send(self, at: int, segments: int = 1) -> Sent:
         """A burst of ``segments``."""
         end = self.nxt + segments * SEG
+        idle = self.board.in_flight == 0
         record = self.board.push(self.nxt, end, at * MS, SEG)
         self.nxt = end
-        self.rate.on_send(record, self.board.in_flight, at * MS)
+        self.rate.on_send(record, self.board.in_flight, at * MS, idle=idle)
         return record
 
     def resend(self, at: int, number: int) -> Sent:
         """Segment ``number`` once more."""
         start = BASE + number * SEG
         self.board.mark_first_lost()
+        idle = self.board.in_flight == 0
         (record,) = self.board.resend(start, start + SEG, at * MS, SEG)
-        self.rate.on_send(record, self.board.in_flight, at * MS)
+        self.rate.on_send(record, self.board.in_flight, at * MS, idle=idle)
         return record
 
     def ack(self, at: int, segments: int = 1) -> AckSample:

@@ -366,6 +366,22 @@ def test_retransmission_over_several_records_makes_one() -> None:
     assert (_picture(board), _sums(board)) == ("900R", (900, 900, 0, 0))
 
 
+def test_retransmission_over_records_of_odd_lengths_has_the_edges_of_its_own_segments() -> None:
+    board = _board(50, 400)
+    board.mark_all_lost()
+    assert len(board.resend(BASE, BASE + 450, 900, SEG)) == 1
+    assert _sack(board, 100, 300) == [(100, 300)]
+    assert _picture(board) == "100R 200SR 150R"
+
+
+def test_reported_number_probed_after_the_peer_has_forgotten_it_is_in_flight_again() -> None:
+    board = _board(300)
+    _sack(board, 100, 300)
+    _ack(board, 100)  # and not 300
+    board.resend(BASE + 100, BASE + 101, 900, 1)
+    assert (_picture(board), _sums(board)) == ("1R 199S", (1, 1, 0, 199))
+
+
 def test_lost_retransmission_counts_as_lost_and_may_go_again() -> None:
     board = _board(300)
     board.mark_all_lost()
