@@ -249,3 +249,17 @@ def test_rfc5682_2_segment_that_is_neither_an_ack_of_something_nor_a_duplicate_i
     s.tick(1, win=60000)
     s.tick(2, win=60000)
     assert s.user.snd.undone == 1
+
+
+@pytest.mark.rfc(5682, "§3.1")
+def test_rfc5682_3_1_with_sack_duplicate_before_the_first_ack_that_advances_stays_in_step_2() -> None:
+    """Reordering around a delay: segment 1 overtakes 0, both late; then all is acknowledged in turn."""
+    s = Flight.of(10)
+    while not s.user.snd.timeouts:
+        s.advance_to_next_deadline()
+    s.leaving()
+    s.tick(0, (1, 2))
+    s.tick(2)
+    s.tick(3)
+    assert s.user.snd.undone == 1
+    assert s.window[1] == 10 * MSS

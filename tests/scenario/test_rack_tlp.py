@@ -487,3 +487,47 @@ def test_rfc8985_6_2_three_small_segments_sacked_begin_recovery() -> None:
     s.peer(". 1:1(0) ack 1 win 65535 <nop,nop,sack 1001:1021>")
     s.peer(". 1:1(0) ack 1 win 65535 <nop,nop,sack 1001:1031>")
     assert s.phase == "RECOVERY"
+
+
+@pytest.mark.rfc(8985, "§7.4.2")
+def test_rfc8985_7_4_2_probe_while_a_reduction_for_ecn_ends_begins_no_recovery() -> None:
+    """Nothing was lost: what was sent again is only the probe."""
+    s = Flight.answered(10, more=0)
+    s.user.snd.on_ecn(MSS, s.now)
+    assert s.phase == "CWR"
+    s.tick(6)
+    s.write(bytes(MSS))
+    assert s.leaving() == [10]
+    while not s.user.snd.tlp.sent:
+        s.advance_to_next_deadline()
+    assert s.leaving() == [10]
+    ssthresh = s.window[1]
+    s.tick(10)
+    assert s.phase == "OPEN"
+    assert s.window[1] == ssthresh
+
+
+@pytest.mark.rfc(8985, "§6.2")
+def test_rfc8985_6_2_rtt_is_of_the_segment_sent_last_of_those_that_an_ack_delivers() -> None:
+    """Step 2: in ascending order of Segment.xmit_ts, whatever the order of the blocks."""
+    s = Flight.of(1, more=0)
+    s.user.snd.cc.cwnd = 10 * MSS
+    began = s.now
+    for at in (10, 40, 80):
+        s.advance(began + at * MS - s.now)
+        s.write(bytes(MSS))
+    s.leaving()
+    s.advance(began + 180 * MS - s.now)
+    # 1 and 3 arrived, the first ACK was lost: the round trip of 3 is 100 ms (that of 1 170), and 2 left 140 ms ago
+    assert s.ack(0, (3, 4), (1, 2)) == [0, 2]
+
+
+@pytest.mark.rfc(8985, "§6.2")
+def test_rfc8985_6_2_blocks_reported_for_the_first_time_newest_first_are_no_reordering() -> None:
+    """Step 3: in ascending order of Segment.end_seq. The ACK that told of 1 was lost; the option lists the newest block
+    first (RFC 2018 §4), so 3 comes before 1 there, but not on the path."""
+    s = Flight.answered(10, more=0)
+    s.ack(0, (3, 4), (1, 2))
+    assert not s.user.snd.rack.reordering_seen
+    assert s.ack(0, (5, 6), (3, 4), (1, 2))[:1] == [0]
+    assert s.phase == "RECOVERY"

@@ -195,3 +195,21 @@ def test_rfc2018_4_blocks_of_small_segments_after_the_path_became_narrower_are_u
     s.peer(f". 1:1(0) ack 1 win 65535 <nop,nop,sack {1 + 660}:{1 + 5 * 660}>")
     check_board(s.user.snd)
     assert (1, 660) in [(seg.seq - s.user.snd.iss & MASK32, len(seg.payload)) for seg in s.take()]
+
+
+@pytest.mark.rfc(8985, "§7.3")
+def test_rfc8985_7_3_full_last_segment_with_the_fin_is_the_probe_as_it_was() -> None:
+    """The highest-sequence segment sent is 1000 bytes and the FIN. The FIN alone tells nothing: a receiver need not
+    report it (ours does not), then only the RTO mends it."""
+    s = Flight.answered(1, more=0)
+    s.ack(1)
+    s.user.snd.cc.cwnd = 20 * MSS
+    s.user.write(bytes(3 * MSS))
+    s.user.shutdown_write()
+    s.poll()
+    s.take()
+    s.advance(RTT)
+    s.peer(". 1:1(0) ack 3001 win 65535")
+    s.expect_nothing()
+    s.advance_to_next_deadline()
+    s.expect("FP. 3001:4001(1000)")

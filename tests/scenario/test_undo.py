@@ -343,12 +343,48 @@ def test_rfc3708_3_dsack_of_a_segment_never_sent_again_undoes_nothing() -> None:
     assert s.user.snd.undone == 0
 
 
+@pytest.mark.rfc(3522, "§3.2")
+def test_rfc3522_3_2_ack_of_a_retransmission_from_the_recovery_before_undoes_nothing() -> None:
+    """Recovery follows recovery; the first one's retransmission of 30 is older than the second one's first."""
+    s = Flight.of(20, timestamps=True)
+    s.deliver(100, lose={(5, 0), (5, 1), (7, 0), (30, 0), (36, 0)}, first=range(20))
+    assert s.user.snd.undone == 0
+    assert s.window[1] == 5 * MSS
+
+
+@pytest.mark.rfc(3522, "§3.2")
+def test_rfc3522_3_2_ack_of_the_probe_after_a_time_out_undoes_nothing() -> None:
+    """The lone segment was lost; its probe is late, the RTO runs out. The echo is the probe's: no original arrived."""
+    s = Flight.of(1, more=0, timestamps=True)
+    s.advance_to_next_deadline()
+    assert s.leaving() == [0]
+    assert s.user.snd.timeouts == 0
+    probed_at = s.now
+    s.advance_to_next_deadline()
+    assert s.user.snd.timeouts == 1
+    s.tick(1, echo=probed_at)
+    assert s.user.snd.undone == 0
+
+
+@pytest.mark.rfc(3708, "§3")
+def test_rfc3708_3_same_dsack_twice_counts_once() -> None:
+    """Of two retransmissions one was needed; the network doubles the other one."""
+    s = Flight.answered(20)
+    assert s.ack(0, (1, 4), (5, 6)) == [0, 4]
+    s.tick(0, (1, 7))  # 4 came late
+    s.tick(0, (4, 5), (1, 8))
+    s.tick(0, (4, 5), (1, 9))
+    s.advance(RTT)
+    s.tick(20)
+    assert s.user.snd.undone == 0
+
+
 # --- ECN --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.rfc(3168, "§6.1.2")
 @pytest.mark.parametrize("marked_first", [True, False])
-def test_dsack_undoes_no_reduction_that_a_mark_asked_for(marked_first: bool) -> None:
+def test_rfc3168_6_1_2_dsack_undoes_no_reduction_that_a_mark_asked_for(marked_first: bool) -> None:
     s = Flight.answered(20)
     if marked_first:
         s.user.snd.on_ecn(MSS, s.now)
