@@ -233,7 +233,7 @@ def _leave(snd: "Sender", now: int) -> None:
 def on_rto(snd: "Sender", now: int) -> None:
     """RFC 6298 §5.4 to §5.6, RFC 5681 §3.1, RFC 8985 §6.3: back off, hold for lost what had its time, start over."""
     board, rack = snd.board, snd.rack
-    flight, flying = snd.pipe, board.retrans
+    flight, flying = min(snd.outstanding, snd.cc.cwnd), board.retrans
     reduced = snd.phase != OPEN and snd.una < snd.recover and not (snd.phase == LOSS and snd.retries == 0)
     first = board.first
     if first is not None and first.state == SACKED:
@@ -300,7 +300,7 @@ def _original_arrived(snd: "Sender") -> bool:
 
 def _was_mistake(snd: "Sender", acked: int, dsack: bool, echoed_at: int) -> bool:
     """Whether the phase should not have begun: what advanced SND.UNA was sent before our first retransmission
-    (RFC 3522 §3.2), or everything sent again since was reported twice (RFC 3708 §2), which may come later."""
+    (RFC 3522 §3.2), or everything sent again since was reported twice (RFC 3708 §3), which may come later."""
     if not snd.undoable:
         return False
     eifel = snd.phase >= RECOVERY and acked > 0 and 0 <= echoed_at < snd.first_resent_at
@@ -311,7 +311,7 @@ def _on_dsack(snd: "Sender", dsack: tuple[int, int]) -> None:
     """RFC 2883 §4: the peer got something twice."""
     snd.dsacks += 1
     start, end = dsack
-    if snd.undo_left > 0 and start in snd.resent:  # else it was the network that doubled it (RFC 3708 §2)
+    if snd.undo_left > 0 and start in snd.resent:  # else it was the network that doubled it (RFC 3708 §3)
         snd.resent.remove(start, end)
         snd.undo_left = max(0, snd.undo_left - -(-(end - start) // snd.cc.mss))
     if end != snd.tlp.end:
@@ -319,7 +319,7 @@ def _on_dsack(snd: "Sender", dsack: tuple[int, int]) -> None:
 
 
 def undo(snd: "Sender") -> None:
-    """The last reduction was a mistake: go on as if it had not been made (RFC 4015 §3, RFC 5682 §3.1, RFC 3708 §4)."""
+    """The last reduction was a mistake: go on as if it had not been made (RFC 4015 §3, RFC 5682 §3.1, RFC 3708 §3)."""
     snd.cc.on_spurious()
     snd.reduced = False
     snd.board.unmark_lost()

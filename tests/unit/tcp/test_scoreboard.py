@@ -1,9 +1,8 @@
 """The scoreboard: each transition by itself, any history against bytes noted one by one, and what it costs."""
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Final, SupportsIndex, TypeAlias
 
 import pytest
 from hypothesis import given
@@ -603,7 +602,7 @@ def test_board_after_any_history_agrees_with_the_bytes_noted_one_by_one(steps: l
 # --- what it costs -------------------------------------------------------------------------------------------------
 
 
-class Counting(deque[Sent]):
+class Counting(list[Sent]):
     """Counts how often a record is looked up, put in or taken out."""
 
     touched = 0
@@ -612,11 +611,11 @@ class Counting(deque[Sent]):
         self.touched += 1
         return super().__getitem__(i)
 
-    def insert(self, i: int, x: Sent) -> None:
+    def insert(self, i: SupportsIndex, x: Sent) -> None:
         self.touched += 1
         super().insert(i, x)
 
-    def __delitem__(self, i: int) -> None:  # type: ignore[override]
+    def __delitem__(self, i: SupportsIndex | slice) -> None:
         self.touched += 1
         super().__delitem__(i)
 
