@@ -149,14 +149,26 @@ def test_time_out_starts_over_from_one_segment() -> None:
     assert s.user.snd.cc.cwnd == 5 * MSS
 
 
+@pytest.mark.rfc(2861, "§3.1")
 @pytest.mark.rfc(5681, "§4.1")
-def test_idle_connection_restarts_from_the_initial_window() -> None:
+def test_idle_connection_restarts_with_half_a_window_for_each_rto() -> None:
     s = sending(40)
     taken(s)
     for n in range(1, 41):
         ack(s, n)
-    assert s.user.snd.cc.cwnd > 20 * MSS
+    assert s.user.snd.cc.cwnd == 50 * MSS
     s.advance(s.user.snd.rtt.rto + 1)
+    s.write(bytes(40 * MSS))
+    assert len(taken(s)) == 25
+
+
+@pytest.mark.rfc(5681, "§4.1")
+def test_connection_idle_for_long_restarts_from_the_initial_window() -> None:
+    s = sending(40)
+    taken(s)
+    for n in range(1, 41):
+        ack(s, n)
+    s.advance(10 * s.user.snd.rtt.rto)
     s.write(bytes(40 * MSS))
     assert len(taken(s)) == 10
 

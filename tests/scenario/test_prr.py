@@ -222,7 +222,7 @@ def test_rfc9937_6_2_without_sack_partial_ack_delivers_what_the_duplicates_did_n
     assert s.window[1] == 10 * MSS
 
 
-# --- a reduction without losses ---------------------------------------------------------------------------------------
+# --- a reduction without losses, to four fifths (ABE, RFC 8511) -------------------------------------------------------
 
 
 @pytest.mark.rfc(9937, "§11.2")
@@ -231,8 +231,8 @@ def test_rfc9937_11_2_congestion_experienced_window_comes_down_in_a_round_trip()
     s = Flight.answered(20)
     s.user.snd.on_ecn(MSS, s.now)
     assert s.phase == "CWR"
-    assert s.window[1] == 10 * MSS
-    rfc = Rfc(10 * MSS, 20 * MSS)
+    assert s.window[1] == 16 * MSS
+    rfc = Rfc(16 * MSS, 20 * MSS)
     sent = []
     for n in range(1, 20):
         before = s.pipe
@@ -244,11 +244,11 @@ def test_rfc9937_11_2_congestion_experienced_window_comes_down_in_a_round_trip()
             rfc.delivered += MSS
         rfc.out += out
         sent.append(out // MSS)
-    assert sum(sent) == pytest.approx(10, abs=1)
+    assert sum(sent) == pytest.approx(16, abs=1)
     assert max(sent) == 1
     s.tick(20)
     assert s.phase == "OPEN"
-    assert s.window == (10 * MSS, 10 * MSS)
+    assert s.window == (16 * MSS, 16 * MSS)
     assert s.user.snd.retransmissions == 0
 
 
@@ -258,12 +258,12 @@ def test_rfc3168_6_1_2_congestion_experienced_again_in_the_same_window_reduces_n
     for n in range(1, 20):
         s.user.snd.on_ecn(MSS, s.now)
         s.tick(n)
-        assert s.window[1] == 10 * MSS
+        assert s.window[1] == 16 * MSS
     s.tick(20)
     assert s.phase == "OPEN"
     s.user.snd.on_ecn(MSS, s.now)
     assert s.phase == "CWR"
-    assert s.window[1] == 5 * MSS
+    assert s.window[1] == 16 * MSS * 4 // 5
 
 
 @pytest.mark.rfc(3168, "§6.1.2")
@@ -274,7 +274,7 @@ def test_rfc3168_6_1_2_congestion_experienced_and_a_loss_in_the_same_window_redu
     s.tick(1, (2, 5))
     assert s.phase == "RECOVERY"
     assert s.user.snd.retransmissions == 1
-    assert s.window[1] == 10 * MSS
+    assert s.window[1] == 16 * MSS
 
 
 @pytest.mark.rfc(3168, "§6.1.2")

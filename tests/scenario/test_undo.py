@@ -7,6 +7,7 @@ from usertcp.units import MS
 
 FULL = (20 * MSS, 20 * MSS)  # cwnd and ssthresh before
 HALF = 10 * MSS
+MARKED = 16 * MSS  # ABE (RFC 8511)
 
 
 def recovering(*, timestamps: bool = False, more: int = 1000) -> Flight:
@@ -151,7 +152,7 @@ def test_rfc3708_3_dsack_does_not_undo_what_the_network_asked_for() -> None:
     s.tick(2)
     s.tick(3, (0, 1))
     assert s.phase == "CWR"
-    assert s.window[1] == HALF
+    assert s.window[1] == MARKED
 
 
 # --- timestamps -------------------------------------------------------------------------------------------------------
@@ -386,14 +387,15 @@ def test_rfc3708_3_same_dsack_twice_counts_once() -> None:
 @pytest.mark.parametrize("marked_first", [True, False])
 def test_rfc3168_6_1_2_dsack_undoes_no_reduction_that_a_mark_asked_for(marked_first: bool) -> None:
     s = Flight.answered(20)
+    left = MARKED if marked_first else HALF
     if marked_first:
         s.user.snd.on_ecn(MSS, s.now)
         assert s.phase == "CWR"
     assert s.ack(0, (1, 4))[0] == 0
-    assert (s.phase, s.window[1]) == ("RECOVERY", HALF)
+    assert (s.phase, s.window[1]) == ("RECOVERY", left)
     if not marked_first:
         s.user.snd.on_ecn(MSS, s.now)
     s.tick(5)
     s.tick(6)
     s.tick(7, (0, 1))
-    assert (s.phase, s.window[1]) == ("RECOVERY", HALF)
+    assert (s.phase, s.window[1]) == ("RECOVERY", left)

@@ -1,4 +1,4 @@
-"""NewReno by RFC 5681, and the registry that gives it its name."""
+"""NewReno by RFC 5681, with all that it shares with cubic, and the registry that gives it its name."""
 
 import errno
 
@@ -7,7 +7,7 @@ import pytest
 from usertcp.tcp.cc.base import UNLIMITED, AckSample, initial_window
 from usertcp.tcp.cc.newreno import NewReno
 from usertcp.tcp.cc.registry import NAMES, create
-from usertcp.units import MS
+from usertcp.units import MS, SEC
 
 MSS = 1460
 
@@ -100,19 +100,59 @@ def test_window_hardly_used_does_not_grow() -> None:
     assert avoiding.cwnd == 20 * MSS
 
 
-@pytest.mark.rfc(5681, "3.2")
-def test_loss_halves_what_was_in_flight() -> None:
+@pytest.mark.rfc(3465, "2.1")
+def test_congestion_avoidance_acknowledged_in_bursts_still_takes_steps_of_one_segment() -> None:
     cc = _avoiding(20 * MSS)
-    cc.on_congestion(16 * MSS, 0)
-    assert (cc.cwnd, cc.ssthresh) == (20 * MSS, 8 * MSS)  # how the window comes down is not its business
+    _ack(cc, 15 * MSS, 20 * MSS)
+    assert cc.cwnd == 20 * MSS
+    _ack(cc, 15 * MSS, 20 * MSS)
+    assert cc.cwnd == 21 * MSS
+    _ack(cc, 11 * MSS, 21 * MSS)  # with the ten left of the ACK before
+    assert cc.cwnd == 22 * MSS
+
+
+@pytest.mark.rfc(5681, "3.2")
+def test_loss_halves_the_window() -> None:
+    cc = _avoiding(20 * MSS)
+    cc.on_congestion(18 * MSS, 0)  # two segments were SACKed before
+    assert (cc.cwnd, cc.ssthresh) == (20 * MSS, 10 * MSS)  # how the window comes down is not its business
     cc.on_recovered(0)
-    assert cc.cwnd == 8 * MSS
+    assert cc.cwnd == 10 * MSS
 
 
-def test_loss_with_little_in_flight_leaves_two_segments() -> None:
-    cc = NewReno(MSS)
-    cc.on_congestion(MSS, 0)
+@pytest.mark.rfc(7661, "4.4.1")
+def test_loss_while_the_application_is_the_limit_halves_what_was_in_use() -> None:
+    cc = _avoiding(40 * MSS)
+    _ack(cc, MSS, 12 * MSS, limited=False)
+    _ack(cc, MSS, 16 * MSS, limited=False)
+    cc.on_congestion(4 * MSS, 0)
+    assert cc.ssthresh == 8 * MSS
+    again = _avoiding(40 * MSS)
+    _ack(again, MSS, 16 * MSS, limited=False)
+    _ack(again, MSS, 40 * MSS)  # in use again
+    again.on_congestion(40 * MSS, 0)
+    assert again.ssthresh == 20 * MSS
+
+
+@pytest.mark.rfc(5681, "3.1")
+def test_loss_with_the_smallest_window_leaves_two_segments() -> None:
+    cc = _avoiding(2 * MSS)
+    cc.on_congestion(2 * MSS, 0)
     assert cc.ssthresh == 2 * MSS
+
+
+@pytest.mark.rfc(8511, "3.1")
+def test_mark_in_congestion_avoidance_leaves_four_fifths() -> None:
+    cc = _avoiding(20 * MSS)
+    cc.on_congestion(20 * MSS, 0, ecn=True)
+    assert cc.ssthresh == 16 * MSS
+
+
+@pytest.mark.rfc(8511, "3")
+def test_mark_in_slow_start_counts_as_a_loss() -> None:
+    cc = NewReno(MSS)
+    cc.on_congestion(10 * MSS, 0, ecn=True)
+    assert cc.ssthresh == 5 * MSS
 
 
 @pytest.mark.rfc(5681, "3.1")
@@ -151,14 +191,36 @@ def test_spurious_reduction_is_taken_back() -> None:
     assert cc.cwnd == cc.ssthresh == 20 * MSS
 
 
-@pytest.mark.rfc(5681, "4.1")
-def test_idle_connection_restarts_from_the_initial_window_at_most() -> None:
-    cc = _avoiding(40 * MSS)
-    cc.on_idle(500 * MS, 200 * MS, 0)
-    assert (cc.cwnd, cc.ssthresh) == (10 * MSS, 40 * MSS)
-    small = _avoiding(4 * MSS)
-    small.on_idle(500 * MS, 200 * MS, 0)
-    assert small.cwnd == 4 * MSS
+@pytest.mark.rfc(4015, "3.2")
+def test_spurious_reduction_while_the_window_is_larger_already_changes_nothing() -> None:
+    cc = _avoiding(20 * MSS)
+    cc.on_congestion(20 * MSS, 0)
+    cc.on_recovered(0)
+    cc.cwnd, cc.ssthresh = 30 * MSS, 25 * MSS
+    cc.on_spurious()
+    assert (cc.cwnd, cc.ssthresh) == (30 * MSS, 25 * MSS)
+
+
+@pytest.mark.rfc(2861, "3.1")
+@pytest.mark.parametrize(("idle", "window"), [(250, 64), (399, 64), (400, 32), (600, 16), (800, 10), (60_000, 10)])
+def test_idle_connection_halves_its_window_for_each_rto_down_to_the_initial_window(idle: int, window: int) -> None:
+    cc = _avoiding(128 * MSS)
+    cc.on_idle(idle * MS, 200 * MS, 0)
+    assert (cc.cwnd, cc.ssthresh) == (window * MSS, 128 * MSS)
+
+
+@pytest.mark.rfc(2861, "3.1")
+def test_idle_connection_remembers_three_quarters_of_its_window() -> None:
+    cc = _avoiding(20 * MSS)
+    cc.cwnd = 40 * MSS
+    cc.on_idle(250 * MS, 200 * MS, 0)
+    assert (cc.cwnd, cc.ssthresh) == (20 * MSS, 30 * MSS)
+
+
+def test_idle_connection_with_a_small_window_keeps_it() -> None:
+    cc = _avoiding(4 * MSS)
+    cc.on_idle(SEC, 200 * MS, 0)
+    assert cc.cwnd == 4 * MSS
 
 
 def test_newreno_asked_to_pace_does_not() -> None:
