@@ -5,9 +5,10 @@ from typing import Final
 
 from usertcp.errors import os_error
 from usertcp.tcp.cc.base import CongestionControl
+from usertcp.tcp.cc.cubic import Cubic
 from usertcp.tcp.cc.newreno import NewReno
 
-_ALGORITHMS: Final[dict[str, type[CongestionControl]]] = {NewReno.name: NewReno}
+_ALGORITHMS: Final[dict[str, type[CongestionControl]]] = {kind.name: kind for kind in (NewReno, Cubic)}
 
 NAMES: Final = tuple(_ALGORITHMS)
 
