@@ -5,10 +5,11 @@ from typing import Final
 
 from usertcp.errors import os_error
 from usertcp.tcp.cc.base import CongestionControl
+from usertcp.tcp.cc.bbr import Bbr
 from usertcp.tcp.cc.cubic import Cubic
 from usertcp.tcp.cc.newreno import NewReno
 
-_ALGORITHMS: Final[dict[str, type[CongestionControl]]] = {kind.name: kind for kind in (NewReno, Cubic)}
+_ALGORITHMS: Final[dict[str, type[CongestionControl]]] = {kind.name: kind for kind in (NewReno, Cubic, Bbr)}
 
 NAMES: Final = tuple(_ALGORITHMS)
 

@@ -228,7 +228,7 @@ def test_newreno_asked_to_pace_does_not() -> None:
 
 
 def test_registry_with_a_known_name_creates_the_algorithm() -> None:
-    assert NAMES == ("reno", "cubic")
+    assert NAMES == ("reno", "cubic", "bbr")
     cc = create("reno", MSS)
     assert isinstance(cc, NewReno)
     assert cc.mss == MSS

@@ -1,0 +1,165 @@
+"""What losses tell BBR (draft-ietf-ccwg-bbr-06 §5.5.10), and when they are believed."""
+
+import pytest
+
+from usertcp.tcp.cc.base import AckSample
+from usertcp.tcp.cc.bbr_bounds import INFINITE, Bounds
+from usertcp.tcp.cc.bbr_model import PathModel
+from usertcp.units import MS
+
+MSS = 1448
+MB = 1_000_000
+MIN_RTT = 50 * MS
+
+
+class Path:
+    """A :class:`Bounds`, told of ACKs on a path of 10 MB/s and 50 ms."""
+
+    def __init__(self) -> None:
+        self.bounds = Bounds()
+        self.model = PathModel()
+        self.model.max_bw = 10 * MB
+        self.model.min_rtt = MIN_RTT
+        self.now = self.delivered = 0
+
+    def ack(self, rtt: int = 50, rate: int = 10 * MB, size: int = 10 * MSS, round_trip: int = 500_000) -> None:
+        """An ACK that found ``rtt`` ms, for data sent ``round_trip`` bytes before."""
+        self.now += MS
+        self.delivered += size
+        sample = AckSample(self.now, acked=size, rtt=rtt * MS)
+        sample.rate = rate
+        sample.delivered, sample.prior_delivered = self.delivered, max(0, self.delivered - round_trip)
+        self.bounds.update_latest(sample)
+        self.bounds.end_round(self.model, 1_000_000, MSS, probing=False)
+        self.bounds.advance_latest(sample)
+
+    def acks(self, count: int, rtt: int = 50, rate: int = 10 * MB) -> None:
+        for _ in range(count):
+            self.ack(rtt, rate)
+
+
+def _settled(rtt: int) -> Path:
+    path = Path()
+    path.acks(60, rtt)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("rtt", "segments", "too_much"),
+    [
+        (50, 7, False),  # 2 % of 345 segments, and no queue
+        (50, 34, False),
+        (50, 35, True),  # a tenth, without any queue
+        (55, 34, False),  # within an eighth, the RTT is not a queue
+        (57, 6, False),
+        (57, 7, True),  # a queue
+    ],
+)
+def test_loss_of_a_share_is_too_much_by_what_the_round_trips_say(rtt: int, segments: int, too_much: bool) -> None:
+    path = _settled(rtt)
+    assert path.bounds.too_much(segments * MSS, 500_000, MIN_RTT, MSS) is too_much
+
+
+def test_loss_of_few_segments_of_a_small_window_without_a_queue_is_not_too_much() -> None:
+    bounds = _settled(50).bounds
+    assert not bounds.too_much(5 * MSS, 20 * MSS, MIN_RTT, MSS)
+    assert bounds.too_much(6 * MSS, 20 * MSS, MIN_RTT, MSS)
+
+
+def test_queue_with_one_short_trip_among_the_last_eight_is_none() -> None:
+    path = _settled(80)
+    path.ack(50)
+    path.acks(7, 80)
+    assert not path.bounds.too_much(10 * MSS, 345 * MSS, MIN_RTT, MSS)
+    path.ack(80)
+    assert path.bounds.too_much(10 * MSS, 345 * MSS, MIN_RTT, MSS)
+
+
+def test_queue_with_a_short_trip_longer_ago_than_a_round_trip_is_one() -> None:
+    path = _settled(50)
+    path.now += 60 * MS
+    path.ack(80)
+    assert path.bounds.too_much(10 * MSS, 345 * MSS, MIN_RTT, MSS)
+
+
+def test_inflight_at_loss_is_where_the_losses_crossed_the_share() -> None:
+    """§5.5.10.2: (prefix + lost before) / (prefix + in flight before) = 2 %."""
+    bounds = _settled(80).bounds
+    inflight = bounds.inflight_at_loss(64_000, 1_064_000, 74_000, MIN_RTT)  # 10,000 of the million before were lost
+    prefix = inflight - 1_000_000
+    assert (10_000 + prefix) / inflight == pytest.approx(0.02, abs=1e-4)
+    assert bounds.inflight_at_loss(64_000, 1_064_000, 200_000, MIN_RTT) == 1_000_000  # they crossed it before
+
+
+def test_losses_without_a_queue_leave_the_short_term_bounds_alone() -> None:
+    path = _settled(50)
+    path.bounds.note_loss(5 * MSS, MIN_RTT)
+    path.acks(60, rate=8 * MB)
+    assert path.bounds.bw_shortterm == path.bounds.inflight_shortterm == INFINITE
+
+
+def test_losses_with_a_queue_bound_rate_and_volume_by_what_is_delivered() -> None:
+    """§5.5.10.3"""
+    path = _settled(80)
+    assert path.bounds.note_loss(MSS, MIN_RTT)
+    assert not path.bounds.note_loss(MSS, MIN_RTT)  # the first of a round is told apart
+    path.acks(34, 80, rate=9 * MB)
+    assert path.bounds.bw_shortterm == INFINITE  # the round is not over
+    path.acks(2, 80, rate=9 * MB)
+    assert path.bounds.bw_shortterm == 10 * MB  # the most delivered in that round was from before the loss
+    assert path.bounds.inflight_shortterm == 700_000  # beta of the window
+    path.bounds.note_loss(MSS, MIN_RTT)
+    path.acks(40, 80, rate=9 * MB)
+    assert path.bounds.bw_shortterm == 9 * MB
+    assert path.bounds.inflight_shortterm == 500_000  # more than beta of that: what a round trip delivered
+
+
+def test_rate_that_collapses_takes_off_three_tenths_a_round_at_most() -> None:
+    path = _settled(80)
+    path.acks(40, 80, rate=MB)
+    for expected in (7 * MB, 4_900_000):
+        path.bounds.note_loss(MSS, MIN_RTT)
+        path.acks(40, 80, rate=MB)
+        assert path.bounds.bw_shortterm == expected
+
+
+def test_losses_of_a_tenth_without_a_queue_bound_all_the_same() -> None:
+    path = _settled(50)
+    path.acks(40, rate=8 * MB)
+    path.bounds.note_loss(100 * MSS, MIN_RTT)
+    path.acks(40, rate=8 * MB)
+    assert path.bounds.bw_shortterm == 8 * MB
+
+
+def test_mark_without_a_queue_bounds_all_the_same() -> None:
+    """§3.7: a mark is congestion."""
+    path = _settled(50)
+    path.acks(40, rate=8 * MB)
+    path.bounds.note_mark()
+    path.acks(40, rate=8 * MB)
+    assert path.bounds.bw_shortterm == 8 * MB
+
+
+def test_headroom_is_fifteen_percent_and_leaves_four_segments() -> None:
+    bounds = Bounds()
+    assert bounds.with_headroom(MSS) == INFINITE
+    bounds.inflight_longterm = 1_000_000
+    assert bounds.with_headroom(MSS) == 850_000
+    bounds.inflight_longterm = 6 * MSS
+    assert bounds.with_headroom(MSS) == 5 * MSS
+    bounds.inflight_longterm = 4 * MSS
+    assert bounds.with_headroom(MSS) == 4 * MSS
+
+
+def test_bounds_restored_are_at_least_those_saved() -> None:
+    bounds = Bounds()
+    bounds.inflight_longterm = 500_000
+    bounds.save()
+    bounds.bw_shortterm, bounds.inflight_shortterm, bounds.inflight_longterm = MB, 100_000, 300_000
+    bounds.is_loss_in_round = True
+    bounds.restore()
+    assert (bounds.bw_shortterm, bounds.inflight_shortterm, bounds.inflight_longterm) == (INFINITE, INFINITE, 500_000)
+    assert not bounds.is_loss_in_round
+    bounds.inflight_longterm = 600_000
+    bounds.restore()
+    assert bounds.inflight_longterm == 600_000
