@@ -303,7 +303,7 @@ def test_ping_is_answered_or_times_out() -> None:
 # -- a host that goes away with data in hand, under virtual time -------------------------------------------------------
 
 BULK = payload(3_000_000)  # more than the send buffer holds
-SMALL = TcpConfig(send_buffer=8 * KIB, receive_buffer=8 * KIB)
+SMALL = TcpConfig(send_buffer=8 * KIB, send_buffer_max=0, receive_buffer=8 * KIB, receive_buffer_max=0)
 
 
 class Peer:

@@ -98,7 +98,9 @@ def test_recv_without_data_times_out_and_can_be_repeated() -> None:
 
 
 def test_send_to_a_peer_that_does_not_read_times_out() -> None:
-    with two_blocking(tcp=TcpConfig(send_buffer=10_000, receive_buffer=10_000), linger=0.05) as (left, right):
+    with two_blocking(
+        tcp=TcpConfig(send_buffer=10_000, send_buffer_max=0, receive_buffer=10_000, receive_buffer_max=0), linger=0.05
+    ) as (left, right):
         listener = right.listen(("", PORT))
         with left.connect((RIGHT, PORT), timeout=PATIENCE) as conn, listener.accept():
             conn.settimeout(0.1)
@@ -268,7 +270,7 @@ def fill(conn: blocking.Conn) -> int:
 def test_host_that_closes_with_a_peer_that_does_not_read_resets_it(
     ended_by: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = TcpConfig(send_buffer=64 * KIB, receive_buffer=8 * KIB)
+    small = TcpConfig(send_buffer=64 * KIB, send_buffer_max=0, receive_buffer=8 * KIB, receive_buffer_max=0)
     with nothing_left(), two_blocking(tcp=small, linger=0.2) as (left, right):
         listener = right.listen(("", PORT))
         conn = left.connect((RIGHT, PORT), timeout=PATIENCE)

@@ -94,7 +94,7 @@ def test_shutdown_both_ways_then_close_ends_the_connection_without_reset(engine:
 
 
 def test_close_with_bytes_in_every_buffer_delivers_them_before_the_end() -> None:
-    small = TcpConfig(send_buffer=32 * KIB, receive_buffer=32 * KIB)
+    small = TcpConfig(send_buffer=32 * KIB, send_buffer_max=0, receive_buffer=32 * KIB, receive_buffer_max=0)
     with two_engines(small) as (left, right):
         client, server = connected(left, right)
         with server:
@@ -133,7 +133,9 @@ def fill(sock: us.socket) -> int:
 
 @pytest.mark.parametrize("closing", ["close", "shutdown", "both"])
 def test_read_side_shut_then_closed_with_bytes_in_every_buffer_delivers_them_before_the_end(closing: str) -> None:
-    with two_engines(TcpConfig(send_buffer=32 * KIB, receive_buffer=32 * KIB)) as (left, right):
+    with two_engines(
+        TcpConfig(send_buffer=32 * KIB, send_buffer_max=0, receive_buffer=32 * KIB, receive_buffer_max=0)
+    ) as (left, right):
         client, server = connected(left, right)
         with client, server:
             client.shutdown(us.SHUT_RD)
@@ -146,7 +148,7 @@ def test_read_side_shut_then_closed_with_bytes_in_every_buffer_delivers_them_bef
 
 
 def test_engine_closed_without_patience_resets_a_peer_that_lacks_bytes() -> None:
-    with two_engines(TcpConfig(send_buffer=32 * KIB)) as (left, right):
+    with two_engines(TcpConfig(send_buffer=32 * KIB, send_buffer_max=0)) as (left, right):
         client, server = connected(left, right)
         with client, server:
             fill(client)
@@ -246,7 +248,7 @@ def test_shutdown_in_another_thread_wakes_recv(engine: us.Engine) -> None:
 
 
 def test_stalled_reader_blocks_the_sender_at_the_buffers() -> None:
-    small = TcpConfig(send_buffer=64 * KIB, receive_buffer=64 * KIB)
+    small = TcpConfig(send_buffer=64 * KIB, send_buffer_max=0, receive_buffer=64 * KIB, receive_buffer_max=0)
     with two_engines(small) as (left, right):
         client, server = connected(left, right)
         with client, server:

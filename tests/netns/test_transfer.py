@@ -84,7 +84,7 @@ def test_zero_window_for_30_s_both_ways_recovers() -> None:
             seen.append((core.snd.wnd, core.snd.backed_off_probes, core.rcv.edge - core.rcv.nxt, core.readable))
         time.sleep(2)
 
-    tcp = TcpConfig(receive_buffer=64 * KIB, send_buffer=64 * KIB)
+    tcp = TcpConfig(receive_buffer=64 * KIB, receive_buffer_max=0, send_buffer=64 * KIB, send_buffer_max=0)
     options = ("--send", size, "--seed", THEIRS, "--pause", str(closed_for), "--rcvbuf", 32768, "--sndbuf", 32768)
     with plugged(tcp=tcp) as here, Peer(here.space, "exchange", KERNEL, 5001, "--listen", *options).ready() as peer:
         conn = here.host.connect((KERNEL, 5001), timeout=10)

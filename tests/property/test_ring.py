@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usertcp.tcp.ring import MIN_CAPACITY, Ring
+from usertcp.tcp.memory import MIN_CAPACITY
+from usertcp.tcp.ring import Ring
 
 BASE = 0xFFFF_FF00
 

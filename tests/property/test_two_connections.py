@@ -38,7 +38,9 @@ def config(
     return replace(
         BASE,
         receive_buffer=receive,
+        receive_buffer_max=BUFFERS[-1] if scaling else 0,
         send_buffer=send,
+        send_buffer_max=BUFFERS[-1] if nodelay else 0,
         ecn=ecn,
         timestamps=timestamps,
         sack=sack,

@@ -13,7 +13,7 @@ from usertcp.units import HOUR, KIB, MIB, MS
 
 def test_window_closed_and_opened_over_tiny_segments_is_resent_in_bursts() -> None:
     """A megabyte in segments of 48 bytes, all of it refused by one ACK: no work for each segment of them."""
-    s = Script.established(TcpConfig(), options="mss 48,sackOK,TS val 0 ecr 0,nop,wscale 14", win=1)
+    s = Script.established(TcpConfig(send_buffer=MIB), options="mss 48,sackOK,TS val 0 ecr 0,nop,wscale 14", win=1)
     s.peer(". 1:1(0) ack 1 win 1024" + s.echo())
     s.user.snd.cc.cwnd = 2 * MIB
     s.write(bytes(MIB))

@@ -29,7 +29,7 @@ def test_new_connection_has_defaults() -> None:
 def test_what_was_agreed_on_shows() -> None:
     s = Script.established(TcpConfig(), options="mss 1400,sackOK,TS val 0 ecr 0,nop,wscale 7")
     info = s.user.info()
-    assert (info.timestamps, info.sack, info.snd_wscale, info.rcv_wscale, info.snd_mss) == (True, True, 7, 5, 1388)
+    assert (info.timestamps, info.sack, info.snd_wscale, info.rcv_wscale, info.snd_mss) == (True, True, 7, 10, 1388)
 
 
 def test_ecn_shows_its_kind_and_its_marks() -> None:

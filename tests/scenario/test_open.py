@@ -23,9 +23,9 @@ def test_active_open_three_segments_establish() -> None:
 
 def test_active_open_all_options_are_agreed_on() -> None:
     s = Script.opening(TcpConfig())
-    s.expect("S 0:0(0) win 65535 <mss 1460,sackOK,TS val 0 ecr 32,nop,wscale 5>")
+    s.expect("S 0:0(0) win 65535 <mss 1460,sackOK,TS val 0 ecr 32,nop,wscale 10>")
     s.peer("S. 0:0(0) ack 1 win 1000 <mss 1460,sackOK,TS val 7 ecr 0,nop,wscale 7>")
-    s.expect(". 1:1(0) ack 1 win 32768 <nop,nop,TS val 0 ecr 7>")
+    s.expect(". 1:1(0) ack 1 win 64 <nop,nop,TS val 0 ecr 7>")
     assert s.user.snd.shift == 7
     assert s.user.snd.wnd == 1000  # a SYN's window is not scaled
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.support.script import IRS, ISS, PLAIN, Script, with_options
 from usertcp.tcp import timers as timer
 from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.memory import Memory
 from usertcp.tcp.recovery import OPEN
 from usertcp.tcp.state import State
 from usertcp.tcp.timeouts import SWS_OVERRIDE_DELAY
@@ -306,10 +307,9 @@ def test_small_rest_that_fits_goes_at_once() -> None:
 # --- receiving: our window --------------------------------------------------------------------------------------------
 
 
-def offer(size: int, *, scaled: bool = False) -> Script:
-    s = Script.established(
-        with_options(receive_buffer=size, window_scaling=scaled), options="mss 1460,nop,wscale 7", quick=True
-    )
+def offer(size: int, *, scaled: bool = False, most: int = 0, memory: Memory | None = None) -> Script:
+    config = with_options(receive_buffer=size, receive_buffer_max=most, window_scaling=scaled)
+    s = Script.established(config, options="mss 1460,nop,wscale 7", quick=True, memory=memory)
     s.user.rcv.mss = MSS
     return s
 
@@ -423,18 +423,21 @@ def test_receive_buffer_lowered_does_not_shrink_the_window(smaller: int) -> None
 @given(
     scaled=st.booleans(),
     buffer=st.sampled_from([1, 100, 5000, 65535, 300_000, 1 << 20]),
+    most=st.sampled_from([0, 0, 200_000, 32 << 20]),
     steps=st.lists(
         st.tuples(
-            st.sampled_from(["send", "send", "send", "read", "read", "tick", "resize", "skip"]),
+            st.sampled_from(["send", "send", "send", "read", "read", "tick", "resize", "skip", "press", "ease"]),
             st.integers(1, 1 << 18),
         ),
         max_size=60,
     ),
 )
 @pytest.mark.rfc(9293, "SHLD-14")
-def test_right_edge_never_moves_left(scaled: bool, buffer: int, steps: list[tuple[str, int]]) -> None:
+def test_right_edge_never_moves_left(scaled: bool, buffer: int, most: int, steps: list[tuple[str, int]]) -> None:
     """As the peer reads it off the wire. Scaled, it may seem to by less than the scale's unit (RFC 7323 §2.4)."""
-    s = offer(buffer, scaled=scaled)
+    memory = Memory(16 << 20)
+    pressure = 0
+    s = offer(buffer, scaled=scaled, most=most, memory=memory)
     unit = 1 << s.user.rcv.shift
     edge = s.user.rcv.edge - IRS
     skipped = 0
@@ -454,6 +457,11 @@ def test_right_edge_never_moves_left(scaled: bool, buffer: int, steps: list[tupl
             s.advance(PLAIN.delayed_ack)
         elif what == "resize":
             s.user.configure(receive_buffer=amount)
+        elif what == "press" and memory.charge(0, amount * 60):
+            pressure += amount * 60
+        elif what == "ease":
+            memory.credit(pressure)
+            pressure = 0
         s.poll()
         for seg in s.take():
             told = (s.user.rcv.absolute(seg.ack) - IRS) + (seg.wnd << s.user.rcv.shift)

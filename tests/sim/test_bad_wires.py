@@ -43,7 +43,14 @@ def test_loss_reordering_and_duplication_with_any_seed_arrives_intact(seed: int)
 @pytest.mark.parametrize("seed", range(3))
 def test_bad_wire_without_options_and_with_small_buffers_arrives_intact(seed: int) -> None:
     config = TcpConfig(
-        timestamps=False, sack=False, window_scaling=False, receive_buffer=8 * KIB, send_buffer=8 * KIB, nodelay=True
+        timestamps=False,
+        sack=False,
+        window_scaling=False,
+        receive_buffer=8 * KIB,
+        receive_buffer_max=0,
+        send_buffer=8 * KIB,
+        send_buffer_max=0,
+        nodelay=True,
     )
     world, a, b = two_hosts(seed, delay=2 * MS, rules=WIRES["all"], config=config)
     both_ways(world, a, b, 60_000)

@@ -19,6 +19,7 @@ from typing import Any
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.listener import Listener
+from usertcp.tcp.memory import Memory
 from usertcp.tcp.state import State
 from usertcp.units import MASK32, MS, NEVER, SEC
 from usertcp.wire import tcp as wire
@@ -29,8 +30,17 @@ IRS = 0xFFFF_FF80
 START = 1_000 * SEC
 TS_BASE = 0xFFFF_FFF0  # our timestamp clock at START
 PEER_TS_BASE = 0xFFFF_FFE0
-# No options but MSS: sequence arithmetic in the open. Scripts about options switch them on.
-PLAIN = TcpConfig(timestamps=False, sack=False, window_scaling=False, receive_buffer=65535, send_buffer=1 << 20)
+# No options but MSS, and buffers that keep their size: sequence arithmetic in the open. Scripts about options, or about
+# tuning, switch them on.
+PLAIN = TcpConfig(
+    timestamps=False,
+    sack=False,
+    window_scaling=False,
+    receive_buffer=65535,
+    receive_buffer_max=0,
+    send_buffer=1 << 20,
+    send_buffer_max=0,
+)
 
 
 class RecordingHost:
@@ -71,7 +81,9 @@ class RecordingTracer:
 class Script:
     """See the module's text. ``user`` is the connection, ``now`` the clock (ns)."""
 
-    def __init__(self, config: TcpConfig = PLAIN, *, mss: int = 1460, max_burst: int = 65_000) -> None:
+    def __init__(
+        self, config: TcpConfig = PLAIN, *, mss: int = 1460, max_burst: int = 65_000, memory: Memory | None = None
+    ) -> None:
         self.now = START
         self.host = RecordingHost()
         self.tracer = RecordingTracer()
@@ -91,6 +103,7 @@ class Script:
             ts_offset=(TS_BASE - START // MS) & MASK32,
             max_burst=max_burst,
             tracer=self.tracer,
+            memory=memory,
         )
 
     # --- ways to begin ------------------------------------------------------------------------------------------------

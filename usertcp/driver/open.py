@@ -278,7 +278,7 @@ class OpenStack:
         for number in itertools.islice(itertools.count(1), NAMES):
             name = control.default_name() + (f"-{number}" if number > 1 else "")
             try:
-                return control.ControlServer(engine, name, {"snapshot": snapshot, "stats": self.stack.stats.as_dict})
+                return control.ControlServer(engine, name, {"snapshot": snapshot, "stats": self.stack.counters})
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     return None

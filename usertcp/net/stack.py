@@ -33,9 +33,10 @@ from usertcp.net.stats import Drop, Stats
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.listener import Listener, closed_reply, listen_reply
+from usertcp.tcp.memory import Memory
 from usertcp.tcp.seq import initial_sequence, timestamp_offset, unwrap
 from usertcp.tcp.trace import Tracer
-from usertcp.units import MASK32, NEVER
+from usertcp.units import MASK32, MIB, NEVER
 from usertcp.wire import arp, ethernet, icmp, ipv4, tcp
 from usertcp.wire.checksum import BadChecksum
 from usertcp.wire.ecn import MASK
@@ -61,6 +62,9 @@ class StackConfig:
     ports: tuple[int, int] = (1, 65535)  # first and last port that is ours; fewer beside another TCP of this address
     neighbor_capacity: int = 512  # ARP entries
     neighbor_queue: int = 101  # packets that wait for one ARP reply (Linux, unres_qlen)
+    memory: int = (
+        256 * MIB
+    )  # what the buffers of all connections may take, bytes (``tcp.memory``): eight of the largest
 
 
 class Stack:
@@ -75,6 +79,7 @@ class Stack:
         """ValueError if the configuration cannot be: no or bad addresses, a gateway out of reach, bad port range."""
         self.config = config
         self.stats = Stats()
+        self.memory = Memory(config.memory, caps.mtu - TCP_HEADERS)
         self._random = random
         self._tracer = tracer
         self._secret = random(16)  # of initial sequence numbers (RFC 6528)
@@ -226,6 +231,8 @@ class Stack:
                 stats.drop(Drop.NO_ROUTE)
             elif not listener.admit():
                 stats.drop(Drop.LISTEN_OVERFLOW)
+            elif self.memory.exhausted:
+                stats.drop(Drop.NO_MEMORY)
             else:
                 flow = Flow(listener.flow, packet.dst, packet.src, seg.sport, hop, now)
                 self._make(flow, listener.config, now, after).accept_syn(seg, now, listener)
@@ -373,7 +380,7 @@ class Stack:
 
         ENETUNREACH: no route, or ``remote`` is not one host's address (RFC 9293 §3.9.1.1, MUST-46); EADDRNOTAVAIL: the
         address is not ours, the port is 0, or no four-tuple is free; EADDRINUSE: the local port is not; EINVAL: from
-        127/8 to elsewhere.
+        127/8 to elsewhere; ENOBUFS: the memory of all connections is used up (RFC 9293 §3.10.1).
         """
         ip, port = ipv4.pack(remote[0]), remote[1]
         if not 0 <= port <= MASK32 >> 16:
@@ -384,6 +391,8 @@ class Stack:
             raise os_error(errno.ENETUNREACH)
         if port == 0:
             raise os_error(errno.EADDRNOTAVAIL)
+        if self.memory.exhausted:
+            raise os_error(errno.ENOBUFS)
         binding = local if isinstance(local, Binding) else None
         wanted, wanted_port = (binding.ip, binding.port) if binding else (ipv4.ANY, 0)
         if isinstance(local, tuple):
@@ -461,6 +470,12 @@ class Stack:
             rows.append(asdict(info) | own)
         return rows
 
+    def counters(self) -> dict[str, int]:
+        """What was counted so far, by name: ``Stats``, and how the common memory stands (bytes; refused: segments)."""
+        memory = self.memory
+        figures = {"memory_limit": memory.limit, "memory_used": memory.used, "memory_peak": memory.peak}
+        return self.stats.as_dict() | figures | {"memory_refused": memory.refused}
+
     # --- what connections and listeners ask (tcp.connection.Host) ---------------------------------------------------
 
     def dirty(self, conn: Connection) -> None:
@@ -521,6 +536,7 @@ class Stack:
             ts_offset=timestamp_offset(flow.key, self._ts_secret),
             max_burst=max(MAX_BURST, mss),
             tracer=self._tracer,
+            memory=self.memory,
         )
         conn.flow = flow
         self._flows[flow.key] = conn

@@ -30,6 +30,7 @@ class Drop(Enum):
     BAD_TCP_CHECKSUM = "TCP checksum"
     NO_CONNECTION = "segment for no connection and no listener"
     LISTEN_OVERFLOW = "the listener's backlog is full"
+    NO_MEMORY = "a SYN when the memory of all connections was used up"
     BAD_ICMP = "malformed ICMP"
     BAD_ICMP_CHECKSUM = "ICMP checksum"
     ICMP_IGNORED = "ICMP message that calls for nothing"

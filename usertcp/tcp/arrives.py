@@ -250,8 +250,10 @@ def _take_ack(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) ->
     )
     if acked:
         conn.bytes_acked += acked
-        if snd.buffer.free * 3 >= snd.buffer.limit and conn.state in CAN_SEND:
-            conn.signal(WRITABLE)
+        if not conn.ready & WRITABLE and conn.state in CAN_SEND:  # a user was turned away
+            snd.buffer.follow(snd.cc.cwnd)
+            if snd.buffer.inviting:
+                conn.signal(WRITABLE)
         rearm(conn, now, restart=snd.restarts_timer)
         arm_user_timeout(conn)
     elif changed or seg.options.sack:
@@ -300,6 +302,8 @@ def _seventh_process_text(conn: "Connection", seg: Segment, seq: int, now: int) 
         if rcv.take(seq, text, seg.gso_size or len(seg.payload)):
             conn.bytes_received += rcv.nxt - before
             conn.signal(READABLE)
+            if rcv.nxt > rcv.tuner.bar and now >= rcv.tuner.due:
+                rcv.tuner.measure(rcv.nxt, rcv.edge, _echoed_at(conn, seg, now), conn.snd.rtt.min_rtt, now)
     if fin:
         rcv.take_fin(seq + len(text))
     if rcv.fin is not None and rcv.fin_reached():

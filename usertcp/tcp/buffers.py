@@ -12,8 +12,10 @@ views. Nothing that was accepted is thrown away again (no reneging, RFC 2018 §8
 no bytes, and are none of the buffers' business; neither are windows.
 
 Memory is taken at the first byte and given back as soon as a buffer is empty, so that an idle connection holds none.
+How much there is for all is the budget's word (``memory``): ``limit`` is what a buffer may hold if there is enough.
 """
 
+from usertcp.tcp.memory import Memory
 from usertcp.tcp.ranges import RangeSet
 from usertcp.tcp.ring import Buffer, Ring
 
@@ -25,13 +27,15 @@ def _bytewise(data: Buffer) -> memoryview:
 
 
 class SendBuffer:
-    """Bytes ``[start, end)``: written by the user, not yet acknowledged. At most ``limit`` bytes, which may change."""
+    """Bytes ``[start, end)``: written by the user, not yet acknowledged. At most ``limit`` bytes, which may change, and
+    by itself grows up to ``maximum`` (:meth:`follow`)."""
 
-    __slots__ = ("_ring", "end", "limit", "start")
+    __slots__ = ("_ring", "end", "limit", "maximum", "start")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, maximum: int = 0, memory: Memory | None = None) -> None:
         self.limit = limit
-        self._ring = Ring()
+        self.maximum = maximum
+        self._ring = Ring(memory)
         self.start = self.end = 0
 
     def __len__(self) -> int:
@@ -40,7 +44,27 @@ class SendBuffer:
     @property
     def free(self) -> int:
         """Bytes that ``write`` would take now."""
-        return max(0, self.limit - self.end + self.start)
+        ring = self._ring
+        memory = ring.memory
+        limit = self.limit
+        if memory.pressed or limit + limit > memory.limit - memory.used:
+            limit = min(limit, memory.allowance(ring.capacity))
+        return max(0, limit - self.end + self.start)
+
+    @property
+    def inviting(self) -> bool:
+        """Whether a third of what it may hold is free: time to tell a user who was turned away."""
+        free = self.free
+        return free * 3 >= free + self.end - self.start
+
+    def follow(self, cwnd: int) -> None:
+        """Let the limit grow to twice the congestion window: once for what is in the network and once for what the user
+        writes meanwhile, so that the window is the bound and not the buffer (as Linux)."""
+        wanted = min(2 * cwnd, self.maximum)
+        if wanted > self.limit:
+            memory = self._ring.memory
+            if not memory.pressed:
+                self.limit = max(self.limit, min(wanted, memory.largest))
 
     def reset(self, seq: int) -> None:
         """Empty; the first byte written will be number ``seq`` (ISS + 1)."""
@@ -51,16 +75,17 @@ class SendBuffer:
         """Copy as much of ``data`` as fits; return how many bytes that was, 0 when full."""
         view = _bytewise(data)
         n = len(view)
-        start, end = self.start, self.end
-        room = self.limit - end + start
+        room = self.free
         if n > room:
-            n = max(0, room)
+            n = room
             view = view[:n]
         if not n:
             return 0
         ring = self._ring
+        start, end = self.start, self.end
         if end + n - start > ring.capacity:
-            ring.reserve(start, end + n)
+            granted = ring.reserve(start, end + n)
+            assert granted  # ``free`` had asked
         ring.write(end, view)
         self.end = end + n
         return n
@@ -92,11 +117,12 @@ class ReceiveBuffer:
     gap. ``limit`` bytes are promised to the peer at most; lowering it throws nothing away.
     """
 
-    __slots__ = ("_ring", "arrived", "limit", "nxt", "read_seq", "top")
+    __slots__ = ("_ring", "arrived", "limit", "memory", "nxt", "read_seq", "top")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, memory: Memory | None = None) -> None:
         self.limit = limit
-        self._ring = Ring()
+        self._ring = Ring(memory)
+        self.memory = self._ring.memory
         self.arrived = RangeSet()
         self.read_seq = self.nxt = self.top = 0
 
@@ -108,7 +134,10 @@ class ReceiveBuffer:
     @property
     def room(self) -> int:
         """Bytes from ``nxt`` on that may still come: the most that the window may be."""
-        return max(0, self.limit - self.nxt + self.read_seq)
+        limit = self.limit
+        if self.memory.pressed:
+            limit = min(limit, self.memory.allowance(self._ring.capacity))
+        return max(0, limit - self.nxt + self.read_seq)
 
     def reset(self, seq: int) -> None:
         """Empty; the first byte will be number ``seq`` (IRS + 1)."""
@@ -131,23 +160,23 @@ class ReceiveBuffer:
         """Copy ``data`` to the numbers from ``seq`` on; return by how many bytes ``nxt`` went on.
 
         The caller has cut it to ``[nxt, read_seq + limit)``. Bytes that come twice while out of order are written
-        twice: of a sender that contradicts itself the latest word counts.
+        twice: of a sender that contradicts itself the latest word counts. What finds no memory is not taken, from its
+        end on.
         """
         nxt = self.nxt
         end = seq + len(data)
         ring = self._ring
+        if end - self.read_seq > ring.capacity and end > seq and not ring.reserve(self.read_seq, end):
+            data = self._squeeze(seq, data)
+            end = seq + len(data)
         if seq == nxt == self.top:  # in order and no gap anywhere: nearly always
-            if end - self.read_seq > ring.capacity:
-                ring.reserve(self.read_seq, end)
             ring.write(seq, data)
             self.nxt = self.top = end
             return end - nxt
         assert seq >= nxt
         if end == seq:
             return 0
-        if end > self.top:
-            self.top = end
-            ring.reserve(self.read_seq, end)
+        self.top = max(self.top, end)
         ring.write(seq, data)
         arrived = self.arrived
         arrived.add(seq, end)
@@ -157,6 +186,13 @@ class ReceiveBuffer:
         self.nxt = first[1]
         arrived.remove_below(first[1])
         return first[1] - nxt
+
+    def _squeeze(self, seq: int, data: Buffer) -> Buffer:
+        """The part of ``data`` for which the budget has memory."""
+        ring, memory = self._ring, self.memory
+        memory.refused += 1
+        ring.reserve(self.read_seq, self.read_seq + memory.ceiling(ring.capacity))
+        return data[: max(0, self.read_seq + ring.capacity - seq)]
 
     def peek(self, n: int) -> list[memoryview]:
         """At most ``n`` unread bytes, uncopied, in one piece or two (none when nothing is readable).

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from usertcp.tcp.ecn_policy import Ecn
-from usertcp.units import HOUR, MIB, MS, SEC
+from usertcp.units import HOUR, KIB, MIB, MS, SEC
 
 MAX_DELAYED_ACK: Final = 500 * MS  # exclusive (RFC 9293 §3.8.6.3, MUST-40)
 
@@ -19,8 +19,15 @@ class TcpConfig:
     Defaults are Linux's unless the comment says otherwise.
     """
 
-    receive_buffer: int = 1 * MIB  # the largest window we offer
-    send_buffer: int = 1 * MIB  # what ``write`` takes before the peer acknowledges
+    # Each buffer begins with the first size and tunes itself up to the second (``autotune``, ``SendBuffer.follow``);
+    # with a second that is not larger it keeps the first. 1 Gbit/s over 100 ms has 12.5 MB on its way, and the buffers
+    # need twice that: what waits behind a loss on the one side, what the user writes meanwhile on the other. The 6 MiB
+    # (tcp_rmem, half of it window) and 4 MiB (tcp_wmem) where Linux long stopped carry some 250 Mbit/s there. What all
+    # connections together may take is in ``memory``.
+    receive_buffer: int = 64 * KIB  # the first window we offer: four times what a peer sends at first (RFC 6928)
+    receive_buffer_max: int = 32 * MIB  # the window scale is chosen for it
+    send_buffer: int = 128 * KIB  # what ``write`` takes before the peer acknowledges: two super-segments at first
+    send_buffer_max: int = 32 * MIB
     max_segment: int = 0  # upper bound of the segments of both directions (TCP_MAXSEG); 0: what the path carries
     congestion: str = "reno"  # a name of tcp.cc.registry
     nodelay: bool = False  # True switches Nagle's algorithm off (RFC 9293 §3.7.4, MUST-17)
@@ -58,3 +65,5 @@ class TcpConfig:
             raise ValueError("delayed_ack must be less than 500 ms (RFC 9293 §3.8.6.3)")
         if self.receive_buffer < 1 or self.send_buffer < 1:
             raise ValueError("receive_buffer and send_buffer must be at least 1 byte")
+        if self.receive_buffer_max < 0 or self.send_buffer_max < 0:
+            raise ValueError("receive_buffer_max and send_buffer_max cannot be negative")

@@ -24,6 +24,7 @@ from usertcp.tcp.ecn import NOT_ECN
 from usertcp.tcp.ecn_setup import agree, ask
 from usertcp.tcp.info import TcpInfo
 from usertcp.tcp.listener import Listener
+from usertcp.tcp.memory import Memory
 from usertcp.tcp.output import TS_TICK, Transmit, poll
 from usertcp.tcp.receiver import Receiver
 from usertcp.tcp.sender import DEFAULT_MSS, MIN_MSS, Sender
@@ -92,7 +93,8 @@ class Connection:
     """A TCP connection. See the module's text for who calls what.
 
     ``mss`` is the largest segment the path carries: MTU less 40 bytes. ``max_burst`` bounds the text of one
-    super-segment. ``iss`` and ``ts_offset`` come from the stack's keyed hash (RFC 6528, RFC 7323 §5.4).
+    super-segment. ``iss`` and ``ts_offset`` come from the stack's keyed hash (RFC 6528, RFC 7323 §5.4). ``memory`` is
+    the budget of all connections of the stack; None: no bound.
     """
 
     __slots__ = (
@@ -150,6 +152,7 @@ class Connection:
         ts_offset: int,
         max_burst: int,
         tracer: Tracer | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self.host = host
         self.config = config
@@ -170,8 +173,8 @@ class Connection:
         self.listener: Listener | None = None
         self.orphan = False  # the user has closed: nobody reads any more
         self.read_shut = False
-        self.snd = Sender(config, iss, mss)
-        self.rcv = Receiver(config)
+        self.snd = Sender(config, iss, mss, memory)
+        self.rcv = Receiver(config, memory)
         self.ecn = NOT_ECN
         self.timers = Timers()
         self.ts_ok = self.sack_ok = self.scale_ok = False
@@ -411,8 +414,10 @@ class Connection:
     def close(self) -> None:
         """The user is done with the connection. Unread bytes make it a reset, so that the peer knows they were lost
         (SHLD-3); otherwise a FIN follows what is queued, and whatever the peer still sends is answered by a reset."""
-        if self.orphan or self.state is State.CLOSED:
-            self.orphan = True
+        if self.orphan:
+            return
+        if self.state is State.CLOSED:
+            self.abort()
             return
         if self.state is State.SYN_SENT:
             self.orphan = True
@@ -431,11 +436,11 @@ class Connection:
     def abort(self) -> None:
         """Drop everything and tell the peer by a reset where the state asks for it (RFC 9293 §3.10.5)."""
         self.orphan = True
+        self.rcv.buffer.clear()
         if self.state is State.CLOSED:
             return
         if self.peer_waits():
             self.reset_peer()
-        self.rcv.buffer.clear()
         self.end()
 
     def peer_waits(self) -> bool:
@@ -455,8 +460,10 @@ class Connection:
             cc.cwnd, cc.ssthresh = self.snd.cc.cwnd, self.snd.cc.ssthresh
             self.snd.cc = cc
         self.config = config
-        self.snd.buffer.limit = config.send_buffer
-        self.rcv.buffer.limit = max(config.receive_buffer, self.rcv.edge - self.rcv.buffer.read_seq)
+        if (config.send_buffer, config.send_buffer_max) != (old.send_buffer, old.send_buffer_max):
+            self.snd.buffer.limit, self.snd.buffer.maximum = config.send_buffer, config.send_buffer_max
+        if (config.receive_buffer, config.receive_buffer_max) != (old.receive_buffer, old.receive_buffer_max):
+            self.rcv.resize(config.receive_buffer, config.receive_buffer_max)
         if self.state in _KEEPS_ALIVE and (config.keepalive, config.keepalive_idle) != (
             old.keepalive,
             old.keepalive_idle,

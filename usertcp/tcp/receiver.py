@@ -14,8 +14,10 @@ never moves left (RFC 9293 §3.8.6, SHLD-14). This file decides; it sends nothin
 
 from typing import Final
 
+from usertcp.tcp.autotune import WindowTuner
 from usertcp.tcp.buffers import ReceiveBuffer
 from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.memory import Memory
 from usertcp.tcp.seq import unwrap
 from usertcp.units import MASK32, SEC
 from usertcp.wire.tcp import FIN, MAX_OPTIONS_LEN, Segment
@@ -31,6 +33,7 @@ MAX_SHIFT: Final = 14  # RFC 7323 §2.3
 PAWS_IDLE: Final = 24 * 24 * 3600 * SEC  # after 24 idle days ts_recent is worthless (RFC 7323 §5.5)
 MIN_RANGES: Final = 64  # gaps that any buffer keeps track of
 RANGE_SHARE: Final = 512  # bytes of buffer for each gap beyond: more come only from who sends crumbs on purpose
+MAX_RANGES: Final = 4096  # gaps however large the buffer; a tenth of the segments of 32 MiB lost makes half of them
 MAX_SACK_BLOCKS: Final = 4  # that fit into the options (RFC 2018 §3)
 MAX_DUPLICATE_ACKS: Final = 8  # duplicates owed at once to a peer without SACK; more tell it nothing new
 
@@ -62,16 +65,19 @@ class Receiver:
         "since_ack",
         "ts_recent",
         "ts_recent_at",
+        "tuner",
         "up",
     )
 
-    def __init__(self, config: TcpConfig) -> None:
-        self.buffer = ReceiveBuffer(config.receive_buffer)
+    def __init__(self, config: TcpConfig, memory: Memory | None = None) -> None:
+        self.buffer = ReceiveBuffer(config.receive_buffer, memory)
+        self.tuner = WindowTuner(self.buffer, config.receive_buffer_max)
         self.irs = 0
         self.nxt = 0
         self.edge = 0  # RCV.NXT + RCV.WND as last told to the peer
         self.up = 0  # RCV.UP
-        self.shift = window_shift(config.receive_buffer) if config.window_scaling else 0
+        largest = max(config.receive_buffer, config.receive_buffer_max)
+        self.shift = window_shift(largest) if config.window_scaling else 0
         self.fin: int | None = None  # the sequence number of the peer's FIN, as soon as one was seen in the window
         self.mss = 536  # the largest segment seen: "full-sized" for delayed ACKs is one with as much, or more options
         self.ack = ACK_NONE
@@ -88,9 +94,11 @@ class Receiver:
         self.irs = irs
         self.nxt = self.last_ack_sent = self.up = irs + 1
         self.buffer.reset(self.nxt)
+        self.tuner.begin(self.nxt)
         self.edge = self.nxt + min(self.buffer.limit, 0xFFFF)  # the SYN's window is never scaled (RFC 7323 §2.2)
         if not scaled:
             self.shift = 0
+        self.buffer.limit = max(self.buffer.limit, 1 << self.shift)
 
     # --- what is acceptable ------------------------------------------------------------------------------------------
 
@@ -158,7 +166,9 @@ class Receiver:
         self.nxt = buffer.nxt
         self.duplicates = 0  # of a number that is no longer the next
         self.since_ack += advanced
-        if had_gaps or self.quick > 0 or self.since_ack >= 2 * (self.mss - MAX_OPTIONS_LEN):  # SHLD-19
+        enough = 2 * (self.mss - MAX_OPTIONS_LEN)  # SHLD-19
+        refused = advanced < len(text)  # there was no memory for the rest: the peer is to know how far it is
+        if had_gaps or self.quick > 0 or self.since_ack >= enough or refused:
             self.quick -= self.quick > 0
             self.ack = ACK_NOW
         elif self.ack == ACK_NONE:
@@ -168,13 +178,18 @@ class Receiver:
     def _crumbs(self, start: int, end: int) -> bool:
         """Whether there are more gaps than an honest wire makes, and this text makes one more: it is not taken. It was
         never reported, so nothing is reneged."""
-        arrived = self.buffer.arrived
-        return len(arrived) >= max(MIN_RANGES, self.buffer.limit // RANGE_SHARE) and not arrived.touches(start, end)
+        buffer = self.buffer
+        arrived = buffer.arrived
+        if len(arrived) < MIN_RANGES:
+            return False
+        most = MIN_RANGES if buffer.memory.pressed else min(max(MIN_RANGES, buffer.limit // RANGE_SHARE), MAX_RANGES)
+        return len(arrived) >= most and not arrived.touches(start, end)
 
     def _remember(self, seq: int) -> None:
-        """``seq`` has arrived behind a gap: its range is the newest."""
+        """``seq`` has arrived behind a gap, unless there was no memory for it: its range is the newest."""
         block = self.buffer.arrived.around(seq)
-        assert block is not None
+        if block is None:
+            return
         others = [number for number in self.recent if not block[0] <= number < block[1]]
         self.recent = [seq, *others[: MAX_SACK_BLOCKS - 1]]
 
@@ -201,9 +216,15 @@ class Receiver:
 
     # --- the window (RFC 9293 §3.8.6.2.2, RFC 7323 §2) ---------------------------------------------------------------
 
+    def resize(self, size: int, maximum: int) -> None:
+        """The user wants another buffer, tuned up to ``maximum``; what was offered stays offered (SHLD-14). Less than
+        the window field can say would be a window closed for ever."""
+        self.buffer.limit = max(size, self.edge - self.buffer.read_seq, 1 << self.shift)
+        self.tuner.maximum = maximum
+
     def _reachable_edge(self) -> int:
-        """The right edge that the free buffer would allow, as far as the window field can say it."""
-        return self.nxt + min(self.buffer.room, 0xFFFF << self.shift)
+        """The right edge that the free buffer would allow, as the window field can say it."""
+        return self.nxt + (min(self.buffer.room >> self.shift, 0xFFFF) << self.shift)
 
     def window_field(self, *, syn: bool = False) -> int:
         """The window field for a segment sent now; moves ``edge`` as far as the peer will read it.
@@ -219,7 +240,7 @@ class Receiver:
             field = (reachable - self.nxt) >> shift
         else:
             field = min((self.edge - self.nxt + (1 << shift) - 1) >> shift, 0xFFFF)
-            if self.nxt + (field << shift) > reachable + self.buffer.limit // 16:
+            if (field << shift) > self.buffer.room + self.buffer.limit // 16:
                 field = (self.edge - self.nxt) >> shift
         self.edge = max(self.edge, self.nxt + (field << shift))
         return field

@@ -11,57 +11,70 @@ data that comes out of order is written where it will be read::
                      hi & mask, lo & mask
 
 The ring knows neither which bytes are valid nor how many are wanted at most; its owner (``buffers``) does. Views of it
-may be out while it grows or is released: it then takes new memory and leaves the old to them, and never resizes.
+may be out while it grows or is released: it then takes new memory and leaves the old to them, and never resizes. What
+it takes is charged to the budget of all (``memory``), which may refuse.
 """
 
 from typing import Final, TypeAlias
 
-from usertcp.units import KIB
+from usertcp.tcp.memory import Memory
 
 Buffer: TypeAlias = bytes | bytearray | memoryview  # memoryviews of bytes: one dimension, format "B"
 
-MIN_CAPACITY: Final = 4 * KIB  # bytes; a page, and more than two segments of an Ethernet
 _NONE: Final = memoryview(bytearray())  # no memory; writable, so that nothing may be written to it
 
 
 class Ring:
     """Bytes addressed by sequence number; ``capacity`` in bytes, 0 until something is reserved."""
 
-    __slots__ = ("_mask", "_next", "_view", "capacity")
+    __slots__ = ("_mask", "_next", "_view", "capacity", "memory")
 
-    def __init__(self) -> None:
+    def __init__(self, memory: Memory | None = None) -> None:
+        """``memory``: the budget; None: no bound."""
+        self.memory = memory if memory is not None else Memory()
         self._view = _NONE
         self._mask = 0
         self._next = 0  # how large to begin after a release, bytes
         self.capacity = 0
 
-    def reserve(self, lo: int, hi: int) -> None:
-        """Make room for the numbers ``[lo, hi)`` at once; what was written at ``lo`` and above stays.
+    def __del__(self) -> None:
+        """Whoever forgets a connection with unread bytes gives its memory back, and so its charge."""
+        self.memory.credit(self.capacity)
+
+    def reserve(self, lo: int, hi: int) -> bool:
+        """Make room for the numbers ``[lo, hi)`` at once; what was written at ``lo`` and above stays. False: there is
+        no memory for that, and nothing changed.
 
         Grows to the power of two that is needed, so that n bytes cost at most 2n moves however small the steps. After a
         release it begins with what it had, or with half of that when that was not outgrown: under bulk transfer, which
         empties buffers all the time, growth is not repeated, and one byte later on does not cost a megabyte for long.
         """
-        if hi - lo <= self.capacity:
-            return
-        kept = self.views(lo, self.capacity)
-        needed = max(MIN_CAPACITY, 1 << (hi - lo - 1).bit_length())
-        if self.capacity:
-            self._next = needed
-        else:
-            needed = max(needed, self._next)
-            self._next = needed >> 1
-        self.capacity = needed
-        self._mask = self.capacity - 1
-        self._view = memoryview(bytearray(self.capacity))
+        capacity = self.capacity
+        if hi - lo <= capacity:
+            return True
+        memory = self.memory
+        needed = max(memory.minimum, 1 << (hi - lo - 1).bit_length())
+        wanted = needed if capacity or memory.pressed else max(needed, self._next)
+        if not memory.charge(capacity, wanted):
+            if wanted == needed or not memory.charge(capacity, needed):
+                return False
+            wanted = needed
+        self._next = wanted if capacity else wanted >> 1
+        kept = self.views(lo, capacity)
+        self.capacity = wanted
+        self._mask = wanted - 1
+        self._view = memoryview(bytearray(wanted))
         for piece in kept:
             self.write(lo, piece)
             lo += len(piece)
+        return True
 
     def release(self) -> None:
         """Give the memory back."""
-        self._view = _NONE
-        self._mask = self.capacity = 0
+        if self.capacity:
+            self.memory.credit(self.capacity)
+            self._view = _NONE
+            self._mask = self.capacity = 0
 
     def write(self, seq: int, data: Buffer) -> None:
         """Copy ``data`` to the numbers from ``seq`` on; the room must be reserved."""

@@ -19,6 +19,7 @@ from usertcp.tcp.buffers import SendBuffer
 from usertcp.tcp.cc.base import AckSample
 from usertcp.tcp.cc.registry import create
 from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.memory import Memory
 from usertcp.tcp.pacing import Pacer
 from usertcp.tcp.prr import Prr
 from usertcp.tcp.rack import Rack
@@ -91,7 +92,7 @@ class Sender:
         "wnd",
     )
 
-    def __init__(self, config: TcpConfig, iss: int, mss: int) -> None:
+    def __init__(self, config: TcpConfig, iss: int, mss: int, memory: Memory | None = None) -> None:
         self.iss = iss
         self.una = iss
         self.nxt = iss
@@ -103,7 +104,7 @@ class Sender:
         self.shift = 0  # the peer's window scale
         self.mss = mss  # largest segment the peer and the path take, options included
         self.sack_ok = False  # the peer reports what it has behind gaps (RFC 2018)
-        self.buffer = SendBuffer(config.send_buffer)
+        self.buffer = SendBuffer(config.send_buffer, config.send_buffer_max, memory)
         self.buffer.reset(iss + 1)
         self.fin_queued = False
         self.fin_sent = False

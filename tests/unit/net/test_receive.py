@@ -117,6 +117,16 @@ def overflow_listener() -> Bench:
     return bench
 
 
+def no_memory() -> Bench:
+    bench = Bench(memory=1 << 20)
+    bench.stack.listen(("", 80))
+    assert bench.stack.memory.charge(0, 1 << 20)
+    bench.give(tcp_frame(SYN))
+    assert bench.take() == []
+    assert not list(bench.stack.connections())
+    return bench
+
+
 def no_route() -> Bench:
     bench = Bench()
     bench.stack.listen(("", 80))
@@ -179,6 +189,7 @@ def neighbor_failed() -> Bench:
 
 OTHER: list[tuple[Drop, Callable[[], Bench]]] = [
     (Drop.LISTEN_OVERFLOW, overflow_listener),
+    (Drop.NO_MEMORY, no_memory),
     (Drop.NO_ROUTE, no_route),
     (Drop.REPLY_OVERFLOW, reply_overflow),
     (Drop.UDP, limited),

@@ -1,6 +1,7 @@
 """The ring: places, growth, and views that outlive it."""
 
-from usertcp.tcp.ring import MIN_CAPACITY, Ring
+from usertcp.tcp.memory import MIN_CAPACITY
+from usertcp.tcp.ring import Ring
 from usertcp.units import KIB
 
 BASE = 0xFFFF_FF00
