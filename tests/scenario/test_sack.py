@@ -1,12 +1,12 @@
-"""What we report of data behind a gap: RFC 2018, in the receiver's part."""
+"""What we report of data behind a gap: RFC 2018, in the receiver's part. Of duplicates: ``test_dsack``."""
 
 import pytest
 
 from tests.support.script import IRS, Script, with_options
 from usertcp.units import MASK32
 
-SACK = with_options(sack=True)
-SACK_TS = with_options(sack=True, timestamps=True)
+SACK = with_options(sack=True, dsack=False)
+SACK_TS = with_options(sack=True, dsack=False, timestamps=True)
 OFFERED = "mss 1460,nop,nop,sackOK"
 
 

@@ -150,6 +150,9 @@ def _acknowledge_suspicious(conn: "Connection", seg: Segment, now: int) -> None:
         _challenge(conn, now)
     else:
         conn.rcv.ack = ACK_NOW
+        if seg.payload:
+            seq = conn.rcv.absolute(seg.seq)
+            conn.rcv.duplicate(seq, seq + len(seg.payload))
 
 
 def _challenge(conn: "Connection", now: int) -> None:

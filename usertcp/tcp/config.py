@@ -33,6 +33,7 @@ class TcpConfig:
     nodelay: bool = False  # True switches Nagle's algorithm off (RFC 9293 §3.7.4, MUST-17)
     timestamps: bool = True  # RFC 7323 §3
     sack: bool = True  # RFC 2018
+    dsack: bool = True  # report what came twice (RFC 2883)
     window_scaling: bool = True  # RFC 7323 §2
     ecn: Ecn = Ecn.PASSIVE  # RFC 3168, RFC 9768; Linux's default grants the former only
 

@@ -282,6 +282,7 @@ class Connection:
         self.sack_ok = config.sack and options.sack_permitted
         self.ts_ok = config.timestamps and options.has_ts
         rcv.start(seg.seq, scaled=self.scale_ok)
+        rcv.reports_duplicates = self.sack_ok and config.dsack
         if self.ts_ok:
             rcv.ts_recent, rcv.ts_recent_at = options.tsval, now
         snd.shift = options.wscale if self.scale_ok else 0
@@ -596,13 +597,15 @@ class Connection:
         """Our timestamp clock's value (RFC 7323 §5.4), wire-sized."""
         return (now // TS_TICK + self.ts_offset) & MASK32
 
-    def options(self, now: int, *, text: bool = False) -> bytes:
+    def options(self, now: int, *, text: bool = False, duplicates: bool = False) -> bytes:
         """The options of a segment sent now, which is to carry ``text`` or not: timestamps, SACK blocks while there are
-        gaps, what ECN has to tell. Two blocks go before the latter, a third one after (RFC 9768 §3.2.3.3)."""
+        gaps, what ECN has to tell. Two blocks go before the latter, a third one after (RFC 9768 §3.2.3.3).
+        ``duplicates``: the oldest report of a duplicate, which must wait, is the first block (RFC 2883 §4)."""
         stamps = timestamps(self.ts_now(now), self.rcv.ts_recent) if self.ts_ok else b""
         room = MAX_OPTIONS_LEN - len(stamps)
-        if not self.sack_ok or not self.rcv.buffer.arrived:
+        if not self.sack_ok or not (duplicates or self.rcv.buffer.arrived):
             return stamps + self.ecn.option(self, room, text)
-        blocks = self.rcv.sack_blocks(3 if self.ts_ok else 4)
+        most = 3 if self.ts_ok else 4
+        blocks = self.rcv.dsack_blocks(most) if duplicates else self.rcv.sack_blocks(most)
         feedback = self.ecn.option(self, room - 4 - 8 * min(len(blocks), 2), text)
         return stamps + sack(blocks[: (room - 4 - len(feedback)) // 8]) + feedback

@@ -52,6 +52,8 @@ def poll(conn: "Connection", now: int, tx: Transmit, budget: int) -> bool:
         return False
     if conn.syn_due and not _send_syn(conn, tx, now):
         return True
+    if conn.rcv.dsacks and not _send_duplicates(conn, tx, now):
+        return True
     if conn.ecn.ack_first() and not _send_acks(conn, tx, now):
         return True
     if conn.state in _SENDS_TEXT and (conn.snd.pending or conn.probe_due):
@@ -200,6 +202,16 @@ def _send_acks(conn: "Connection", tx: Transmit, now: int) -> bool:
             return False
         if more > 0:
             rcv.duplicates, rcv.ack = more, ACK_NOW
+    return True
+
+
+def _send_duplicates(conn: "Connection", tx: Transmit, now: int) -> bool:
+    """An ACK for each stretch that came twice (RFC 2883 §4): on text, a device that segments would repeat the report.
+    False: the sink was full."""
+    while conn.rcv.dsacks:
+        if not _transmit(conn, tx, now, conn.snd.bare, ACK, conn.options(now, duplicates=True), NO_TEXT, 0, 1):
+            return False
+        conn.rcv.dsack_sent()
     return True
 
 

@@ -41,6 +41,13 @@ class RangeSet:
             return self._starts[i], self._ends[i]
         return None
 
+    def overlapping(self, start: int, end: int) -> tuple[int, int] | None:
+        """The first range that has a number of ``[start, end)``, or None."""
+        i = bisect_right(self._ends, start)
+        if i < len(self._starts) and self._starts[i] < end:
+            return self._starts[i], self._ends[i]
+        return None
+
     def touches(self, start: int, end: int) -> bool:
         """Whether adding ``[start, end)`` would make no new range."""
         return bisect_left(self._ends, start) < bisect_right(self._starts, end)

@@ -9,7 +9,12 @@
 
 Everything in front of ``nxt`` is acknowledged and is never given up again; neither is what lies behind a gap once it
 was reported in a SACK block (RFC 2018 §8: we never renege). ``edge`` is the right edge as the peer was last told it; it
-never moves left (RFC 9293 §3.8.6, SHLD-14). This file decides; it sends nothing and sets no timer itself.
+never moves left (RFC 9293 §3.8.6, SHLD-14). How large the window may become is ``autotune``'s and ``memory``'s word.
+
+What arrives a second time is reported as well, once, so that the peer learns which of its retransmissions were in vain
+(RFC 2883): by an ACK of its own for each stretch of duplicates, the stretch in the first SACK block.
+
+This file decides; it sends nothing and sets no timer itself.
 """
 
 from typing import Final
@@ -36,6 +41,7 @@ RANGE_SHARE: Final = 512  # bytes of buffer for each gap beyond: more come only 
 MAX_RANGES: Final = 4096  # gaps however large the buffer; a tenth of the segments of 32 MiB lost makes half of them
 MAX_SACK_BLOCKS: Final = 4  # that fit into the options (RFC 2018 §3)
 MAX_DUPLICATE_ACKS: Final = 8  # duplicates owed at once to a peer without SACK; more tell it nothing new
+MAX_DSACKS: Final = 16  # stretches of duplicates that wait to be told; more come only from who sends them on purpose
 
 
 def window_shift(buffer: int) -> int:
@@ -52,6 +58,8 @@ class Receiver:
     __slots__ = (
         "ack",
         "buffer",
+        "dsacks",
+        "dsacks_sent",
         "duplicates",
         "edge",
         "fin",
@@ -61,6 +69,7 @@ class Receiver:
         "nxt",
         "quick",
         "recent",
+        "reports_duplicates",
         "shift",
         "since_ack",
         "ts_recent",
@@ -86,6 +95,9 @@ class Receiver:
         self.quick = QUICK_ACKS
         self.last_ack_sent = 0
         self.recent: list[int] = []  # a byte of each range that arrived lately, newest first: the order of SACK blocks
+        self.reports_duplicates = False  # both ends agreed on SACK, and the user does not object
+        self.dsacks: list[tuple[int, int]] = []  # what came twice and was not reported yet, oldest first
+        self.dsacks_sent = 0
         self.ts_recent = 0
         self.ts_recent_at = 0
 
@@ -117,6 +129,8 @@ class Receiver:
         """Cut ``seg`` to the window: (first sequence number, text, whether its FIN is inside)."""
         text = seg.payload
         fin = bool(seg.flags & FIN) and self.fin is None
+        if seq < self.buffer.top and text:
+            self.duplicate(seq, seq + len(text))
         if seq < self.nxt:
             text = text[self.nxt - seq :]
             seq = self.nxt
@@ -192,6 +206,30 @@ class Receiver:
             return
         others = [number for number in self.recent if not block[0] <= number < block[1]]
         self.recent = [seq, *others[: MAX_SACK_BLOCKS - 1]]
+
+    def duplicate(self, start: int, end: int) -> None:
+        """``[start, end)`` came: the first stretch of it that had come before is to be reported (RFC 2883 §4).
+
+        That is what lies in front of RCV.NXT, else what lies in the first range behind a gap; of several stretches in
+        one segment only the first (§4.2.2). An ACK tells of one stretch. Whether an old segment may be from another
+        round of the sequence numbers makes no difference (§4.3).
+        """
+        if not self.reports_duplicates:
+            return
+        if start < self.nxt:
+            start, end = max(start, self.irs + 1), min(end, self.buffer.nxt)
+        else:
+            held = self.buffer.arrived.overlapping(start, end)
+            if held is None:
+                return
+            start, end = max(start, held[0]), min(end, held[1])
+        if start >= end:
+            return
+        waiting = self.dsacks
+        if waiting and waiting[-1][1] == start:  # the next of a burst that was sent again
+            waiting[-1] = (waiting[-1][0], end)
+        elif len(waiting) < MAX_DSACKS:
+            waiting.append((start, end))
 
     def take_fin(self, seq: int) -> None:
         """Remember a FIN with number ``seq``; out of order it is acknowledged at once, as text is (RFC 5681 §4.2).
@@ -270,15 +308,31 @@ class Receiver:
     def sack_blocks(self, limit: int) -> list[tuple[int, int]]:
         """At most ``limit`` blocks for the SACK option, wire numbers: the newest first, then those reported
         before it, so that each goes out several times (RFC 2018 §4); what room is left is for the lowest others."""
+        return [(start & MASK32, end & MASK32) for start, end in self._arrived_blocks(limit, [])]
+
+    def dsack_blocks(self, limit: int) -> list[tuple[int, int]]:
+        """The same, with the oldest duplicate that waits to be reported in front, which must be there; if it lies
+        behind a gap, the range that it is a part of comes next (RFC 2883 §4)."""
+        dsack = self.dsacks[0]
+        around = self.buffer.arrived.around(dsack[0])
+        blocks = self._arrived_blocks(limit - 1, [around] if around is not None else [])
+        return [(start & MASK32, end & MASK32) for start, end in [dsack, *blocks]]
+
+    def dsack_sent(self) -> None:
+        """An ACK with the oldest duplicate has left: each is told once (RFC 2883 §4)."""
+        self.dsacks.pop(0)
+        self.dsacks_sent += 1
+
+    def _arrived_blocks(self, limit: int, first: list[tuple[int, int]]) -> list[tuple[int, int]]:
         arrived = self.buffer.arrived
-        blocks = [block for number in self.recent if (block := arrived.around(number)) is not None]
-        blocks = list(dict.fromkeys(blocks))[:limit]
+        recent = [block for number in self.recent if (block := arrived.around(number)) is not None]
+        blocks = list(dict.fromkeys(first + recent))[:limit]
         for block in arrived:
             if len(blocks) == limit:
                 break
             if block not in blocks:
                 blocks.append(block)
-        return [(start & MASK32, end & MASK32) for start, end in blocks]
+        return blocks
 
     # --- urgent data (RFC 9293 §3.8.5, RFC 6093) ---------------------------------------------------------------------
 
