@@ -25,7 +25,7 @@ import pytest
 import usertcp.socket as us
 from tests.api.hosts import LEFT, PATIENCE, RIGHT, nothing_left, stack_on
 from tests.api.sockets import SILENT, connected, local_pair, one_engine, polled, read_all, two_engines, until
-from usertcp.driver import messages
+from usertcp.driver import messages, options
 from usertcp.link.faults import Drop, Duplicate, Reorder
 from usertcp.link.memory import memory_pair
 from usertcp.link.middleware import Faults
@@ -308,6 +308,31 @@ def test_tcp_info_has_linuxs_layout_and_true_values() -> None:
             assert 0 < fields[23] < 1_000_000  # rtt, µs
             assert fields[26] >= 10  # cwnd, segments
             assert client.getsockopt(us.IPPROTO_TCP, us.TCP_INFO, 8) == raw[:8]
+            named = dict(zip(options.INFO_FIELDS, fields, strict=True))
+            assert (named["ca_state"], named["lost"], named["sacked"], named["retrans"]) == (0, 0, 0, 0)
+            assert named["delivered"] >= 6
+            assert named["bytes_sent"] >= 10_000
+            assert named["delivery_rate"] > 0
+            assert named["busy_time"] >= named["rwnd_limited"] + named["sndbuf_limited"]
+            assert named["busy_time"] > 0
+            assert named["pacing_rate"] == named["max_pacing_rate"] == options.MAX_U64
+
+
+def test_buffer_sizes_that_nobody_chose_are_told_as_they_are_tuned(engine: us.Engine) -> None:
+    client, server = local_pair(engine)
+    with client, server:
+        mine = client.getsockname()
+        (conn,) = [conn for conn in engine.call(lambda: list(engine.stack.connections())) if conn.flow.local == mine]
+        assert client.getsockopt(us.SOL_SOCKET, us.SO_RCVBUF) == TcpConfig().receive_buffer
+        assert client.getsockopt(us.SOL_SOCKET, us.SO_SNDBUF) == TcpConfig().send_buffer
+        conn.rcv.buffer.limit, conn.snd.buffer.limit = 300_000, 400_000
+        assert client.getsockopt(us.SOL_SOCKET, us.SO_RCVBUF) == 300_000
+        assert client.getsockopt(us.SOL_SOCKET, us.SO_SNDBUF) == 400_000
+        client.setsockopt(us.SOL_SOCKET, us.SO_RCVBUF, 200_000)
+        assert client.getsockopt(us.SOL_SOCKET, us.SO_RCVBUF) == 400_000
+        assert (conn.config.receive_buffer, conn.config.receive_buffer_max) == (400_000, 0)
+        assert conn.rcv.tuner.maximum == 0  # chosen, and so kept (as on Linux)
+        assert conn.snd.buffer.maximum == TcpConfig().send_buffer_max
 
 
 # -- connecting and accepting ----------------------------------------------------------------------------------------

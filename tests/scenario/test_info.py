@@ -91,6 +91,56 @@ def test_time_outs_and_segments_are_counted() -> None:
     assert (info.retries, info.last_received_at) == (0, s.now)
 
 
+def test_loss_shows_as_what_is_sacked_lost_and_on_its_way_again() -> None:
+    s = Script.established(with_options(sack=True), options="mss 1460,nop,nop,sackOK")
+    s.write(bytes(10 * MSS))
+    s.now += 5 * MS
+    s.peer(f". 1:1(0) ack 1 win 65535 <nop,nop,sack {1 + 2 * MSS}:{1 + 5 * MSS}>")
+    info = s.user.info()
+    assert (info.phase, info.congestion) == ("RECOVERY", "reno")
+    assert (info.sacked, info.lost + info.retrans) == (3 * MSS, 2 * MSS)
+    assert info.retrans >= MSS
+    assert info.bytes_retransmitted == info.retrans
+    assert info.delivered == 1 + 3 * MSS  # the SYN among them
+    assert info.ssthresh < 10 * MSS
+    s.peer(f". 1:1(0) ack {1 + 10 * MSS} win 65535")
+    info = s.user.info()
+    assert (info.phase, info.sacked, info.lost, info.retrans) == ("OPEN", 0, 0, 0)
+    assert info.delivered == 1 + 10 * MSS
+
+
+def test_duplicates_reported_both_ways_are_counted() -> None:
+    s = Script.established(with_options(sack=True), options="mss 1460,nop,nop,sackOK")
+    s.write(bytes(2 * MSS))
+    s.peer(f". 1:1(0) ack {1 + 2 * MSS} win 65535 <nop,nop,sack 1:{1 + MSS}>")
+    s.peer("P. 1:101(100) ack 2921 win 65535", "P. 1:101(100) ack 2921 win 65535")
+    info = s.user.info()
+    assert (info.dsacks_received, info.dsacks_sent) == (1, 1)
+
+
+def test_delivery_rate_is_what_the_network_took_and_says_whether_the_user_was_the_limit() -> None:
+    s = Script.established()
+    s.write(bytes(4 * MSS))
+    s.advance(100 * MS)
+    s.peer(f". 1:1(0) ack {1 + 4 * MSS} win 65535")
+    s.write(bytes(4 * MSS))
+    s.advance(100 * MS)
+    s.peer(f". 1:1(0) ack {1 + 8 * MSS} win 65535")
+    info = s.user.info()
+    assert info.delivery_rate == 4 * MSS * 10
+    assert info.delivery_app_limited
+    assert info.pacing_rate == 0
+
+
+def test_buffers_show_as_they_are_now() -> None:
+    s = Script.established(with_options(receive_buffer=30_000, send_buffer=40_000))
+    info = s.user.info()
+    assert (info.receive_buffer, info.send_buffer, info.rcv_rtt, info.rcv_taken) == (30_000, 40_000, 0, 0)
+    s.user.configure(receive_buffer=100_000, send_buffer=50_000)
+    info = s.user.info()
+    assert (info.receive_buffer, info.send_buffer) == (100_000, 50_000)
+
+
 def test_unanswered_probes_are_counted() -> None:
     s = Script.established(with_options(keepalive=True, keepalive_idle=SEC, keepalive_interval=SEC))
     s.advance(3 * SEC)

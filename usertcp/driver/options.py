@@ -62,11 +62,13 @@ SO_REUSEADDR: Final = (so.SOL_SOCKET, so.SO_REUSEADDR)
 SO_REUSEPORT: Final = (so.SOL_SOCKET, so.SO_REUSEPORT)
 SO_RCVBUF: Final = (so.SOL_SOCKET, so.SO_RCVBUF)
 SO_SNDBUF: Final = (so.SOL_SOCKET, so.SO_SNDBUF)
+BUFFERS: Final = (SO_RCVBUF, SO_SNDBUF)
 TCP_INFO: Final = (so.IPPROTO_TCP, so.TCP_INFO)
 TCP_MAXSEG: Final = (so.IPPROTO_TCP, so.TCP_MAXSEG)
 TCP_CONGESTION: Final = (so.IPPROTO_TCP, so.TCP_CONGESTION)
 
 # The number in TCP_INFO of each state (Linux: net/tcp_states.h).
+PHASE_NUMBERS: Final = {"OPEN": 0, "CWR": 2, "RECOVERY": 3, "LOSS": 4}  # of TCP_INFO (Linux: enum tcp_ca_state)
 STATE_NUMBERS: Final = {
     State.ESTABLISHED: 1,
     State.SYN_SENT: 2,
@@ -222,6 +224,10 @@ class Options:
         """Whether the on-off option ``key`` is on."""
         return bool(self._values.get(key))
 
+    def chosen(self, key: Key) -> bool:
+        """Whether the user chose the option ``key``."""
+        return key in self._values
+
     def config(self, base: TcpConfig) -> TcpConfig:
         """``base`` with what was chosen."""
         changes: Changes = {}
@@ -251,7 +257,7 @@ class Options:
     def _raw(self) -> dict[Key, int]:
         """The values as a user would set them: buffers are doubled when they are set."""
         raw = dict(self._values)
-        for key in (SO_RCVBUF, SO_SNDBUF):
+        for key in BUFFERS:
             if key in raw:
                 raw[key] //= 2
         return raw
@@ -262,6 +268,8 @@ def _change(option: _Option, value: int) -> Changes:
         return {}
     if option.field in ("keepalive", "nodelay"):
         return {option.field: bool(value)}
+    if option.field in ("receive_buffer", "send_buffer"):  # whoever chooses a size keeps it (as Linux)
+        return {option.field: value, option.field + "_max": 0}
     return {option.field: value * option.unit}
 
 
@@ -273,31 +281,49 @@ def tcp_info(info: TcpInfo | None, state: State, now: int) -> bytes:
         mss = max(info.snd_mss, 1)
         scaled = info.snd_wscale > 0 or info.rcv_wscale > 0
         fields |= {
+            "ca_state": PHASE_NUMBERS[info.phase],
             "retransmits": min(info.retries, 255),
             "probes": min(info.probes, 255),
             "backoff": min(info.retries, 255),
             "options": info.timestamps | info.sack << 1 | scaled << 2 | (info.ecn != "none") << 3,
             "delivered_ce": info.delivered_ce,
             "wscale": max(info.snd_wscale, 0) & 15 | (max(info.rcv_wscale, 0) & 15) << 4,
+            "flags": int(info.delivery_app_limited),
             "rto": info.rto // US,
             "snd_mss": info.snd_mss,
             "rcv_mss": info.rcv_mss,
             "unacked": -(-info.unacked // mss),  # segments
+            "sacked": -(-info.sacked // mss),
+            "lost": -(-info.lost // mss),
+            "retrans": -(-info.retrans // mss),
             "last_data_sent": _since(info.last_sent_at, now),
             "last_data_recv": _since(info.last_received_at, now),
             "last_ack_recv": _since(info.last_received_at, now),
             "pmtu": info.snd_mss + HEADERS,
-            "rcv_ssthresh": info.rcv_wnd,
+            "rcv_ssthresh": info.receive_buffer,
             "rtt": info.srtt // US,
             "rttvar": info.rttvar // US,
             "snd_ssthresh": min(info.ssthresh // mss, 0x7FFF_FFFF),  # segments
             "snd_cwnd": info.cwnd // mss,  # segments
             "advmss": info.rcv_mss,
             "reordering": DUPLICATES,
-            "rcv_space": info.rcv_wnd,
+            "rcv_rtt": info.rcv_rtt // US,
+            "rcv_space": info.rcv_taken,
             "total_retrans": info.retransmissions,
             "bytes_acked": info.bytes_acked,
             "bytes_received": info.bytes_received,
+            "pacing_rate": info.pacing_rate or MAX_U64,  # as Linux when nothing is paced
+            "max_pacing_rate": MAX_U64,
+            "delivery_rate": info.delivery_rate,
+            "busy_time": info.busy_time // US,
+            "rwnd_limited": info.window_limited_time // US,
+            "sndbuf_limited": info.buffer_limited_time // US,
+            "delivered": info.delivered // mss,  # segments
+            "bytes_sent": info.bytes_acked + info.unacked + info.bytes_retransmitted,
+            "bytes_retrans": info.bytes_retransmitted,
+            "dsack_dups": info.dsacks_received,
+            "reord_seen": int(info.reordering_seen),
+            "total_rto": info.timeouts,
             "segs_out": info.segments_out,
             "segs_in": info.segments_in,
             "notsent_bytes": info.unsent,

@@ -455,7 +455,7 @@ class Stack:
             queues = {"receive_queue": len(listener.queue), "send_queue": listener.backlog}
             rows.append({"state": "LISTEN", "local": listener.local, "remote": None, "ready": listener.ready} | queues)
         for conn in self._flows.values():
-            info, flow = conn.info(), conn.flow
+            info, flow = conn.info(now), conn.flow
             own = {
                 "state": info.state.value,
                 "local": flow.local,

@@ -19,10 +19,11 @@ from usertcp.errors import os_error
 from usertcp.tcp import timers as timer
 from usertcp.tcp.arrives import segment_arrives
 from usertcp.tcp.cc.registry import create
+from usertcp.tcp.chrono import Chrono
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.ecn import NOT_ECN
 from usertcp.tcp.ecn_setup import agree, ask
-from usertcp.tcp.info import TcpInfo
+from usertcp.tcp.info import TcpInfo, collect
 from usertcp.tcp.listener import Listener
 from usertcp.tcp.memory import Memory
 from usertcp.tcp.output import TS_TICK, Transmit, poll
@@ -98,12 +99,12 @@ class Connection:
     """
 
     __slots__ = (
-        "_opened_at",
         "advertised_mss",
         "bytes_acked",
         "bytes_received",
         "challenge_at",
         "challenges",
+        "chrono",
         "config",
         "dport",
         "ecn",
@@ -114,6 +115,7 @@ class Connection:
         "last_received_at",
         "listener",
         "max_burst",
+        "opened_at",
         "orphan",
         "override",
         "passive",
@@ -177,13 +179,14 @@ class Connection:
         self.rcv = Receiver(config, memory)
         self.ecn = NOT_ECN
         self.timers = Timers()
+        self.chrono = Chrono()
         self.ts_ok = self.sack_ok = self.scale_ok = False
         self.syn_due = self.probe_due = self.keepalive_due = self.override = False
         self.reset_due: tuple[int, int, int] | None = None  # seq, ack, flags
         self.segments_in = self.segments_out = 0
         self.bytes_acked = self.bytes_received = 0
         self.last_received_at = 0
-        self._opened_at = 0
+        self.opened_at = 0
         self.probes = 0  # keepalive and window probes that nobody has answered
         self.challenge_at = 0
         self.challenges = 0
@@ -251,7 +254,7 @@ class Connection:
 
     def open(self, now: int) -> None:
         """Active OPEN: SYN-SENT; the SYN leaves at the next poll."""
-        self._opened_at = self.last_received_at = now
+        self.opened_at = self.last_received_at = now
         self.enter(State.SYN_SENT)
         self.ecn = ask(self.config.ecn)
         self.syn_due = True
@@ -261,7 +264,7 @@ class Connection:
     def accept_syn(self, seg: Segment, now: int, listener: Listener) -> None:
         """Passive OPEN: ``seg`` is a SYN that ``listener`` admits (RFC 9293 §3.10.7.2, third). Text on it is not taken;
         the peer sends it again."""
-        self._opened_at = self.last_received_at = now
+        self.opened_at = self.last_received_at = now
         self.segments_in += 1
         self.passive = True
         self.listener = listener
@@ -476,43 +479,10 @@ class Connection:
             arm_user_timeout(self)
         self.host.dirty(self)
 
-    def info(self) -> TcpInfo:
-        """The figures of this moment (STATUS, RFC 9293 §3.10.6)."""
-        snd, rcv = self.snd, self.rcv
-        return TcpInfo(
-            state=self.state,
-            rto=snd.rtt.rto,
-            srtt=snd.rtt.srtt,
-            rttvar=snd.rtt.rttvar,
-            min_rtt=snd.rtt.min_rtt,
-            snd_mss=snd.cc.mss,
-            rcv_mss=rcv.mss,
-            cwnd=snd.cc.cwnd,
-            ssthresh=snd.cc.ssthresh,
-            snd_wnd=snd.wnd,
-            rcv_wnd=rcv.edge - rcv.nxt,
-            snd_wscale=snd.shift,
-            rcv_wscale=rcv.shift,
-            timestamps=self.ts_ok,
-            sack=self.sack_ok,
-            ecn=self.ecn.name,
-            received_ce=self.ecn.received_ce,
-            delivered_ce=self.ecn.delivered_ce,
-            unacked=snd.outstanding,
-            unsent=max(snd.unsent, 0),
-            unread=rcv.buffer.readable,
-            out_of_order=rcv.buffer.arrived.total,
-            retries=snd.retries,
-            retransmissions=snd.retransmissions,
-            probes=self.probes,
-            segments_in=self.segments_in,
-            segments_out=self.segments_out,
-            bytes_acked=self.bytes_acked,
-            bytes_received=self.bytes_received,
-            opened_at=self._opened_at,
-            last_received_at=self.last_received_at,
-            last_sent_at=snd.last_sent_at,
-        )
+    def info(self, now: int = 0) -> TcpInfo:
+        """The figures of this moment (STATUS, RFC 9293 §3.10.6). ``now``: up to when the times count that still run; 0:
+        up to their last change."""
+        return collect(self, now)
 
     # --- the network (RFC 9293 §3.10.7) ------------------------------------------------------------------------------
 
@@ -591,7 +561,9 @@ class Connection:
 
     def poll(self, now: int, tx: Transmit, budget: int) -> bool:
         """Send what may be sent, at most ``budget`` (super-)segments. True: more waits for budget or for the sink."""
-        return poll(self, now, tx, budget)
+        more = poll(self, now, tx, budget)
+        self.chrono.look(self, now)
+        return more
 
     def ts_now(self, now: int) -> int:
         """Our timestamp clock's value (RFC 7323 §5.4), wire-sized."""
