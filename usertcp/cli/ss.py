@@ -12,7 +12,21 @@ from usertcp.driver import control
 from usertcp.errors import SetupError
 from usertcp.units import MS, SEC
 
-WIDTH: Final = 200  # columns: more than the longest numbers need
+WIDTH: Final = 260  # columns: more than the longest numbers need
+NUMBERS: Final = (
+    "recv-q",
+    "send-q",
+    "age",
+    "idle",
+    "cwnd",
+    "rtt/min",
+    "rto",
+    "rate",
+    "in",
+    "out",
+    "retrans",
+    "in vain",
+)
 
 
 @click.command()
@@ -56,12 +70,15 @@ def _bare(name: str) -> Table:
 
 
 def _table(name: str, rows: list[dict[str, Any]]) -> Table:
-    """One stack's sockets, listeners first."""
+    """One stack's sockets, listeners first. ``rate`` is the newest sample of what the network delivers, ``in vain`` how
+    many retransmissions the peer says it did not need, ``held by`` what else than the network stood in the way."""
     table = _bare(name)
     for heading in ("state", "local", "remote"):
         table.add_column(heading, no_wrap=True)
-    for heading in ("recv-q", "send-q", "age", "idle", "cwnd", "rtt", "rto", "in", "out", "retrans"):
+    for heading in NUMBERS:
         table.add_column(heading, justify="right", no_wrap=True)
+    for heading in ("control", "held by"):
+        table.add_column(heading, no_wrap=True)
     for row in rows:
         table.add_row(*_cells(row))
     return table
@@ -75,9 +92,21 @@ def _cells(row: dict[str, Any]) -> list[str]:
         return cells
     cells += [f"{row[key] / SEC:.1f} s" for key in ("age", "idle")]
     cells.append(f"{row['cwnd']:,}")
-    cells += [f"{row[key] / MS:.1f} ms" for key in ("srtt", "rto")]
-    cells += [f"{row[key]:,}" for key in ("bytes_received", "bytes_acked", "retransmissions")]
+    cells.append(f"{row['srtt'] / MS:.1f}/{row['min_rtt'] / MS:.1f} ms")
+    cells.append(f"{row['rto'] / MS:.1f} ms")
+    at_least = "≥" if row["delivery_app_limited"] else ""
+    cells.append(f"{at_least}{row['delivery_rate'] * 8 / 1e6:.1f} Mbit/s" if row["delivery_rate"] else "")
+    cells += [f"{row[key]:,}" for key in ("bytes_received", "bytes_acked", "retransmissions", "dsacks_received")]
+    cells.append(row["congestion"] if row["phase"] == "OPEN" else f"{row['congestion']} {row['phase']}")
+    cells.append(_held_by(row))
     return cells
+
+
+def _held_by(row: dict[str, Any]) -> str:
+    """The parts of the busy time in which the peer's window, or the send buffer, was the limit."""
+    busy = max(row["busy_time"], 1)
+    shares = {"window": row["window_limited_time"] * 100 // busy, "buffer": row["buffer_limited_time"] * 100 // busy}
+    return ", ".join(f"{name} {share} %" for name, share in shares.items() if share)
 
 
 def _address(pair: Any) -> str:
