@@ -24,7 +24,7 @@ from enum import Enum
 from typing import ClassVar, Final
 
 from usertcp.tcp.cc.base import AckSample, CongestionControl, initial_window
-from usertcp.tcp.cc.bbr_bounds import BETA, INFINITE, MIN_PIPE_SEGMENTS, STARTUP_FULL_LOSS_COUNT, Bounds
+from usertcp.tcp.cc.bbr_bounds import BETA, FULL_LOSS_COUNT, INFINITE, MIN_PIPE_SEGMENTS, Bounds
 from usertcp.tcp.cc.bbr_model import PathModel
 from usertcp.tcp.cc.bbr_probe import AckPhase, Probe
 from usertcp.units import KIB, MS, NEVER, SEC
@@ -154,9 +154,9 @@ class Bbr(CongestionControl):
         """HandleLostPacket (§5.5.10.2)."""
         bounds = self.bounds
         min_rtt = self.model.min_rtt
-        if bounds.note_loss(size, min_rtt) and not self._in_recovery:
+        if bounds.note_loss(size, min_rtt, now) and not self._in_recovery:
             self._save_state(now)
-        if self.probe.sampling and bounds.too_much(lost_since, tx_in_flight, min_rtt, self._mss):
+        if self.probe.sampling and bounds.too_much(lost_since, tx_in_flight, min_rtt):
             inflight = bounds.inflight_at_loss(size, tx_in_flight, lost_since, min_rtt)
             self._handle_inflight_too_high(inflight, app_limited, now)
 
@@ -230,7 +230,7 @@ class Bbr(CongestionControl):
         self._update_round(sample)
         model.update_max_bw(sample, limited)
         overflown = self.state is STARTUP and self._startup_lost_much(sample)
-        bounds.end_round(model, self.cwnd, self._mss, probing=self.state in (STARTUP, REFILL, UP))
+        bounds.end_round(model, self.cwnd, probing=self.state in (STARTUP, REFILL, UP))
         model.update_aggregation(sample, self.cwnd)
         model.check_full_bw_reached(sample, limited)
         if overflown:
@@ -268,9 +268,9 @@ class Bbr(CongestionControl):
         """CheckStartupHighLoss: a whole round of recovery, and much lost in many places (§5.3.1.3)."""
         return (
             self.bounds.loss_round_start
-            and self.bounds.losses >= STARTUP_FULL_LOSS_COUNT
+            and self.bounds.losses >= FULL_LOSS_COUNT
             and sample.in_recovery
-            and self.bounds.too_much(sample.lost_since, sample.tx_in_flight, self.model.min_rtt, self._mss)
+            and self.bounds.too_much(sample.lost_since, sample.tx_in_flight, self.model.min_rtt)
         )
 
     def _leave_startup(self) -> None:
@@ -324,7 +324,7 @@ class Bbr(CongestionControl):
                     self._start_refill()
                     return True
         if bounds.inflight_longterm != INFINITE and not bounds.too_much(
-            sample.lost_since, sample.tx_in_flight, model.min_rtt, self._mss
+            sample.lost_since, sample.tx_in_flight, model.min_rtt
         ):
             bounds.inflight_longterm = max(bounds.inflight_longterm, sample.tx_in_flight)
             if self.state is UP and self._at_longterm_bound:

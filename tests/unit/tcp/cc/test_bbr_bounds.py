@@ -30,8 +30,14 @@ class Path:
         sample.rate = rate
         sample.delivered, sample.prior_delivered = self.delivered, max(0, self.delivered - round_trip)
         self.bounds.update_latest(sample)
-        self.bounds.end_round(self.model, 1_000_000, MSS, probing=False)
+        self.bounds.end_round(self.model, 1_000_000, probing=False)
         self.bounds.advance_latest(sample)
+
+    def lose(self, size: int, places: int = 1) -> None:
+        """``size`` bytes are lost in ``places``."""
+        for _ in range(places):
+            self.now += 1
+            self.bounds.note_loss(size // places, MIN_RTT, self.now)
 
     def acks(self, count: int, rtt: int = 50, rate: int = 10 * MB) -> None:
         for _ in range(count):
@@ -47,39 +53,69 @@ def _settled(rtt: int) -> Path:
 @pytest.mark.parametrize(
     ("rtt", "segments", "too_much"),
     [
-        (50, 7, False),  # 2 % of 345 segments, and no queue
-        (50, 34, False),
-        (50, 35, True),  # a tenth, without any queue
-        (55, 34, False),  # within an eighth, the RTT is not a queue
+        (50, 100, False),  # without a queue the share of one round trip is not enough
+        (55, 100, False),  # a round trip longer by less than an eighth is not a queue
         (57, 6, False),
-        (57, 7, True),  # a queue
+        (57, 7, True),  # 2 % of 345 segments, and a queue
     ],
 )
 def test_loss_of_a_share_is_too_much_by_what_the_round_trips_say(rtt: int, segments: int, too_much: bool) -> None:
     path = _settled(rtt)
-    assert path.bounds.too_much(segments * MSS, 500_000, MIN_RTT, MSS) is too_much
+    path.lose(segments * MSS)
+    assert path.bounds.too_much(segments * MSS, 500_000, MIN_RTT) is too_much
 
 
-def test_loss_of_few_segments_of_a_small_window_without_a_queue_is_not_too_much() -> None:
-    bounds = _settled(50).bounds
-    assert not bounds.too_much(5 * MSS, 20 * MSS, MIN_RTT, MSS)
-    assert bounds.too_much(6 * MSS, 20 * MSS, MIN_RTT, MSS)
+@pytest.mark.parametrize(("acks", "believed"), [(28, False), (24, True)])
+def test_sixteen_losses_without_a_queue_are_believed_by_their_share(acks: int, believed: bool) -> None:
+    """16 of 280 + 16 segments are 5.4 %, of 240 + 16 they are 6.3 %."""
+    path = Path()
+    path.acks(acks)
+    path.lose(15 * MSS, 15)
+    assert not path.bounds.too_much(15 * MSS, 345 * MSS, MIN_RTT)
+    path.lose(MSS)
+    assert path.bounds.too_much(16 * MSS, 345 * MSS, MIN_RTT) is believed
+
+
+def test_losses_believed_by_their_share_are_until_the_next_sixteen_say_otherwise() -> None:
+    path = Path()
+    path.acks(10)
+    path.lose(16 * MSS, 16)
+    path.acks(60)
+    path.lose(MSS)
+    assert path.bounds.too_much(10 * MSS, 345 * MSS, MIN_RTT)
+    path.lose(15 * MSS, 15)
+    path.acks(60)
+    path.lose(MSS)
+    assert not path.bounds.too_much(10 * MSS, 345 * MSS, MIN_RTT)
+
+
+def test_loss_of_half_a_window_in_one_place_is_an_outage() -> None:
+    path = _settled(50)
+    path.lose(150 * MSS)
+    assert not path.bounds.too_much(150 * MSS, 345 * MSS, MIN_RTT)
+
+
+def test_losses_that_one_ack_finds_are_one_place() -> None:
+    path = _settled(50)
+    for _ in range(20):
+        path.bounds.note_loss(5 * MSS, MIN_RTT, path.now)
+    assert path.bounds.losses == 1
 
 
 def test_queue_with_one_short_trip_among_the_last_eight_is_none() -> None:
     path = _settled(80)
     path.ack(50)
     path.acks(7, 80)
-    assert not path.bounds.too_much(10 * MSS, 345 * MSS, MIN_RTT, MSS)
+    assert not path.bounds.too_much(10 * MSS, 345 * MSS, MIN_RTT)
     path.ack(80)
-    assert path.bounds.too_much(10 * MSS, 345 * MSS, MIN_RTT, MSS)
+    assert path.bounds.too_much(10 * MSS, 345 * MSS, MIN_RTT)
 
 
 def test_queue_with_a_short_trip_longer_ago_than_a_round_trip_is_one() -> None:
     path = _settled(50)
     path.now += 60 * MS
     path.ack(80)
-    assert path.bounds.too_much(10 * MSS, 345 * MSS, MIN_RTT, MSS)
+    assert path.bounds.too_much(10 * MSS, 345 * MSS, MIN_RTT)
 
 
 def test_inflight_at_loss_is_where_the_losses_crossed_the_share() -> None:
@@ -93,7 +129,7 @@ def test_inflight_at_loss_is_where_the_losses_crossed_the_share() -> None:
 
 def test_losses_without_a_queue_leave_the_short_term_bounds_alone() -> None:
     path = _settled(50)
-    path.bounds.note_loss(5 * MSS, MIN_RTT)
+    path.lose(5 * MSS)
     path.acks(60, rate=8 * MB)
     assert path.bounds.bw_shortterm == path.bounds.inflight_shortterm == INFINITE
 
@@ -101,14 +137,14 @@ def test_losses_without_a_queue_leave_the_short_term_bounds_alone() -> None:
 def test_losses_with_a_queue_bound_rate_and_volume_by_what_is_delivered() -> None:
     """§5.5.10.3"""
     path = _settled(80)
-    assert path.bounds.note_loss(MSS, MIN_RTT)
-    assert not path.bounds.note_loss(MSS, MIN_RTT)  # the first of a round is told apart
+    assert path.bounds.note_loss(MSS, MIN_RTT, path.now)
+    assert not path.bounds.note_loss(MSS, MIN_RTT, path.now)  # the first of a round is told apart
     path.acks(34, 80, rate=9 * MB)
     assert path.bounds.bw_shortterm == INFINITE  # the round is not over
     path.acks(2, 80, rate=9 * MB)
     assert path.bounds.bw_shortterm == 10 * MB  # the most delivered in that round was from before the loss
     assert path.bounds.inflight_shortterm == 700_000  # beta of the window
-    path.bounds.note_loss(MSS, MIN_RTT)
+    path.lose(MSS)
     path.acks(40, 80, rate=9 * MB)
     assert path.bounds.bw_shortterm == 9 * MB
     assert path.bounds.inflight_shortterm == 500_000  # more than beta of that: what a round trip delivered
@@ -118,15 +154,15 @@ def test_rate_that_collapses_takes_off_three_tenths_a_round_at_most() -> None:
     path = _settled(80)
     path.acks(40, 80, rate=MB)
     for expected in (7 * MB, 4_900_000):
-        path.bounds.note_loss(MSS, MIN_RTT)
+        path.lose(MSS)
         path.acks(40, 80, rate=MB)
         assert path.bounds.bw_shortterm == expected
 
 
-def test_losses_of_a_tenth_without_a_queue_bound_all_the_same() -> None:
+def test_losses_of_a_large_share_without_a_queue_bound_all_the_same() -> None:
     path = _settled(50)
     path.acks(40, rate=8 * MB)
-    path.bounds.note_loss(100 * MSS, MIN_RTT)
+    path.lose(100 * MSS, 16)
     path.acks(40, rate=8 * MB)
     assert path.bounds.bw_shortterm == 8 * MB
 
