@@ -224,9 +224,7 @@ def _leave(snd: "Sender", now: int) -> None:
     snd.phase = OPEN
     snd.frto = NO_FRTO
     snd.duplicates = snd.dup_credit = 0
-    if mended and (
-        snd.board.lost or snd.board.retrans
-    ):  # of what was sent meanwhile: another window, another reduction
+    if mended and (snd.board.lost or snd.board.retrans):  # sent since it began: another window, another reduction
         enter_recovery(snd, now, 0)
 
 
@@ -238,10 +236,12 @@ def on_rto(snd: "Sender", now: int) -> None:
     first = board.first
     if first is not None and first.state == SACKED:
         board.renege()
+    held = board.lost
     if snd.sack_ok:
         rack.on_timeout(board, rack.reo_wnd(snd.rtt.min_rtt, snd.rtt.srtt, eager=True), now)
     else:
         board.mark_all_lost()
+    snd.rate.lost += board.lost - held
     snd.reorder_at = NEVER
     snd.frto = FIRST_ACK if snd.phase < RECOVERY or snd.retries else NO_FRTO
     snd.cc.on_rto(flight, now, reduced=reduced)
