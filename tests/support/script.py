@@ -40,6 +40,7 @@ PLAIN = TcpConfig(
     receive_buffer_max=0,
     send_buffer=1 << 20,
     send_buffer_max=0,
+    congestion="reno",
 )
 
 

@@ -29,7 +29,7 @@ class TcpConfig:
     send_buffer: int = 128 * KIB  # what ``write`` takes before the peer acknowledges: two super-segments at first
     send_buffer_max: int = 32 * MIB
     max_segment: int = 0  # upper bound of the segments of both directions (TCP_MAXSEG); 0: what the path carries
-    congestion: str = "reno"  # a name of tcp.cc.registry
+    congestion: str = "cubic"  # a name of tcp.cc.registry
     nodelay: bool = False  # True switches Nagle's algorithm off (RFC 9293 §3.7.4, MUST-17)
     timestamps: bool = True  # RFC 7323 §3
     sack: bool = True  # RFC 2018
