@@ -1,5 +1,6 @@
 """How much may be in flight: RFC 5681, RFC 6582, RFC 6928, RFC 3042."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -291,3 +292,18 @@ def test_unknown_algorithm_is_refused_and_changes_nothing() -> None:
     assert not s.user.config.nodelay
     s.peer("S. 0:0(0) ack 1 win 1000 <mss 1460>")
     assert s.user.snd.cc.name == "reno"
+
+
+@pytest.mark.parametrize("name", ["reno", "cubic"])
+def test_congestion_control_changed_in_a_recovery_of_bbr_takes_the_window_as_it_is(name: str) -> None:
+    """bbr sets no ssthresh: nobody may take that for a window of 2 GB when the recovery ends."""
+    s = sending(config=replace(BIG, congestion="bbr"))
+    s.advance(50 * MS)
+    ack(s, 0, 3)
+    assert s.user.snd.phase == RECOVERY
+    s.user.configure(congestion=name)
+    window = s.user.snd.cc.cwnd
+    end = s.user.snd.outstanding // MSS
+    ack(s, end)
+    assert s.user.snd.phase == OPEN
+    assert s.user.snd.cc.cwnd <= max(window, 2 * MSS) + MSS

@@ -263,3 +263,20 @@ def test_rfc5682_3_1_with_sack_duplicate_before_the_first_ack_that_advances_stay
     s.tick(3)
     assert s.user.snd.undone == 1
     assert s.window[1] == 10 * MSS
+
+
+@both
+@pytest.mark.rfc(5682, "§2.1 step 2b")
+def test_rfc5682_2_1_new_data_that_nagle_holds_back_gives_no_verdict_and_no_stall(sack: bool) -> None:
+    """A small segment is out and another waits for its ACK: what is held for lost goes at once."""
+    s = Flight.of(8, sack=sack, more=0)
+    s.write(bytes(100))
+    s.write(bytes(50))
+    s.leaving()
+    while not s.user.snd.timeouts:
+        s.advance_to_next_deadline()
+    s.take()
+    s.advance(RTT)
+    s.peer(f". 1:1(0) ack {1 + MSS} win 65535")
+    assert len(s.take()) == 2
+    assert s.user.snd.timeouts == 1

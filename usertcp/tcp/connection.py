@@ -460,9 +460,7 @@ class Connection:
         """Change settings (fields of :class:`TcpConfig`); they take effect at once."""
         old, config = self.config, replace(self.config, **changes)
         if config.congestion != old.congestion:
-            cc = create(config.congestion, self.snd.cc.mss)
-            cc.cwnd, cc.ssthresh = self.snd.cc.cwnd, self.snd.cc.ssthresh
-            self.snd.cc = cc
+            self.snd.change_congestion(config.congestion)
         self.config = config
         if (config.send_buffer, config.send_buffer_max) != (old.send_buffer, old.send_buffer_max):
             self.snd.buffer.limit, self.snd.buffer.maximum = config.send_buffer, config.send_buffer_max

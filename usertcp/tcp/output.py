@@ -87,6 +87,8 @@ def _send_text(conn: "Connection", tx: Transmit, now: int, budget: int) -> bool:
             if not length and conn.override and snd.wnd:
                 length = min(snd.buffer.end - start, snd.una + snd.wnd - start)
             if not length and not snd.may_send_fin():
+                if snd.settle_for_old():
+                    continue
                 snd.end_burst(payload)
                 return False
         if budget <= 0:

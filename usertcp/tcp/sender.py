@@ -331,6 +331,20 @@ class Sender:
             self.pacer.free_at = now + self.rtt.rto
         recovery.reduce(self, now, ecn=True)
 
+    def change_congestion(self, name: str) -> None:
+        """Another algorithm takes over where this one stands; FileNotFoundError (ENOENT) if there is none of that name.
+
+        One that leaves in the middle of a reduction may have said nothing of its end, as a model of the path does not:
+        then the window as it is, is the end.
+        """
+        old, cc = self.cc, create(name, self.cc.mss)
+        cc.cwnd, cc.ssthresh = old.cwnd, old.ssthresh
+        if self.phase in (CWR, RECOVERY) and old.keeps_window:
+            cc.ssthresh = max(cc.cwnd, 2 * cc.mss)
+            self.prr.begin(self.outstanding - self.board.sacked)
+        self.cc = cc
+        self.undoable = False
+
     def shrink(self, mss: int, text: int) -> None:
         """The path carries no more than ``mss`` bytes a segment, ``text`` of them text (RFC 1191): what is out is too
         large, send it again."""
@@ -404,6 +418,14 @@ class Sender:
     def silly_blocked(self) -> bool:
         """Whether text waits only because the open window is silly: the override timer must run (§3.8.6.2.1)."""
         return self.wnd > 0 and self.outstanding == 0 and self.unsent > 0
+
+    def settle_for_old(self) -> bool:
+        """New data was to tell whether the time-out was spurious, but none may go (Nagle, a silly window): then there
+        is no verdict, and what is held for lost goes (RFC 5682 §2.1 step 2b). True: that is so."""
+        if self.frto != NEW_DATA or self.nxt > self.recover:
+            return False
+        self.frto = NO_FRTO
+        return True
 
     def may_send_fin(self) -> bool:
         """Whether all text is out and the FIN may follow inside the window."""
