@@ -270,9 +270,10 @@ def test_rfc5682_3_1_with_sack_duplicate_before_the_first_ack_that_advances_stay
 def test_rfc5682_2_1_new_data_that_nagle_holds_back_gives_no_verdict_and_no_stall(sack: bool) -> None:
     """A small segment is out and another waits for its ACK: what is held for lost goes at once."""
     s = Flight.of(8, sack=sack, more=0)
+    s.user.snd.cc.cwnd = 20 * MSS
     s.write(bytes(100))
     s.write(bytes(50))
-    s.leaving()
+    s.take()
     while not s.user.snd.timeouts:
         s.advance_to_next_deadline()
     s.take()
