@@ -81,11 +81,18 @@ class RangeSet:
 
     def remove(self, start: int, end: int) -> None:
         """Take every int of ``[start, end)`` out."""
-        above = [(max(low, end), high) for low, high in self if high > end]
-        below = [(low, min(high, start)) for low, high in self if low < start]
-        self.clear()
-        for low, high in below + above:
-            self.add(low, high)
+        if start >= end:
+            return
+        starts, ends = self._starts, self._ends
+        i = bisect_right(ends, start)  # the first range that reaches beyond start
+        j = bisect_left(starts, end)  # the first range that starts at end or later: [i:j] are cut
+        if i >= j:
+            return
+        self.total -= sum(ends[i:j]) - sum(starts[i:j])
+        rest = [(low, high) for low, high in ((starts[i], start), (end, ends[j - 1])) if low < high]
+        starts[i:j] = [low for low, _ in rest]
+        ends[i:j] = [high for _, high in rest]
+        self.total += sum([high - low for low, high in rest])
 
     def clear(self) -> None:
         """Take everything out."""
