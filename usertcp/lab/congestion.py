@@ -15,7 +15,7 @@ In a network without any chance flows of equal round trips lock into phase, and 
 full (Floyd and Jacobson, "On Traffic Phase Effects in Packet-Switched Gateways", 1992). As they advise, what a sender
 sends is delayed at random by up to the time that one frame takes at the bottleneck.
 
-Goodput counts bytes that the receiving program read. The retransmitted share counts payload on the sender's wire, by
+Goodput counts bytes that arrived, each once. The retransmitted share counts payload on the sender's wire, by
 itself and not by the sender's own book-keeping. Real time, the machine's speed and the kernel's TCP play no part: for
 those see the benchmarks.
 """
@@ -183,6 +183,11 @@ class _Receiver:
         self.size = 0
         self.conn: Connection | None = None
 
+    @property
+    def arrived(self) -> int:
+        """The same with what is held behind gaps: what came at least once."""
+        return self.size + (self.conn.info().out_of_order if self.conn is not None else 0)
+
     def on_ready(self) -> None:
         conn = self.conn
         assert conn is not None
@@ -228,7 +233,7 @@ class Experiment:
         self._series = [Series() for _ in flows]
         self._queue: list[tuple[int, int]] = []
         self._sizes = [0] * len(flows)  # at the last sample
-        self._before: list[tuple[int, int, int]] = [(0, 0, 0)] * len(flows)  # received, sent, unique at ``since``
+        self._before: list[tuple[int, int, int]] = [(0, 0, 0)] * len(flows)  # arrived, sent, unique at ``since``
         self._struck = (0, 0, 0)  # drops, marks, losses at ``since``
         self.world.observers.append(self._saw)
         self.world.call_at(self.since, self._begin)
@@ -258,7 +263,7 @@ class Experiment:
             self._senders.values(), self._receivers, self._before, self._series, strict=True
         ):
             mine, once = sender.sent - before[1], sender.unique - before[2]
-            goodput = (receiver.size - before[0]) * 8 / seconds
+            goodput = (receiver.arrived - before[0]) * 8 / seconds
             results.append(FlowResult(sender.flow, goodput, _share(mine - once, mine), series))
             sent += mine
             unique += once
@@ -290,7 +295,7 @@ class Experiment:
         path.record = []
         self._struck = (path.drops, path.marks, path.lost)
         self._before = [
-            (receiver.size, sender.sent, sender.unique)
+            (receiver.arrived, sender.sent, sender.unique)
             for sender, receiver in zip(self._senders.values(), self._receivers, strict=True)
         ]
 
