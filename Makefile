@@ -6,7 +6,7 @@ BIN = .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test bench-loss check format docs clean
+.PHONY: help setup demo lab test bench-loss check format docs snapshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,10 @@ format: ## let ruff format and mend what it can
 	@$(SETUP)
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+snapshots: ## write the tables in tests/sim/snapshots anew: look at the difference before you commit it
+	@$(SETUP)
+	@$(BIN)/python -m pytest -q tests/sim/test_tables.py --snapshot-update
 
 docs: ## draw the state diagram in docs/ anew from the code
 	@$(SETUP)

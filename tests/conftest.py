@@ -12,6 +12,11 @@ settings.register_profile("ci", settings.get_profile("here"), derandomize=True, 
 settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """``--snapshot-update``: see tests/support/snapshot.py."""
+    parser.addoption("--snapshot-update", action="store_true", help="write the tables in tests/sim/snapshots anew")
+
+
 def missing() -> str | None:
     """What a test that makes devices and namespaces lacks here, or None."""
     if os.geteuid() != 0:
