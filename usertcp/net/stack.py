@@ -80,6 +80,7 @@ class Stack:
         self.config = config
         self.stats = Stats()
         self.memory = Memory(config.memory, caps.mtu - TCP_HEADERS)
+        self._pressed = False  # what ``memory`` said when it was last looked at
         self._random = random
         self._tracer = tracer
         self._secret = random(16)  # of initial sequence numbers (RFC 6528)
@@ -269,6 +270,8 @@ class Stack:
         egress.flush()
         self._poll_connections(now, budget)
         egress.flush()
+        if self.memory.pressed != self._pressed:
+            self._save_memory()
         return bool(self._dirty or egress.local or egress.backlog.frames) or self.next_deadline() <= now
 
     def _poll_connections(self, now: int, budget: int) -> None:
@@ -290,6 +293,13 @@ class Stack:
             if more:
                 self.dirty(conn)
             self._schedule(conn)
+
+    def _save_memory(self) -> None:
+        """Memory has just become scarce, or is no longer: nobody keeps more than what is held needs."""
+        self._pressed = self.memory.pressed
+        if self._pressed:
+            for conn in self._flows.values():
+                conn.save_memory()
 
     def _expire(self, now: int) -> None:
         """Whatever is due: ARP and the connections' timers."""

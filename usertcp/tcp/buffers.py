@@ -15,9 +15,13 @@ Memory is taken at the first byte and given back as soon as a buffer is empty, s
 How much there is for all is the budget's word (``memory``): ``limit`` is what a buffer may hold if there is enough.
 """
 
+from typing import Final
+
 from usertcp.tcp.memory import Memory
 from usertcp.tcp.ranges import RangeSet
 from usertcp.tcp.ring import Buffer, Ring
+
+CRUMB: Final = 8  # under pressure: what arrives behind a gap may make a ring so many times as large as all that is held
 
 
 def _bytewise(data: Buffer) -> memoryview:
@@ -109,6 +113,10 @@ class SendBuffer:
                 self.start = self.end
                 self._ring.release()
 
+    def fit(self) -> None:
+        """Memory is scarce: give back what is not needed for what is held."""
+        self._ring.fit(self.start, self.end)
+
 
 class ReceiveBuffer:
     """Bytes ``[read_seq, nxt)`` in order and unread, and beyond ``nxt`` those of ``arrived``, out of order.
@@ -166,8 +174,11 @@ class ReceiveBuffer:
         nxt = self.nxt
         end = seq + len(data)
         ring = self._ring
-        if end - self.read_seq > ring.capacity and end > seq and not ring.reserve(self.read_seq, end):
-            data = self._squeeze(seq, data)
+        if end - self.read_seq > ring.capacity and end > seq:
+            if self._is_crumb(seq, end):
+                data = data[: max(0, self.read_seq + ring.capacity - seq)]
+            elif not ring.reserve(self.read_seq, end):
+                data = self._squeeze(seq, data)
             end = seq + len(data)
         if seq == nxt == self.top:  # in order and no gap anywhere: nearly always
             ring.write(seq, data)
@@ -186,6 +197,15 @@ class ReceiveBuffer:
         self.nxt = first[1]
         arrived.remove_below(first[1])
         return first[1] - nxt
+
+    def _is_crumb(self, seq: int, end: int) -> bool:
+        """Whether memory is scarce and ``[seq, end)`` would take much of it for little: far behind a gap."""
+        held = self.nxt - self.read_seq + self.arrived.total + end - seq
+        return self.memory.pressed and seq > self.nxt and end - self.read_seq > CRUMB * held
+
+    def fit(self) -> None:
+        """Memory is scarce: give back what is not needed for what is held."""
+        self._ring.fit(self.read_seq, self.top)
 
     def _squeeze(self, seq: int, data: Buffer) -> Buffer:
         """The part of ``data`` for which the budget has memory."""

@@ -456,6 +456,11 @@ class Connection:
     def reset_peer(self) -> None:
         self.reset_due = (self.snd.bare, self.rcv.nxt, RST | ACK)
 
+    def save_memory(self) -> None:
+        """Memory is scarce: give back what the buffers do not need."""
+        self.snd.buffer.fit()
+        self.rcv.buffer.fit()
+
     def configure(self, **changes: Any) -> None:
         """Change settings (fields of :class:`TcpConfig`); they take effect at once."""
         old, config = self.config, replace(self.config, **changes)

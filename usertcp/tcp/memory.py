@@ -17,7 +17,10 @@ the window we offer    the limit    what the ring holds, or a share of     what 
                                     what is left; never taken back
 text in the window     taken        taken                                  taken as far as the ring holds it, or up to
                                                                            the minimum; the rest is dropped and counted
-gaps in what arrives   many         few                                    few
+gaps in what arrives   many         few, and none that makes a ring        few, and none that makes a ring
+                                    eight times what it holds              eight times what it holds
+what a ring has beyond kept         given back once, when it begins        given back
+what it holds
 what a user writes     the limit    what the ring holds, or a share        what the ring holds, or the minimum
 new connections        yes          yes                                    no: a SYN is dropped and counted, an active
                                                                            open is refused

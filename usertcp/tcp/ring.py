@@ -60,14 +60,24 @@ class Ring:
                 return False
             wanted = needed
         self._next = wanted if capacity else wanted >> 1
-        kept = self.views(lo, capacity)
-        self.capacity = wanted
-        self._mask = wanted - 1
-        self._view = memoryview(bytearray(wanted))
+        self._move(lo, self.views(lo, capacity), wanted)
+        return True
+
+    def _move(self, lo: int, kept: list[memoryview], capacity: int) -> None:
+        """Go on in new memory of ``capacity`` bytes, with what was at the numbers from ``lo`` on."""
+        self.capacity = capacity
+        self._mask = capacity - 1
+        self._view = memoryview(bytearray(capacity))
         for piece in kept:
             self.write(lo, piece)
             lo += len(piece)
-        return True
+
+    def fit(self, lo: int, hi: int) -> None:
+        """Give back what the numbers ``[lo, hi)``, all that is held, do not need."""
+        needed = max(self.memory.minimum, 1 << max(hi - lo - 1, 0).bit_length())
+        if needed < self.capacity:
+            self.memory.credit(self.capacity - needed)
+            self._move(lo, self.views(lo, hi - lo), needed)
 
     def release(self) -> None:
         """Give the memory back."""

@@ -263,7 +263,7 @@ class Sender:
             recovery.on_ack(self, acked, duplicate=duplicate, dsack=dsack, echoed_at=echoed_at)
             board.fresh.clear()
             sample.lost = 0
-            self.pacer.rate = self.cc.pacing_rate(self.rtt.srtt)
+            self._pace()
         return acked
 
     def _take_blocks(self, blocks: tuple[tuple[int, int], ...]) -> tuple[int, int] | None:
@@ -473,9 +473,13 @@ class Sender:
         if self.outstanding == 0 and self.last_sent_at and now - self.last_sent_at > self.rtt.rto:
             cc.on_idle(now - self.last_sent_at, self.rtt.rto, now)
         cc.on_send(now, app_limited=self.rate.app_limited > 0, flight=self.pipe)
-        self.pacer.rate = cc.pacing_rate(self.rtt.srtt)
+        self._pace()
 
     # --- whether the window was used (RFC 7661 §4.1, as Linux reads it) ---------------------------------------------
+
+    def _pace(self) -> None:
+        cc, srtt = self.cc, self.rtt.srtt
+        self.pacer.follow(cc.pacing_rate(srtt), cc.mss, srtt)
 
     def end_burst(self, payload: int) -> None:
         """All that may be sent now is out, in segments of ``payload`` bytes: was the window the limit, or the user?"""

@@ -207,3 +207,29 @@ def test_receive_buffer_under_pressure_has_room_for_what_it_holds_memory_for() -
     assert buffer.room == MIN_CAPACITY
     memory.credit(700 * KIB)
     assert buffer.room == 64 * KIB
+
+
+def test_ring_that_was_large_gives_back_what_its_one_byte_does_not_need() -> None:
+    memory = Memory(1 << 20, 1460)
+    buffer = SendBuffer(1 << 20, memory=memory)
+    buffer.reset(5)
+    buffer.write(bytes(300_000))
+    buffer.write(b"x")
+    buffer.ack(5 + 300_000)
+    assert memory.used == 1 << 19
+    buffer.fit()
+    assert memory.used == memory.minimum
+    assert b"".join(buffer.views(5 + 300_000, 1)) == b"x"
+
+
+def test_byte_far_behind_a_gap_takes_no_memory_under_pressure() -> None:
+    memory = Memory(1 << 20, 1460)
+    others = SendBuffer(1 << 20, memory=memory)
+    others.write(bytes(600_000))
+    buffer = ReceiveBuffer(1 << 19, memory)
+    assert memory.pressed
+    used = memory.used
+    assert buffer.insert(100_000, b"x") == 0
+    assert not buffer.arrived
+    assert memory.used == used
+    assert buffer.insert(0, b"y") == 1  # in order it has its place
