@@ -314,7 +314,7 @@ def main() -> None:
     parser.add_argument("--offload", action="store_true")
     parser.add_argument("--pcap", type=pathlib.Path, help="a folder for captures")
     args = parser.parse_args()
-    hurry(2)
+    hurry(3)
     with (
         TapLink.open(RELAY_A, netns=args.near, offload=args.offload) as near,
         TapLink.open(RELAY_B, netns=args.far, offload=args.offload) as far,

@@ -178,7 +178,7 @@ def main() -> None:
     try:
         engine = Engine(Pump(opened.stack, opened.link, time.monotonic_ns))
         opened.stack.announce()
-        hurry()
+        hurry(2)
         say(did="start")
         gc.freeze()
         with suppress(KeyboardInterrupt):
