@@ -35,7 +35,7 @@ CONDITIONS: Final = {
     "loss-0.1": "0.1 % random loss",
     "loss-1": "1 % random loss",
     "loss-3": "3 % random loss",
-    "bursts": "1 % loss in bursts of 4 on average",
+    "bursts": "1 % loss in bursts",
     "reorder": "5 % late by up to half an RTT",
     "outage": "100 ms of outage every 2 s",
     "ack-loss": "20 % of ACKs lost",
@@ -142,7 +142,9 @@ def paths(cell: Cell, seed: int) -> tuple[PathConfig, PathConfig]:
     """The path of the data and that of the acknowledgments.
 
     The bottleneck lies on the data's way; acknowledgments meet delay alone, and the faults meant for them. An outage
-    strikes both ways at once, from a time on that the seed shifts within its period.
+    strikes both ways at once, from a time on that the seed shifts within its period. A burst strikes every second of
+    some eight frames: if it lost all of them, what is sent again after a time-out, alone, would mostly be lost, too, and
+    waiting for ever longer time-outs would be all that is measured.
     """
     half = cell.rtt * MS // 2
     queue = DropTail(max(cell.bdp, MIN_QUEUE))
@@ -152,7 +154,7 @@ def paths(cell: Cell, seed: int) -> tuple[PathConfig, PathConfig]:
     if cell.condition in ("loss-0.1", "loss-1", "loss-3"):
         loss = RandomLoss(LOSSES[cell.condition])
     elif cell.condition == "bursts":
-        loss = GilbertElliott(loss=0.01, burst=4)
+        loss = GilbertElliott(loss=0.01, burst=8, in_bad=0.5)
     elif cell.condition == "reorder":
         reorder = Reorder(p=0.05, by=half)
     elif cell.condition == "outage":
