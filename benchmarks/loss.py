@@ -38,7 +38,6 @@ BIG_SECONDS: Final = 15.0
 NOISE: Final = 0.04  # standard error above which a cell gets more pairs, whatever its ratio
 MORE: Final = 4  # pairs at a time
 MOST: Final = 20  # pairs of a cell
-RENEGING: Final = "TCPSACKReneging"
 
 
 def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
@@ -93,7 +92,7 @@ class Measurement:
         self.raw: list[dict[str, Any]] = []
         self.reports: list[dict[str, Any]] = []
         self.big: list[Pair] = []
-        self.reneging = 0
+        self.counters: dict[str, dict[str, int]] = {}
         self.refused: dict[str, int] = {}
 
     def run(self, cells: Sequence[Cell]) -> None:
@@ -138,7 +137,7 @@ class Measurement:
 
             schedule.run(shown)
             self.reports = schedule.reports
-            self.reneging = net.counters(RENEGING)[RENEGING]
+            self.counters = net.counters()
             self.refused = net.losses()
             if refused := sum(report["refused"] for report in self.reports):
                 self.refused["relay"] = refused
@@ -156,6 +155,11 @@ class Measurement:
                 self.raw.append(raw)
 
             Schedule(programs, plan(BIG, BIG_SECONDS, 1, 1), BIG_SECONDS, finished, serial=True).run()
+
+    @property
+    def reneging(self) -> int:
+        """How often a kernel found that its peer had given up SACKed data."""
+        return sum(side.get("TCPSACKReneging", 0) for side in self.counters.values())
 
     def relay(self) -> dict[str, float]:
         """How the relay did over the whole run."""
@@ -228,6 +232,7 @@ def as_json(measured: Measurement, found: list[Score], judged: list[Check]) -> d
         ],
         "checks": [{"statement": check.statement, "holds": check.holds, "seen": check.seen} for check in judged],
         "relay": measured.reports,
+        "counters": measured.counters,
         "pairs": measured.raw,
     }
 

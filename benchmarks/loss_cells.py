@@ -143,8 +143,8 @@ def paths(cell: Cell, seed: int) -> tuple[PathConfig, PathConfig]:
 
     The bottleneck lies on the data's way; acknowledgments meet delay alone, and the faults meant for them. An outage
     strikes both ways at once, from a time on that the seed shifts within its period. A burst strikes every second of
-    some eight frames: if it lost all of them, what is sent again after a time-out, alone, would mostly be lost, too, and
-    waiting for ever longer time-outs would be all that is measured.
+    some eight frames: if it lost all of them, what is sent again after a time-out, alone, would mostly be lost as well,
+    and waiting for ever longer time-outs would be all that is measured.
     """
     half = cell.rtt * MS // 2
     queue = DropTail(max(cell.bdp, MIN_QUEUE))

@@ -95,17 +95,20 @@ class Net:
     def __exit__(self, *_: object) -> None:
         self.undo.close()
 
-    def counters(self, *names: str) -> dict[str, int]:
-        """Counters of the kernels' TCPs, summed over the namespaces (``TCPSACKReneging`` of /proc/net/netstat)."""
-        total = dict.fromkeys(names, 0)
-        for space in filter(None, (self.near, self.far, self.other)):
+    def counters(self) -> dict[str, dict[str, int]]:
+        """What the kernels' TCPs have counted (/proc/net/netstat), by side; what is 0 is left out."""
+        found: dict[str, dict[str, int]] = {}
+        for side, space in (("near", self.near), ("peer", self.far), ("other", self.other)):
+            if not space:
+                continue
             with namespaces.inside(space):
                 lines = Path("/proc/thread-self/net/netstat").read_text(encoding="ascii").splitlines()
+            here = found.setdefault(side, {})
             for heading, values in zip(lines[::2], lines[1::2], strict=True):
-                found = dict(zip(heading.split()[1:], values.split()[1:], strict=True))
-                for name in names:
-                    total[name] += int(found.get(name, 0))
-        return total
+                for name, value in zip(heading.split()[1:], values.split()[1:], strict=True):
+                    if int(value):
+                        here[name] = int(value)
+        return found
 
     def losses(self) -> dict[str, int]:
         """Frames that devices dropped, by device: there must be none, the relay alone is to lose any."""
