@@ -34,10 +34,15 @@ class NewReno(LossBased):
         self._credit = 0
 
     def _avoid(self, acked: int, sample: AckSample) -> None:
-        """One segment more when a window's worth is acknowledged (RFC 5681 §3.1, RFC 3465 §2.1)."""
+        """One segment more when a window's worth is acknowledged (RFC 5681 §3.1, RFC 3465 §2.1).
+
+        That is the whole segments that the window lets out: to wait for the rest of a window of, say, five and a half
+        would take more than a round trip.
+        """
         self._credit += acked
-        if self._credit >= self.cwnd:
-            self._credit -= self.cwnd
+        window = self.cwnd - self.cwnd % self._mss
+        if self._credit >= window:
+            self._credit -= window
             self.cwnd += self._mss
 
     def _remember(self) -> None:

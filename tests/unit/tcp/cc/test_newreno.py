@@ -90,6 +90,15 @@ def test_congestion_avoidance_grows_one_segment_a_round_trip() -> None:
     assert cc.cwnd == 21 * MSS
 
 
+def test_window_of_five_and_a_half_segments_grows_when_five_are_acknowledged() -> None:
+    cc = _avoiding(5 * MSS + MSS // 2)
+    for _ in range(4):
+        _ack(cc, MSS, 5 * MSS)
+    assert cc.cwnd == 5 * MSS + MSS // 2
+    _ack(cc, MSS, 5 * MSS)
+    assert cc.cwnd == 6 * MSS + MSS // 2
+
+
 def test_window_hardly_used_does_not_grow() -> None:
     cc = NewReno(MSS)
     _ack(cc, MSS, 4 * MSS, limited=False)
