@@ -553,7 +553,7 @@ class Conn(_Endpoint):
     def info(self) -> TcpInfo:
         """What the stack knows about the connection."""
         with self._host._lock:
-            return self.core.info()
+            return self.core.info(self._host._clock())
 
     def configure(self, **changes: Any) -> None:
         """Change fields of its :class:`TcpConfig` (``nodelay=True``, ``keepalive=True``…), at once."""

@@ -4,12 +4,12 @@ A sender can have at most one window on the way per round trip, so the window mu
 in that time. The receiver cannot see the sender's congestion window, but it sees what comes of it: how many bytes the
 *user* took in the last round trip. Offering twice that leaves a sender that is held by the network room for one more
 round trip, in which it repairs a loss. A sender in slow start sends twice as much in each round trip as in the one
-before, and by its end has twice of that in flight; so what a round trip brought more than any before it counts eight
-times on top, with something to spare, since round trips are not counted from the same moment on both sides::
+before, and by its end has twice of that in flight; so what a round trip brought more than any before it (at most its
+half) counts eight times on top. That is something to spare: round trips do not begin at the same time on both sides::
 
       round trip                         1     2     3     4
       the user takes                     a    2a    4a    8a      in slow start
-      the limit from then on           10a   12a   24a   48a
+      the limit from then on            6a   12a   24a   48a
       in flight at the end of the next  4a    8a   16a   32a
 
 A user who does not read takes nothing, and nothing grows; nor does it for a trickle, however long it lasts. The limit
@@ -94,7 +94,8 @@ class WindowTuner:
 
     def _grow(self, taken: int) -> None:
         buffer = self.buffer
-        wanted = 2 * taken + 8 * (taken - self.taken) + buffer.top - buffer.nxt
+        more = min(taken - self.taken, taken >> 1)
+        wanted = 2 * taken + 8 * more + buffer.top - buffer.nxt
         self.taken = taken
         limit = min(wanted, self.maximum, buffer.memory.largest)
         if limit > buffer.limit and not buffer.memory.pressed:

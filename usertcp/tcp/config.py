@@ -21,9 +21,9 @@ class TcpConfig:
 
     # Each buffer begins with the first size and tunes itself up to the second (``autotune``, ``SendBuffer.follow``);
     # with a second that is not larger it keeps the first. 1 Gbit/s over 100 ms has 12.5 MB on its way, and the buffers
-    # need twice that: what waits behind a loss on the one side, what the user writes meanwhile on the other. The 6 MiB
-    # (tcp_rmem, half of it window) and 4 MiB (tcp_wmem) where Linux long stopped carry some 250 Mbit/s there. What all
-    # connections together may take is in ``memory``.
+    # need twice that: what waits behind a loss on the one side, what the user writes meanwhile on the other. Linux has
+    # 32 MiB too for what comes (tcp_rmem; 6 MiB until 2025, half of it window) and 4 MiB for what goes (tcp_wmem), some
+    # 300 Mbit/s there. What all connections together may take is in ``memory``.
     receive_buffer: int = 64 * KIB  # the first window we offer: four times what a peer sends at first (RFC 6928)
     receive_buffer_max: int = 32 * MIB  # the window scale is chosen for it
     send_buffer: int = 128 * KIB  # what ``write`` takes before the peer acknowledges: two super-segments at first
