@@ -1,6 +1,8 @@
 """Bulk data between the stack and the kernel's TCP over a TAP: every byte arrives, whatever happens on the way."""
 
 import time
+from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -9,11 +11,13 @@ from tests.netns.plugged import KERNEL, STACK, Plugged, Received, exchange, plug
 from tests.netns.programs import Peer
 from usertcp.blocking import Conn
 from usertcp.link.faults import Corrupt, Drop, Duplicate, Reorder
+from usertcp.link.netns import inside
 from usertcp.net import stack as stack_module
 from usertcp.tcp.config import TcpConfig
 from usertcp.units import KIB
 
 MB = 1_000_000
+NETSTAT: Final = Path("/proc/thread-self/net/netstat")
 OURS, THEIRS = 1, 2  # seeds of the two streams
 
 
@@ -58,6 +62,21 @@ def test_faulty_link_10_mb_both_ways_arrive_intact(congestion: str) -> None:
         counts = here.link.counts  # type: ignore[attr-defined]
         assert all(counts[kind] > 0 for kind in ("drop", "duplicate", "reorder", "corrupt")), counts
         assert conn.info().retransmissions > 0
+
+
+@pytest.mark.rfc(2883, "§4")
+def test_frames_that_arrive_twice_are_reported_to_the_kernel_and_nothing_is_reneged() -> None:
+    with plugged(rules=[Duplicate(probability=0.02), Drop(probability=0.005)], seed=7) as here:
+        conn = exchange_as("client", here, 10 * MB)
+        info = conn.info()
+        with inside(here.space):
+            names, values = NETSTAT.read_text(encoding="ascii").splitlines()[:2]
+    told = dict(zip(names.split()[1:], map(int, values.split()[1:]), strict=True))
+    assert info.dsacks_sent > 0
+    assert told["TCPDSACKRecv"] + told["TCPDSACKOfoRecv"] >= info.dsacks_sent * 9 // 10  # an ACK may be lost
+    assert told["TCPSACKReneging"] == 0
+    assert told["TCPSACKDiscard"] <= told["TCPDSACKIgnoredDubious"]  # more duplicates than it had sent any again
+    assert info.dsacks_received > 0  # and the other way
 
 
 def test_sequence_numbers_wrap_in_both_directions_stream_intact(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ from typing import Final
 
 from usertcp.units import KIB
 
-MIN_CAPACITY: Final = 4 * KIB  # bytes; a page, and more than two segments of an Ethernet
+MIN_CAPACITY: Final = 4 * KIB  # bytes; the smallest ring: a page, and more than two segments of an Ethernet
 UNBOUNDED: Final = 1 << 62  # bytes
 SHARE: Final = 8  # under pressure a ring may grow to 1/2^8 of what is left
 
@@ -50,7 +50,7 @@ SHARE: Final = 8  # under pressure a ring may grow to 1/2^8 of what is left
 class Memory:
     """A budget of ``limit`` bytes, of which ``used`` are taken. Sizes in bytes.
 
-    ``minimum``  what each ring may have whatever the others do: a power of two
+    ``minimum``  what each ring may have, if it needs it, whatever the others do: a power of two
     ``pressed``  little is left, see the table; ``exhausted``: nothing is
     ``peak``     the most that was ever used
     ``refused``  segments with text of the window that found no memory, or not enough, and were dropped from there on

@@ -270,17 +270,18 @@ class Receiver:
         The edge moves right by at least min(buffer/2, MSS) or not at all (MUST-39). What was offered stays offered:
         its size is rounded up to the scale's unit as long as the buffer has that little to spare.
         """
+        offered = self.edge - self.nxt
         if syn:
-            return min(self.edge - self.nxt, 0xFFFF)
-        shift = self.shift
-        reachable = self._reachable_edge()
-        if reachable - self.edge >= min(self.buffer.limit // 2, self.mss):
-            field = (reachable - self.nxt) >> shift
-        else:
-            field = min((self.edge - self.nxt + (1 << shift) - 1) >> shift, 0xFFFF)
-            if (field << shift) > self.buffer.room + self.buffer.limit // 16:
-                field = (self.edge - self.nxt) >> shift
-        self.edge = max(self.edge, self.nxt + (field << shift))
+            return min(offered, 0xFFFF)
+        buffer, shift = self.buffer, self.shift
+        room = buffer.room
+        field = min(room >> shift, 0xFFFF)
+        if (field << shift) - offered < min(buffer.limit // 2, self.mss):
+            field = min((offered + (1 << shift) - 1) >> shift, 0xFFFF)
+            if field << shift > room + buffer.limit // 16:
+                field = offered >> shift
+        if field << shift > offered:
+            self.edge = self.nxt + (field << shift)
         return field
 
     def window_update_due(self) -> bool:

@@ -17,7 +17,7 @@ it takes is charged to the budget of all (``memory``), which may refuse.
 
 from typing import Final, TypeAlias
 
-from usertcp.tcp.memory import Memory
+from usertcp.tcp.memory import MIN_CAPACITY, Memory
 
 Buffer: TypeAlias = bytes | bytearray | memoryview  # memoryviews of bytes: one dimension, format "B"
 
@@ -53,7 +53,7 @@ class Ring:
         if hi - lo <= capacity:
             return True
         memory = self.memory
-        needed = max(memory.minimum, 1 << (hi - lo - 1).bit_length())
+        needed = max(MIN_CAPACITY, 1 << (hi - lo - 1).bit_length())
         wanted = needed if capacity or memory.pressed else max(needed, self._next)
         if not memory.charge(capacity, wanted):
             if wanted == needed or not memory.charge(capacity, needed):

@@ -71,6 +71,17 @@ def test_allowance_under_pressure_is_what_is_held_or_a_share_of_what_is_left() -
     assert memory.allowance(0) == MIN_CAPACITY
 
 
+def test_ring_of_a_link_with_large_segments_begins_small_and_may_have_its_minimum() -> None:
+    memory = Memory(64 * KIB, 65_000)
+    assert memory.minimum == 128 * KIB
+    ring = Ring(memory)
+    assert ring.reserve(BASE, BASE + 100)
+    assert ring.capacity == MIN_CAPACITY
+    assert memory.charge(0, 60 * KIB)
+    assert ring.reserve(BASE, BASE + 128 * KIB)
+    assert not ring.reserve(BASE, BASE + 128 * KIB + 1)
+
+
 def test_ring_refused_by_the_budget_stays_as_it_is() -> None:
     memory = Memory(16 * KIB)
     ring = Ring(memory)
