@@ -42,6 +42,13 @@ def test_congestion_window_as_the_limit_is_busy_time_alone() -> None:
     assert times(s) == (40, 0, 0)
 
 
+def test_congestion_window_and_peers_window_both_full_are_busy_time_alone() -> None:
+    s = Script.established(win=10 * MSS)
+    s.write(bytes(20 * MSS))
+    s.advance(40 * MS)
+    assert times(s) == (40, 0, 0)
+
+
 def test_peers_window_as_the_limit_is_window_limited_time() -> None:
     s = Script.established(win=3 * MSS)
     s.write(bytes(5 * MSS))

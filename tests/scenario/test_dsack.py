@@ -116,6 +116,15 @@ def test_duplicates_of_one_batch_are_reported_each_by_an_ack_of_its_own() -> Non
     assert told(s) == ["4000 1000-1500 4500-5000", "4000 3000-3500 4500-5000"]
 
 
+@pytest.mark.rfc(2883, "§4")
+def test_block_with_the_duplicate_is_second_although_another_came_later() -> None:
+    s = after(4000)
+    s.peer(text(4500, 5500))
+    s.take()
+    s.peer(text(5000, 5500), text(7000, 7500))
+    assert told(s) == ["4000 5000-5500 4500-5500 7000-7500"]
+
+
 def test_duplicates_in_a_row_are_one_stretch() -> None:
     s = after(4000)
     s.peer(text(1000, 1500), text(1500, 2000), text(2000, 2500))

@@ -5,7 +5,7 @@ import pytest
 from tests.support.script import Script, with_options
 from usertcp.tcp import timers as timer
 from usertcp.tcp.config import TcpConfig
-from usertcp.tcp.receiver import MIN_RANGES, RANGE_SHARE
+from usertcp.tcp.receiver import MAX_RANGES, MIN_RANGES, RANGE_SHARE
 from usertcp.tcp.recovery import RECOVERY
 from usertcp.tcp.state import State
 from usertcp.units import HOUR, KIB, MIB, MS
@@ -54,6 +54,14 @@ def test_crumbs_the_gaps_are_bounded_and_the_stream_arrives() -> None:
     assert len(s.user.rcv.buffer.arrived) == limit
     s.peer(". 1:1461(1460) ack 1 win 1000", payload=b"x" * 1460)
     assert len(s.read()) == 1460
+
+
+def test_crumbs_in_a_large_buffer_are_bounded_too() -> None:
+    s = Script.established(with_options(receive_buffer=8 * MIB))
+    rcv = s.user.rcv
+    for at in range(2, 4 * MAX_RANGES, 2):
+        rcv.take(rcv.nxt + at, memoryview(b"x"), 1)
+    assert len(rcv.buffer.arrived) == MAX_RANGES
 
 
 def test_text_behind_a_fin_is_not_of_the_stream() -> None:

@@ -62,6 +62,12 @@ def test_peer_in_slow_start_is_never_held_by_the_window() -> None:
     assert s.user.info().rcv_rtt == 100 * MS
 
 
+def test_small_messages_are_not_measured() -> None:
+    s = tuned()
+    stream(s, [10] * 100)
+    assert s.user.info().rcv_rtt == 0
+
+
 def test_unread_data_holds_the_window() -> None:
     s = tuned()
     windows = stream(s, [14_600 << n for n in range(7)], read=False)
@@ -89,22 +95,49 @@ def test_chosen_receive_buffer_is_kept(when: str) -> None:
 def test_other_settings_leave_the_tuned_sizes_alone() -> None:
     s = tuned()
     stream(s, [14_600 << n for n in range(7)])
+    at = s.user.rcv.nxt - IRS & MASK32
+    s.peer(f". {at}:{at + 100}(100) ack 1 win 1000")
+    s.read()  # and no ACK has told the peer yet
     before = s.user.info().receive_buffer
     assert before > 64 * KIB
+    assert s.user.rcv.edge - s.user.rcv.buffer.read_seq < before
     s.user.configure(nodelay=True)
     assert s.user.info().receive_buffer == before
 
 
-def test_window_too_small_for_its_scale_is_as_large_as_the_scales_unit() -> None:
-    s = tuned(with_options(window_scaling=True, receive_buffer=64 * KIB, receive_buffer_max=64 * MIB))
-    shift = s.user.rcv.shift
-    s.user.configure(receive_buffer=1)
-    stream(s, [MSS, MSS])
-    stream(s, [64 * KIB] * 3)
-    assert s.user.info().receive_buffer >= 1 << shift
-    assert s.user.info().bytes_received > 64 * KIB  # it goes on
+WIDE = with_options(window_scaling=True, receive_buffer=64 * KIB, receive_buffer_max=64 * MIB)  # in units of 2 KiB
+
+
+def test_buffer_smaller_than_the_scales_unit_is_one_unit() -> None:
+    s = tuned(replace(WIDE, receive_buffer=1))
+    assert s.user.rcv.shift == 11
+    assert s.user.info().receive_buffer == 2 * KIB
+    stream(s, [KIB] * 10)
+    assert s.user.info().bytes_received >= 8 * KIB
+
+
+def test_buffer_made_smaller_than_the_scales_unit_while_the_window_is_closed_is_one_unit() -> None:
+    s = tuned(WIDE)
+    while s.user.rcv.edge > s.user.rcv.nxt:
+        stream(s, [64 * KIB], read=False)
+    s.read()
+    s.user.configure(receive_buffer=1, receive_buffer_max=0)
+    assert s.user.info().receive_buffer == 2 * KIB
+    s.expect(f". 1:1(0) ack {s.user.rcv.nxt - IRS} win 1")
+
+
+def test_window_that_the_field_cannot_say_is_not_told_again_and_again() -> None:
+    s = tuned(replace(WIDE, receive_buffer=1))
+    s.peer(". 1:2(1) ack 1 win 1000")
+    s.read()
     s.poll()
-    s.expect_nothing()  # and does not tell what the field cannot say, again and again
+    s.take()
+    s.peer(". 2:1502(1500) ack 1 win 1000")
+    s.poll()
+    s.take()
+    s.user.read(1200)
+    s.expect_nothing()
+    s.expect_nothing()
 
 
 def test_send_buffer_grows_with_the_congestion_window_when_the_user_is_held_by_it() -> None:

@@ -80,13 +80,30 @@ def test_trickle_however_long_gets_no_growth() -> None:
 
 
 def test_pause_in_the_stream_is_no_part_of_a_round_trip() -> None:
+    for late, grows in ((0, True), (RTT + SLACK + 1, False)):
+        bench = Bench()
+        bench.come(START // BEGIN + 2 * 1460)  # the round trip begins
+        bench.come(30_000)
+        bench.now += RTT + late
+        bench.come(1460)
+        assert (bench.buffer.limit > START) is grows
+
+
+def test_small_messages_are_not_measured_one_by_one() -> None:
+    bench = Bench(handshake=60 * US)
+    for _ in range(1000):
+        bench.come(10, age=0)
+        bench.now += 100 * US
+    assert bench.calls <= 2
+
+
+def test_jump_in_what_the_user_takes_is_followed_by_six_times_as_much_at_most() -> None:
     bench = Bench()
-    bench.come(START // BEGIN + 1460)
-    bench.now += RTT + SLACK + RTT + 1
-    taken = bench.tuner.taken
-    bench.come(30_000)
-    assert bench.tuner.taken == taken
-    assert bench.buffer.limit == START
+    bench.come(20_000)
+    bench.come(1_000_000)
+    bench.now += RTT
+    bench.come(1460)
+    assert 5_000_000 < bench.buffer.limit <= 6 * bench.tuner.taken
 
 
 def test_limit_stops_at_the_maximum() -> None:

@@ -146,6 +146,14 @@ def test_send_buffer_beyond_the_budget_takes_what_there_is_memory_for() -> None:
     assert buffer.free > 11 * KIB
 
 
+def test_send_buffer_under_pressure_takes_a_share_of_what_is_left_though_that_is_much() -> None:
+    memory = Memory(64 * MIB)
+    memory.charge(0, 48 * MIB)
+    buffer = SendBuffer(MIB, 0, memory)
+    buffer.reset(BASE)
+    assert buffer.write(bytes(MIB)) == 64 * KIB
+
+
 def test_send_buffer_when_nothing_is_left_takes_the_minimum() -> None:
     memory = Memory(64 * KIB)
     assert memory.charge(0, 64 * KIB)
