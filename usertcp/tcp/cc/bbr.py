@@ -68,6 +68,7 @@ class Bbr(CongestionControl):
     """``model``, ``bounds``, ``probe``, ``state``: the parts
 
     ``_pacing_rate``   bytes a second; 0: nothing to reckon it from yet
+    ``_limited``       the last rate was the application's, not the path's
     ``_drain_end``     the round after which Drain ends anyway
     ``_probe_rtt_done_stamp``, ``_probe_rtt_round_done``  when ProbeRTT may end (0: inflight is not down yet)
     ``_probe_rtt_sent``  what was sent when this much was delivered, from and to, tells nothing of the bandwidth
@@ -85,6 +86,7 @@ class Bbr(CongestionControl):
         "_full",
         "_idle_restart",
         "_in_recovery",
+        "_limited",
         "_mended_at",
         "_pacing_rate",
         "_prior_cwnd",
@@ -110,6 +112,7 @@ class Bbr(CongestionControl):
         self.probe = Probe()
         self.state = STARTUP
         self._pacing_rate = 0
+        self._limited = True
         self._drain_end = 0
         self._probe_rtt_done_stamp = 0
         self._probe_rtt_round_done = False
@@ -162,14 +165,15 @@ class Bbr(CongestionControl):
 
     def on_congestion(self, flight: int, now: int, *, ecn: bool = False) -> None:
         """A recovery begins (§5.6.4.4). The draft leaves open what a mark does, but not that it does something (§3.7):
-        it counts as too much loss."""
+        it counts as too much loss, unless the application is slower than the path: then nothing was probed."""
         if not ecn:
             self._save_state(now)
             self._in_recovery = True
             return
         self.bounds.note_mark()
         if self.state is STARTUP:
-            self._leave_startup()
+            if not self._limited:
+                self._leave_startup()
         elif self.probe.sampling:
             self._handle_inflight_too_high(flight, False, now)
 
@@ -225,7 +229,7 @@ class Bbr(CongestionControl):
         they were in are closed."""
         model, bounds = self.model, self.bounds
         sent_from, sent_to = self._probe_rtt_sent
-        limited = sample.app_limited or sent_from <= sample.prior_delivered <= sent_to
+        limited = self._limited = sample.app_limited or sent_from <= sample.prior_delivered <= sent_to
         bounds.update_latest(sample)
         self._update_round(sample)
         model.update_max_bw(sample, limited)
@@ -418,8 +422,10 @@ class Bbr(CongestionControl):
     # --- control parameters (§5.6) -----------------------------------------------------------------------------------
 
     def pacing_rate(self, srtt: int) -> int:
-        """Before the first ACK, the initial window's rate (§5.6.2)."""
-        return self._pacing_rate or self._initial_rate(srtt)
+        """Before the first ACK, the initial window's rate (§5.6.2). Never less than the least window (§5.6.4.3) in a
+        round trip: a bandwidth below that was not the path's, but the user's or the peer's window's."""
+        least = MIN_PIPE_SEGMENTS * self._mss * SEC // srtt if srtt else 0
+        return max(self._pacing_rate, least) if self._pacing_rate else self._initial_rate(srtt)
 
     def _initial_rate(self, srtt: int) -> int:
         return initial_window(self._mss) * SEC // (srtt or NO_RTT) * STARTUP.pacing_gain // 100

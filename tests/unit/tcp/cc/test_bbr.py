@@ -395,6 +395,18 @@ def test_mark_ends_startup_and_a_probe() -> None:
     assert run.share(2 * SEC, 20 * SEC) > 0.85
 
 
+def test_mark_while_the_application_is_the_limit_does_not_end_startup() -> None:
+    """What the user typed is not the bandwidth."""
+    run = Run(supply=100_000)
+    run.go(2 * SEC)
+    run.cc.on_congestion(MSS, run.world.now, ecn=True)
+    run.go(SEC)
+    assert run.cc.state is STARTUP
+    run.flow.supply = 0
+    run.go(2 * SEC)
+    assert run.cc.model.max_bw > 0.9 * PAYLOAD_RATE
+
+
 # --- starting, idling ------------------------------------------------------------------------------------------------
 
 
@@ -404,6 +416,19 @@ def test_first_pacing_rate_is_that_of_the_initial_window() -> None:
     assert cc.cwnd == initial_window(MSS)
     assert cc.pacing_rate(0) == initial_window(MSS) * 1000 * 277 // 100  # a millisecond, as long as nothing is known
     assert cc.pacing_rate(100 * MS) == initial_window(MSS) * 10 * 277 // 100
+
+
+def test_bandwidth_of_a_few_bytes_still_paces_four_segments_a_round_trip() -> None:
+    """A peer that offered twenty bytes at a time has opened its window."""
+    cc = Bbr(MSS)
+    sample = AckSample(SEC, acked=20, flight=20, rtt=100 * MS)
+    sample.srtt = sample.min_rtt = 100 * MS
+    for _ in range(10):
+        sample.rate, sample.delivered, sample.prior_delivered = 200, sample.delivered + 20, sample.delivered
+        cc.on_ack(sample)
+        sample.now += 100 * MS
+    assert cc.model.full_bw_reached
+    assert cc.pacing_rate(100 * MS) == 40 * MSS
 
 
 def test_first_ack_with_a_small_rate_does_not_slow_startup_down() -> None:
