@@ -143,7 +143,7 @@ def test_hundreds_of_connections_under_a_small_budget_all_arrive_and_give_everyt
 
 
 def test_pressure_that_ends_lets_a_transfer_run_as_before() -> None:
-    world, a, b = two_hosts(delay=10 * MS, rate=40_000_000)
+    world, a, b = two_hosts(delay=10 * MS, rate=40_000_000, config=TcpConfig(congestion="reno"))
     drains = accepted(b, world)
     source = Source(a.connect((b.address, PORT)))
     world.run(1 * SEC)

@@ -203,9 +203,9 @@ class ReceiveBuffer:
         held = self.nxt - self.read_seq + self.arrived.total + end - seq
         return self.memory.pressed and seq > self.nxt and end - self.read_seq > CRUMB * held
 
-    def fit(self) -> None:
-        """Memory is scarce: give back what is not needed for what is held."""
-        self._ring.fit(self.read_seq, self.top)
+    def fit(self, edge: int) -> None:
+        """Memory is scarce: give back what is not needed for what is held, or promised up to the number ``edge``."""
+        self._ring.fit(self.read_seq, max(self.top, edge))
 
     def _squeeze(self, seq: int, data: Buffer) -> Buffer:
         """The part of ``data`` for which the budget has memory."""

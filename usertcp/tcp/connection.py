@@ -459,7 +459,7 @@ class Connection:
     def save_memory(self) -> None:
         """Memory is scarce: give back what the buffers do not need."""
         self.snd.buffer.fit()
-        self.rcv.buffer.fit()
+        self.rcv.buffer.fit(self.rcv.edge)
 
     def configure(self, **changes: Any) -> None:
         """Change settings (fields of :class:`TcpConfig`); they take effect at once."""

@@ -19,8 +19,8 @@ text in the window     taken        taken                                  taken
                                                                            the minimum; the rest is dropped and counted
 gaps in what arrives   many         few, and none that makes a ring        few, and none that makes a ring
                                     eight times what it holds              eight times what it holds
-what a ring has beyond kept         given back once, when it begins        given back
-what it holds
+what a ring has beyond kept         given back, once when it begins        given back
+what it holds or owes
 what a user writes     the limit    what the ring holds, or a share        what the ring holds, or the minimum
 new connections        yes          yes                                    no: a SYN is dropped and counted, an active
                                                                            open is refused

@@ -73,11 +73,11 @@ class Ring:
             lo += len(piece)
 
     def fit(self, lo: int, hi: int) -> None:
-        """Give back what the numbers ``[lo, hi)``, all that is held, do not need."""
+        """Give back what the numbers ``[lo, hi)`` do not need: all that is held is among them."""
         needed = max(self.memory.minimum, 1 << max(hi - lo - 1, 0).bit_length())
         if needed < self.capacity:
             self.memory.credit(self.capacity - needed)
-            self._move(lo, self.views(lo, hi - lo), needed)
+            self._move(lo, self.views(lo, min(hi - lo, needed)), needed)
 
     def release(self) -> None:
         """Give the memory back."""
