@@ -422,10 +422,8 @@ class Bbr(CongestionControl):
     # --- control parameters (§5.6) -----------------------------------------------------------------------------------
 
     def pacing_rate(self, srtt: int) -> int:
-        """Before the first ACK, the initial window's rate (§5.6.2). Never less than the least window (§5.6.4.3) in a
-        round trip: a bandwidth below that was not the path's, but the user's or the peer's window's."""
-        least = MIN_PIPE_SEGMENTS * self._mss * SEC // srtt if srtt else 0
-        return max(self._pacing_rate, least) if self._pacing_rate else self._initial_rate(srtt)
+        """Before the first ACK, the initial window's rate (§5.6.2)."""
+        return self._pacing_rate or self._initial_rate(srtt)
 
     def _initial_rate(self, srtt: int) -> int:
         return initial_window(self._mss) * SEC // (srtt or NO_RTT) * STARTUP.pacing_gain // 100

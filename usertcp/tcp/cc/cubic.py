@@ -164,8 +164,9 @@ class Cubic(LossBased):
     def _follow_reno(self, acked: int) -> None:
         """W_est: alpha segments a window's worth of ACKs (RFC 9438 §4.3, figure 4)."""
         self._est_credit += acked * (ALPHA[0] if self._w_est < self._cwnd_prior else ALPHA[1])
-        if self._est_credit >= self.cwnd * ALPHA[1]:
-            self._est_credit -= self.cwnd * ALPHA[1]
+        window = (self.cwnd - self.cwnd % self._mss) * ALPHA[1]  # what a round trip acknowledges: whole segments
+        if self._est_credit >= window:
+            self._est_credit -= window
             self._w_est += self._mss
 
     # --- reduction ---------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """HyStart++: leaving slow start before it overshoots (RFC 9406).
 
 Slow start doubles the window until something is lost, and by then up to half of it is too much. But before the
-bottleneck's queue is full it fills, and round trips grow longer. So in each round the shortest round trip is compared
+bottleneck's queue is full it fills, and round trips grow longer. So the shortest of the latest round trips is compared
 with the last round's::
 
       slow start ------- it grew by RttThresh ------> CSS ----- five rounds ----> congestion avoidance
@@ -10,6 +10,10 @@ with the last round's::
 
 CSS, *conservative slow start*, grows a quarter as fast: if the delay was only jitter it shows within five rounds, and
 slow start goes on; otherwise the window is now about what the path holds.
+
+Two things are stricter than the RFC, because a window that doubles without pacing goes past a bottleneck's queue within
+a single round: the shortest trip that counts is that of the last eight samples, not of the round, whose first ones left
+before there was a queue; and CSS is over as soon as the trip has grown by another RttThresh: then it was no jitter.
 
 Two notes on the constants. ``L``, the limit of growth per ACK (RFC 9406 §4.2: 8 segments unless paced), is infinite:
 bursts here are super-segments of up to 44 segments, which a receiver with offload answers with one ACK; with L = 8 slow
@@ -47,10 +51,20 @@ class HyStart:
     ``_rounds``     of CSS so far
     ``_round_end``  what must have been delivered when a segment is sent for its ACK to end the round, bytes
     ``_last_min``, ``_round_min``  shortest round trip of the last and of this round, ns; NEVER: none
-    ``_samples``, ``_acked``       of this round: RTT samples, bytes acknowledged
+    ``_samples``, ``_acked``       of this round: RTT samples, bytes acknowledged; ``_recent``: the last eight samples
     """
 
-    __slots__ = ("_acked", "_baseline", "_last_min", "_round_end", "_round_min", "_rounds", "_samples", "over")
+    __slots__ = (
+        "_acked",
+        "_baseline",
+        "_last_min",
+        "_recent",
+        "_round_end",
+        "_round_min",
+        "_rounds",
+        "_samples",
+        "over",
+    )
 
     def __init__(self) -> None:
         self.over = False
@@ -59,6 +73,7 @@ class HyStart:
         self._round_end = 0
         self._last_min = self._round_min = NEVER
         self._samples = 0
+        self._recent = [0] * N_RTT_SAMPLE
         self._acked = 0
 
     @property
@@ -75,6 +90,7 @@ class HyStart:
         self._acked += acked
         if sample.rtt >= 0:
             self._round_min = min(self._round_min, sample.rtt)
+            self._recent[self._samples % N_RTT_SAMPLE] = sample.rtt
             self._samples += 1
             if self._samples >= N_RTT_SAMPLE:
                 self._judge()
@@ -92,14 +108,15 @@ class HyStart:
             self.over = self._rounds >= CSS_ROUNDS
 
     def _judge(self) -> None:
-        """Compare this round's shortest trip with the last one's, or, in CSS, with the one at which that began."""
+        """Compare the latest shortest trip with the last round's, or, in CSS, with the one at which that began."""
+        shortest = min(self._recent) if self._samples >= N_RTT_SAMPLE else self._round_min
         if self.conservative:
-            if self._round_min < self._baseline:  # it was no queue
+            if shortest < self._baseline:  # it was no queue
                 self._baseline = NEVER
                 self._rounds = 0
+            elif shortest >= self._baseline + rtt_threshold(self._baseline):  # it was, and it grows
+                self.over = True
         elif (
-            self._round_min != NEVER
-            and self._last_min != NEVER
-            and self._round_min >= self._last_min + rtt_threshold(self._last_min)
+            shortest != NEVER and self._last_min != NEVER and shortest >= self._last_min + rtt_threshold(self._last_min)
         ):
-            self._baseline = self._round_min
+            self._baseline = shortest

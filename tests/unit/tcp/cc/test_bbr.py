@@ -418,19 +418,6 @@ def test_first_pacing_rate_is_that_of_the_initial_window() -> None:
     assert cc.pacing_rate(100 * MS) == initial_window(MSS) * 10 * 277 // 100
 
 
-def test_bandwidth_of_a_few_bytes_still_paces_four_segments_a_round_trip() -> None:
-    """A peer that offered twenty bytes at a time has opened its window."""
-    cc = Bbr(MSS)
-    sample = AckSample(SEC, acked=20, flight=20, rtt=100 * MS)
-    sample.srtt = sample.min_rtt = 100 * MS
-    for _ in range(10):
-        sample.rate, sample.delivered, sample.prior_delivered = 200, sample.delivered + 20, sample.delivered
-        cc.on_ack(sample)
-        sample.now += 100 * MS
-    assert cc.model.full_bw_reached
-    assert cc.pacing_rate(100 * MS) == 40 * MSS
-
-
 def test_first_ack_with_a_small_rate_does_not_slow_startup_down() -> None:
     cc = Bbr(MSS)
     sample = AckSample(SEC, acked=MSS, flight=10 * MSS, rtt=100 * MS)

@@ -60,12 +60,26 @@ def test_slow_start_with_a_round_trip_longer_by_an_eighth_becomes_conservative()
 
 
 @pytest.mark.rfc(9406, "4.2")
-def test_round_with_one_short_trip_among_long_ones_is_not_longer() -> None:
+def test_one_short_trip_among_the_last_eight_is_no_queue() -> None:
     rounds = Rounds()
     rounds.play(100)
     rounds.play(101, samples=1)
-    rounds.more(200, samples=9)
+    rounds.more(200, samples=7)
     assert not rounds.hystart.conservative
+    rounds.more(200, samples=1)
+    assert rounds.hystart.conservative
+
+
+@pytest.mark.rfc(9406, "4.2")
+def test_conservative_slow_start_with_a_queue_that_grows_on_is_over_before_its_five_rounds() -> None:
+    rounds = Rounds()
+    rounds.play(100)
+    rounds.play(113)
+    assert rounds.hystart.conservative
+    rounds.play(120)
+    assert not rounds.hystart.over
+    rounds.play(128)
+    assert rounds.hystart.over
 
 
 @pytest.mark.rfc(9406, "4.2")
