@@ -76,6 +76,17 @@ def test_unread_data_holds_the_window() -> None:
     assert s.user.readable <= 64 * KIB * 17 // 16  # the field is rounded up to the scale's unit
 
 
+def test_what_waits_behind_a_gap_does_not_use_up_the_window() -> None:
+    s = tuned()
+    at = MSS + 1
+    for _ in range(40):
+        s.peer(f". {at}:{at + MSS}({MSS}) ack 1 win 1000")
+        at += MSS
+    assert s.user.rcv.edge - s.user.rcv.buffer.top > 64 * KIB - 2 * MSS
+    s.peer(f". 1:{1 + MSS}({MSS}) ack 1 win 1000")
+    assert len(s.read()) == at - 1
+
+
 def test_window_grows_to_its_maximum_and_no_further() -> None:
     s = tuned(replace(TUNED, receive_buffer_max=400_000))
     assert stream(s, [14_600 << n for n in range(8)])[-1] <= 400_000

@@ -12,8 +12,9 @@ half) counts eight times on top. That is something to spare: round trips do not 
       the limit from then on            6a   12a   24a   48a
       in flight at the end of the next  4a    8a   16a   32a
 
-A user who does not read takes nothing, and nothing grows; nor does it for a trickle, however long it lasts. The limit
-never becomes smaller. Whoever chose a size (SO_RCVBUF) keeps it.
+What waits behind a gap is nobody's fault and comes on top, at once: otherwise each loss would halve the window of a
+sender in slow start for a round trip. But a user who does not read takes nothing, and nothing grows; nor does it for a
+trickle, however long it lasts. The limit never becomes smaller. Whoever chose a size (SO_RCVBUF) keeps it.
 
 The round trip as a receiver knows it is the age of the timestamp that a data segment echoes. It is too long when the
 peer had nothing to send; so it is raised by little and lowered at once. On a LAN our timestamp clock is too coarse, and
@@ -43,13 +44,14 @@ class WindowTuner:
     ``taken``     the most bytes that the user took in a round trip
     """
 
-    __slots__ = ("_mark", "_mark_at", "_seq", "bar", "buffer", "due", "maximum", "rtt", "taken")
+    __slots__ = ("_mark", "_mark_at", "_seq", "_wanted", "bar", "buffer", "due", "maximum", "rtt", "taken")
 
     def __init__(self, buffer: ReceiveBuffer, maximum: int) -> None:
         self.buffer = buffer
         self.maximum = maximum
         self.due = self.rtt = 0
         self.taken = buffer.limit // BEGIN
+        self._wanted = buffer.limit  # what may come, besides what waits behind gaps
         self._seq = 0  # where the user was when the round trip began
         self.bar = 0
         self._mark = self._mark_at = 0  # a right edge, and when it was the newest
@@ -93,10 +95,14 @@ class WindowTuner:
             self._mark_at = now
 
     def _grow(self, taken: int) -> None:
-        buffer = self.buffer
         more = min(taken - self.taken, taken >> 1)
-        wanted = 2 * taken + 8 * more + buffer.top - buffer.nxt
         self.taken = taken
-        limit = min(wanted, self.maximum, buffer.memory.largest)
+        self._wanted = max(self._wanted, 2 * taken + 8 * more)
+        self.make_room()
+
+    def make_room(self) -> None:
+        """Let the limit be what is wanted and what waits behind gaps: called when that has become more."""
+        buffer = self.buffer
+        limit = min(self._wanted + buffer.top - buffer.nxt, self.maximum, buffer.memory.largest)
         if limit > buffer.limit and not buffer.memory.pressed:
             buffer.limit = limit

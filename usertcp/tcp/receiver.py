@@ -174,6 +174,7 @@ class Receiver:
         advanced = buffer.insert(seq, text)
         if not advanced:  # out of order: at once, so that fast retransmit runs (RFC 5681 §4.2, MAY-13)
             self._remember(seq)
+            self.tuner.make_room()
             self.duplicates = min(self.duplicates + 1, MAX_DUPLICATE_ACKS)
             self.ack = ACK_NOW
             return False

@@ -134,11 +134,25 @@ def test_memory_under_pressure_stops_growth_and_then_it_goes_on() -> None:
 
 def test_what_lies_behind_a_gap_is_room_on_top() -> None:
     bench = Bench()
-    bench.rounds(30_000, 30_000)
-    bench.buffer.insert(bench.buffer.nxt + 200_000, bytes(1000))
-    before = bench.buffer.limit
-    bench.rounds(60_000, 60_000)
-    assert bench.buffer.limit > before + 200_000
+    buffer = bench.buffer
+    buffer.insert(buffer.nxt + 30_000, bytes(1000))
+    bench.tuner.make_room()
+    assert buffer.limit == START + 31_000
+    buffer.insert(buffer.nxt + 60_000, bytes(1000))
+    bench.tuner.make_room()
+    assert buffer.limit == START + 61_000
+    bench.tuner.maximum = 0
+    buffer.insert(buffer.nxt + 80_000, bytes(1000))
+    bench.tuner.make_room()
+    assert buffer.limit == START + 61_000
+
+
+def test_gap_when_much_is_wanted_already_is_room_on_top_of_that() -> None:
+    bench = Bench()
+    before = bench.rounds(30_000, 60_000, 120_000)[-1]
+    bench.buffer.insert(bench.buffer.nxt + before // 2, bytes(1000))
+    bench.tuner.make_room()
+    assert bench.buffer.limit == before + before // 2 + 1000
 
 
 def test_lan_whose_round_trip_is_below_the_clocks_step_grows_within_a_few_turns() -> None:
