@@ -13,7 +13,7 @@ MSS = 1460
 TUNED = with_options(
     window_scaling=True, receive_buffer=64 * KIB, receive_buffer_max=4 * MIB, send_buffer=64 * KIB, send_buffer_max=MIB
 )
-OFFERED = "mss 1460,nop,wscale 7"
+OFFERED = "mss 1460,nop,nop,sackOK,nop,wscale 7"
 
 
 def tuned(config: TcpConfig = TUNED) -> Script:
@@ -171,6 +171,19 @@ def test_send_buffer_grows_with_the_congestion_window_when_the_user_is_held_by_i
     info = user.info()
     assert info.cwnd > 64 * KIB
     assert info.send_buffer == min(2 * info.cwnd, MIB)
+
+
+def test_user_is_not_held_by_the_buffer_while_a_loss_is_mended() -> None:
+    """What the peer has behind the gap leaves room in the network, and so in the buffer."""
+    s = tuned(replace(TUNED, sack=True, send_buffer=20 * MSS))
+    s.user.snd.cc.cwnd = 20 * MSS
+    assert s.user.write(bytes(MIB)) == 20 * MSS
+    s.poll()
+    assert not s.user.ready & WRITABLE
+    s.now += 100 * MS
+    s.peer(f". 1:1(0) ack 1 win 30000 <nop,nop,sack {1 + MSS}:{1 + 16 * MSS}>")
+    assert s.user.ready & WRITABLE
+    assert s.user.writable >= 15 * MSS
 
 
 def test_send_buffer_of_a_user_who_writes_little_stays_small() -> None:

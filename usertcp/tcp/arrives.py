@@ -251,12 +251,13 @@ def _take_ack(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) ->
         echoed_at=_echoed_at(conn, seg, now),
         marked=marked,
     )
+    if not conn.ready & WRITABLE and conn.state in CAN_SEND:  # a user was turned away
+        aside = snd.outstanding - snd.pipe
+        snd.buffer.follow(snd.cc.cwnd, aside)
+        if snd.buffer.inviting(aside):
+            conn.signal(WRITABLE)
     if acked:
         conn.bytes_acked += acked
-        if not conn.ready & WRITABLE and conn.state in CAN_SEND:  # a user was turned away
-            snd.buffer.follow(snd.cc.cwnd)
-            if snd.buffer.inviting:
-                conn.signal(WRITABLE)
         rearm(conn, now, restart=snd.restarts_timer)
         arm_user_timeout(conn)
     elif changed or seg.options.sack:

@@ -55,16 +55,17 @@ class SendBuffer:
             limit = min(limit, memory.allowance(ring.capacity))
         return max(0, limit - self.end + self.start)
 
-    @property
-    def inviting(self) -> bool:
-        """Whether a third of what it may hold is free: time to tell a user who was turned away."""
+    def inviting(self, aside: int = 0) -> bool:
+        """Whether a third of what it may hold is free: time to tell a user who was turned away. The ``aside`` bytes
+        that are held without being in the network do not count."""
         free = self.free
-        return free * 3 >= free + self.end - self.start
+        return free > 0 and free * 3 >= free + self.end - self.start - aside
 
-    def follow(self, cwnd: int) -> None:
+    def follow(self, cwnd: int, aside: int = 0) -> None:
         """Let the limit grow to twice the congestion window: once for what is in the network and once for what the user
-        writes meanwhile, so that the window is the bound and not the buffer (as Linux)."""
-        wanted = min(2 * cwnd, self.maximum)
+        writes meanwhile, so that the window is the bound and not the buffer (as Linux); ``aside`` bytes wait for a
+        retransmission to arrive, or to leave."""
+        wanted = min(2 * cwnd + aside, self.maximum)
         if wanted > self.limit:
             memory = self._ring.memory
             if not memory.pressed:

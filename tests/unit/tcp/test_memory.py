@@ -139,9 +139,9 @@ def test_send_buffer_beyond_the_budget_takes_what_there_is_memory_for() -> None:
     assert (buffer.free, memory.exhausted) == (0, True)
     assert buffer.write(b"x") == 0
     buffer.ack(BASE + 10 * KIB)
-    assert (buffer.free, buffer.inviting) == (10 * KIB, False)
+    assert (buffer.free, buffer.inviting()) == (10 * KIB, False)
     buffer.ack(BASE + 11 * KIB)
-    assert buffer.inviting  # a third of what it may have, not of its limit
+    assert buffer.inviting()  # a third of what it may have, not of its limit
     other.release()
     assert buffer.free > 11 * KIB
 
@@ -159,7 +159,7 @@ def test_send_buffer_when_nothing_is_left_takes_the_minimum() -> None:
     assert memory.charge(0, 64 * KIB)
     buffer = SendBuffer(MIB, 0, memory)
     buffer.reset(BASE)
-    assert buffer.inviting
+    assert buffer.inviting()
     assert buffer.write(bytes(MIB)) == MIN_CAPACITY
 
 
@@ -168,6 +168,17 @@ def test_send_buffer_follows_twice_the_congestion_window_up_to_its_maximum() -> 
     for cwnd, limit in [(10 * KIB, 128), (100 * KIB, 200), (50 * KIB, 200), (400 * KIB, 800), (4 * MIB, 1024)]:
         buffer.follow(cwnd)
         assert buffer.limit == limit * KIB
+
+
+def test_send_buffer_what_is_held_aside_comes_on_top_and_does_not_keep_the_user_waiting() -> None:
+    buffer = SendBuffer(128 * KIB, MIB)
+    buffer.reset(BASE)
+    buffer.write(bytes(MIB))
+    assert not buffer.inviting(128 * KIB)  # nothing is free
+    buffer.follow(40 * KIB, 80 * KIB)
+    assert buffer.limit == 160 * KIB
+    assert not buffer.inviting()
+    assert buffer.inviting(80 * KIB)
 
 
 def test_send_buffer_without_a_maximum_keeps_its_size() -> None:
