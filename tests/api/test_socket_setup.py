@@ -283,7 +283,7 @@ def test_options_that_describe_the_socket(engine: us.Engine) -> None:
             assert sock.getsockopt(us.SOL_SOCKET, option) == value
         assert listener.getsockopt(us.SOL_SOCKET, us.SO_ACCEPTCONN) == 1
         assert sock.getsockopt(us.IPPROTO_TCP, us.TCP_MAXSEG) == 536
-        assert sock.getsockopt(us.IPPROTO_TCP, us.TCP_CONGESTION, 16) == b"reno".ljust(16, b"\0")
+        assert sock.getsockopt(us.IPPROTO_TCP, us.TCP_CONGESTION, 16) == b"cubic".ljust(16, b"\0")
         with pytest.raises(OSError, match="out of range"):
             sock.getsockopt(us.SOL_SOCKET, us.SO_TYPE, 2000)
 
