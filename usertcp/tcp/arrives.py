@@ -15,8 +15,9 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from usertcp.tcp import timers as timer
-from usertcp.tcp.output import TS_TICK, reset_for
+from usertcp.tcp.output import reset_for
 from usertcp.tcp.receiver import ACK_NOW
+from usertcp.tcp.rtt import TS_TICK
 from usertcp.tcp.state import CAN_RECEIVE, CAN_SEND, EOF, READABLE, URGENT, WRITABLE, State
 from usertcp.tcp.timeouts import arm_user_timeout, rearm
 from usertcp.units import MASK32, SEC

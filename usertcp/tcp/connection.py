@@ -26,8 +26,9 @@ from usertcp.tcp.ecn_setup import agree, ask
 from usertcp.tcp.info import TcpInfo, collect
 from usertcp.tcp.listener import Listener
 from usertcp.tcp.memory import Memory
-from usertcp.tcp.output import TS_TICK, Transmit, poll
+from usertcp.tcp.output import Transmit, poll
 from usertcp.tcp.receiver import Receiver
+from usertcp.tcp.rtt import TS_TICK
 from usertcp.tcp.sender import DEFAULT_MSS, MIN_MSS, Sender
 from usertcp.tcp.state import (
     CAN_RECEIVE,

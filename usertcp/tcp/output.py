@@ -12,7 +12,7 @@ from usertcp.tcp import timers as timer
 from usertcp.tcp.receiver import ACK_DELAYED, ACK_NOW
 from usertcp.tcp.state import State
 from usertcp.tcp.timeouts import rearm
-from usertcp.units import MASK32, MS
+from usertcp.units import MASK32
 from usertcp.wire import tcp as wire
 from usertcp.wire.ecn import NOT_ECT
 from usertcp.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
@@ -20,7 +20,6 @@ from usertcp.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
 if TYPE_CHECKING:
     from usertcp.tcp.connection import Connection
 
-TS_TICK: Final = 1 * MS  # our timestamp clock (RFC 7323 §5.4: 1 ms to 1 s)
 NO_TEXT: Final[list[memoryview]] = []
 
 # States in which text or a FIN may be on its way out.

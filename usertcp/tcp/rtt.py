@@ -14,8 +14,9 @@ Each time-out doubles the RTO, and only a new sample, or progress, takes that ba
 
 from typing import Final
 
-from usertcp.units import SEC
+from usertcp.units import MS, SEC
 
+TS_TICK: Final = 1 * MS  # our timestamp clock, and so what an echo is known to (RFC 7323 §5.4: 1 ms to 1 s)
 SYN_LOSS_RTO: Final = 3 * SEC  # the RTO when data begins after a SYN was lost (RFC 6298 §5.7)
 
 

@@ -26,7 +26,7 @@ from usertcp.tcp.rack import Rack
 from usertcp.tcp.ranges import RangeSet
 from usertcp.tcp.rate import DeliveryRate
 from usertcp.tcp.recovery import CWR, NEW_DATA, NO_FRTO, OPEN, RECOVERY
-from usertcp.tcp.rtt import RttEstimator
+from usertcp.tcp.rtt import TS_TICK, RttEstimator
 from usertcp.tcp.scoreboard import IN_FLIGHT, Scoreboard
 from usertcp.tcp.seq import unwrap
 from usertcp.tcp.tlp import TailLossProbe
@@ -34,7 +34,6 @@ from usertcp.units import NEVER
 
 DEFAULT_MSS: Final = 536  # without an MSS option from the peer, IPv4 (RFC 9293 §3.7.1, MUST-15)
 MIN_MSS: Final = 48  # the least we believe a peer, so that room for text remains beside the options (Linux)
-ECHO_TICK: Final = 1_000_000  # ns: a round trip by the timestamp echo is known to so much
 
 
 class Sender:
@@ -304,7 +303,7 @@ class Sender:
             rtt.sample(now - oldest, now - newest)
             self.tlp.sampled = True
         elif cumulative and echoed_at >= 0:
-            echoed = max(now // ECHO_TICK - echoed_at // ECHO_TICK, 1) * ECHO_TICK
+            echoed = max(now // TS_TICK - echoed_at // TS_TICK, 1) * TS_TICK
             self.tlp.sampled = True
             rtt.sample(echoed, echoed)
         sample.rtt = max(now - newest, 1) if newest >= 0 else -1
