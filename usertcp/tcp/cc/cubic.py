@@ -192,7 +192,9 @@ class Cubic(LossBased):
         self._undo = (self._w_max, self._origin, self._k, self._epoch, self._w_est, self._cwnd_prior)
 
     def on_spurious(self) -> None:
-        """Back onto the old curve, unless the window is beyond it already (RFC 9438 §4.9)."""
+        """Back onto the old curve, unless the window is beyond it already (RFC 9438 §4.9). Where there was none, the
+        window that was doubted is a first W_max."""
         if self.cwnd < self._prior_cwnd:
-            self._w_max, self._origin, self._k, self._epoch, self._w_est, self._cwnd_prior = self._undo
+            w_max, self._origin, self._k, self._epoch, self._w_est, self._cwnd_prior = self._undo
+            self._w_max = w_max or self._w_max
         super().on_spurious()

@@ -20,7 +20,7 @@ it for windows that grow only when they are full, which is the case here.
 from abc import abstractmethod
 from typing import ClassVar
 
-from usertcp.tcp.cc.base import UNLIMITED, AckSample, CongestionControl, initial_window
+from usertcp.tcp.cc.base import AckSample, CongestionControl, initial_window
 
 
 class LossBased(CongestionControl):
@@ -101,10 +101,8 @@ class LossBased(CongestionControl):
         self._prior_ssthresh = self.ssthresh
 
     def on_recovered(self, now: int) -> None:
-        """Go on in congestion avoidance (RFC 6582 §3.2 step 3, RFC 9937 §5). An algorithm chosen in the middle of
-        another's recovery has set no ``ssthresh``: it keeps the window."""
-        if self.ssthresh < UNLIMITED:
-            self.cwnd = max(self.ssthresh, self._mss)
+        """Go on in congestion avoidance (RFC 6582 §3.2 step 3, RFC 9937 §5)."""
+        self.cwnd = max(self.ssthresh, self._mss)
 
     def on_spurious(self) -> None:
         """As if it had not happened, unless things are better already (RFC 4015 §3.2 and Linux)."""

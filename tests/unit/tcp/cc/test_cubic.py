@@ -239,6 +239,23 @@ def test_spurious_loss_puts_the_window_back_on_its_old_curve() -> None:
 
 
 @pytest.mark.rfc(9438, "4.9")
+def test_spurious_loss_before_any_other_leaves_the_window_that_was_doubted_as_w_max() -> None:
+    """Nothing was known of the path: the window grew by a twentieth a round trip, and now by the curve or like Reno."""
+    rounds = Rounds(1_000)
+    rounds.cc = Cubic(MSS)
+    rounds.cc.cwnd = rounds.cc.ssthresh = 100 * MSS
+    for _ in range(5):
+        rounds.round()
+    assert rounds.segments >= 120
+    rounds.cc.on_congestion(rounds.cc.cwnd, rounds.now)
+    rounds.cc.on_spurious()
+    before = rounds.segments
+    for _ in range(10):
+        rounds.round()
+    assert before <= rounds.segments <= before + 10  # Reno's slope, at most
+
+
+@pytest.mark.rfc(9438, "4.9")
 def test_spurious_loss_found_out_late_changes_nothing() -> None:
     late, untouched = Rounds(100), Rounds(100)
     for rounds in (late, untouched):

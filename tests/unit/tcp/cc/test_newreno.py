@@ -129,13 +129,6 @@ def test_loss_halves_the_window() -> None:
     assert cc.cwnd == 10 * MSS
 
 
-def test_recovery_that_ends_without_a_reduction_keeps_the_window() -> None:
-    """The algorithm was chosen while another one's recovery was under way."""
-    cc = NewReno(MSS)
-    cc.on_recovered(0)
-    assert (cc.cwnd, cc.ssthresh) == (10 * MSS, UNLIMITED)
-
-
 @pytest.mark.rfc(7661, "4.4.1")
 def test_loss_while_the_application_is_the_limit_halves_what_was_in_use() -> None:
     cc = _avoiding(40 * MSS)
