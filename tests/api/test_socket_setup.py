@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -316,6 +317,30 @@ def test_tcp_info_has_linuxs_layout_and_true_values() -> None:
             assert named["busy_time"] >= named["rwnd_limited"] + named["sndbuf_limited"]
             assert named["busy_time"] > 0
             assert named["pacing_rate"] == named["max_pacing_rate"] == options.MAX_U64
+            assert (named["reordering"], named["reord_seen"]) == (3, 0)
+
+
+def test_tcp_info_tells_how_far_segments_were_overtaken_as_linux_does(engine: us.Engine) -> None:
+    client, server = local_pair(engine)
+    with client, server:
+        (info, *_) = engine.call(lambda: [conn.info() for conn in engine.stack.connections()])
+    for overtaken, segments in [(0, 3), (7 * info.snd_mss + 1, 8), (1 << 30, 300)]:
+        raw = options.tcp_info(replace(info, reordering_seen=9, overtaken=overtaken), info.state, 0)
+        named = dict(zip(options.INFO_FIELDS, options.INFO.unpack(raw), strict=True))
+        assert (named["reordering"], named["reord_seen"]) == (segments, 9)
+
+
+def test_congestion_control_of_a_live_socket_can_be_changed() -> None:
+    with two_engines() as (left, right):
+        client, server = connected(left, right)
+        with client, server:
+            for name in (b"bbr", b"reno", b"cubic"):
+                client.setsockopt(us.IPPROTO_TCP, us.TCP_CONGESTION, name)
+                assert client.getsockopt(us.IPPROTO_TCP, us.TCP_CONGESTION, 16) == name.ljust(16, b"\0")
+                client.sendall(b"x" * 10_000)
+                got = 0
+                while got < 10_000:
+                    got += len(server.recv(10_000))
 
 
 def test_buffer_sizes_that_nobody_chose_are_told_as_they_are_tuned(engine: us.Engine) -> None:

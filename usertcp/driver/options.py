@@ -46,6 +46,7 @@ MAX_U32: Final = 0xFFFF_FFFF
 MAX_U64: Final = 0xFFFF_FFFF_FFFF_FFFF
 HEADERS: Final = 40  # bytes of IPv4 and TCP header without options
 DUPLICATES: Final = 3  # duplicate ACKs that mean a loss (RFC 5681 §3.2)
+MAX_REORDERING: Final = 300  # segments; Linux tells no more (net.ipv4.tcp_max_reordering)
 
 DEFAULT_MSS: Final = 536  # bytes; TCP_MAXSEG of a socket without a connection (RFC 9293 §3.7.1, MUST-15)
 MIN_RCVBUF: Final = 2304  # bytes, after doubling (Linux: SOCK_MIN_RCVBUF)
@@ -306,7 +307,7 @@ def tcp_info(info: TcpInfo | None, state: State, now: int) -> bytes:
             "snd_ssthresh": min(info.ssthresh // mss, 0x7FFF_FFFF),  # segments
             "snd_cwnd": info.cwnd // mss,  # segments
             "advmss": info.rcv_mss,
-            "reordering": DUPLICATES,
+            "reordering": min(max(DUPLICATES, -(-info.overtaken // mss)), MAX_REORDERING),
             "rcv_rtt": info.rcv_rtt // US,
             "rcv_space": info.rcv_taken,
             "total_retrans": info.retransmissions,
@@ -322,7 +323,7 @@ def tcp_info(info: TcpInfo | None, state: State, now: int) -> bytes:
             "bytes_sent": info.bytes_acked + info.unacked + info.bytes_retransmitted,
             "bytes_retrans": info.bytes_retransmitted,
             "dsack_dups": info.dsacks_received,
-            "reord_seen": int(info.reordering_seen),
+            "reord_seen": info.reordering_seen,
             "total_rto": info.timeouts,
             "segs_out": info.segments_out,
             "segs_in": info.segments_in,

@@ -51,7 +51,8 @@ class TcpInfo:
     retransmissions: int
     bytes_retransmitted: int
     undone: int  # reductions of the window that turned out to be mistaken, and were taken back
-    reordering_seen: bool  # RACK: something sent earlier came later
+    reordering_seen: int  # how often something sent earlier came later
+    overtaken: int  # by how many bytes at most
     reordering_window: int  # how long RACK waits for it
     dsacks_received: int  # reports that something came twice
     dsacks_sent: int
@@ -115,6 +116,7 @@ def collect(conn: "Connection", now: int) -> TcpInfo:
         bytes_retransmitted=snd.bytes_resent,
         undone=snd.undone,
         reordering_seen=snd.rack.reordering_seen,
+        overtaken=snd.rack.overtaken,
         reordering_window=snd.rack.reo_wnd(rtt.min_rtt, rtt.srtt, eager=False),
         dsacks_received=snd.dsacks,
         dsacks_sent=rcv.dsacks_sent,

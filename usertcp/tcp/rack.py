@@ -22,16 +22,18 @@ PERSIST: Final = 16  # recoveries for which a widened reordering window lasts (R
 
 class Rack:
     """``sent_at`` and ``end`` of the delivered segment that was sent last, its ``rtt`` (ns); ``fack``: the highest
-    number delivered; ``mult`` quarters of the smallest RTT make the reordering window."""
+    number delivered; ``mult`` quarters of the smallest RTT make the reordering window; ``reordering_seen``: how often
+    something came later than what was sent after it, ``overtaken`` by so many bytes at most."""
 
-    __slots__ = ("_dsack_round", "_persist", "end", "fack", "mult", "reordering_seen", "rtt", "sent_at")
+    __slots__ = ("_dsack_round", "_persist", "end", "fack", "mult", "overtaken", "reordering_seen", "rtt", "sent_at")
 
     def __init__(self) -> None:
         self.sent_at = -1
         self.end = 0
         self.rtt = 0
         self.fack = 0
-        self.reordering_seen = False
+        self.reordering_seen = 0
+        self.overtaken = 0
         self.mult = 1
         self._persist = 0
         self._dsack_round = -1
@@ -45,7 +47,8 @@ class Rack:
             if end > self.fack:
                 self.fack = end
             if end < highest and not record.retransmitted:
-                self.reordering_seen = True
+                self.reordering_seen += 1
+                self.overtaken = max(self.overtaken, highest - end)
             rtt = now - sent_at
             if record.retransmitted and (rtt < min_rtt or 0 <= echoed_at < sent_at):
                 continue  # the original answers, not the retransmission

@@ -70,7 +70,7 @@ def on_ack(snd: "Sender", acked: int, *, duplicate: bool, dsack: tuple[int, int]
     safe = acked > 0 and snd.rate.lost == lost_before
     if snd.rate.lost > lost_before and snd.phase < RECOVERY:
         enter_recovery(snd, now, acked)
-    _open_window(snd, growing=growing or snd.rack.reordering_seen, safe=safe)
+    _open_window(snd, growing=growing or snd.rack.reordering_seen > 0, safe=safe)
 
 
 def _open_window(snd: "Sender", *, growing: bool, safe: bool) -> None:
@@ -329,5 +329,5 @@ def undo(snd: "Sender") -> None:
     snd.undone += 1
     snd.resend_now = False
     snd.duplicates = snd.dup_credit = 0
-    snd.rack.reordering_seen = True  # what came after all was late, not lost
+    snd.rack.reordering_seen += 1  # what came after all was late, not lost
     snd.rtt.reset_backoff()

@@ -150,6 +150,7 @@ def test_original_delivered_below_the_highest_shows_reordering() -> None:
     assert path.rack.fack == _seq(3)
     path.ack(41, 1)
     assert path.rack.reordering_seen
+    assert path.rack.overtaken == 2 * SEG
     assert path.rack.fack == _seq(3)
 
 
@@ -191,7 +192,7 @@ def test_window_without_reordering_is_nothing_for_the_eager_and_a_quarter_otherw
 @pytest.mark.rfc(8985, "§6.2 step 4")
 def test_window_once_reordering_was_seen_is_a_quarter_for_the_eager_too() -> None:
     rack = Rack()
-    rack.reordering_seen = True
+    rack.reordering_seen = 1
     assert rack.reo_wnd(RTT, 2 * RTT, eager=True) == RTT // 4
 
 
