@@ -1,9 +1,9 @@
 """Both ends of a transfer: what they send, what they count, and the program that does it over the kernel's TCP.
 
-A transfer lasts a fixed time. The sender's program keeps the connection supplied (with at most LOW bytes not yet sent,
-so that little is left when the time is over), then ends the stream; the receiver takes everything until that end. Each
-counts and hashes what it handed in or took out. Goodput is what the receiver's program had in its hands when the time
-was over, counted from when its own end of the connection was established.
+A transfer lasts a fixed time. The sender's program keeps the connection supplied (with little that is not yet sent, see
+``enough``, so that little is left when the time is over), then ends the stream; the receiver takes everything until
+that end. Each counts and hashes what it handed in or took out. Goodput is what the receiver's program had in its hands
+when the time was over, counted from when its own end of the connection was established.
 
 The bytes are those of one random block over and over; its length is prime, so that nothing misplaced fits by accident.
 
@@ -29,10 +29,12 @@ from random import Random
 from typing import Any, Final
 
 from benchmarks.loss_cells import SEND, Job, job_from
+from usertcp.units import MS, SEC
 
 PERIOD: Final = 1_048_583  # bytes of the block, a prime
 CHUNK: Final = 1 << 16  # bytes handed in or taken out at a time
-LOW: Final = 1 << 17  # bytes handed in and not sent that are enough
+LOW: Final = 1 << 17  # bytes handed in and not sent, at least: see ``enough``
+SUPPLY: Final = 5 * MS  # how often usertcp's senders are supplied; the kernel says when it wants more
 GRACE: Final = 30.0  # seconds after its time until which a transfer must have ended
 EVERY: Final = 0.1  # seconds between two samples
 
@@ -71,6 +73,12 @@ def stream(at: int, size: int = CHUNK) -> memoryview:
     """The bytes of every transfer from ``at`` on."""
     at %= PERIOD
     return _BLOCK[at : at + size]
+
+
+def enough(job: Job) -> int:
+    """Bytes handed in and not sent that keep a sender busy: of a fast path, what it carries until supplied again, four
+    times."""
+    return max(LOW, 4 * SUPPLY * job.cell.rate // (8 * SEC))
 
 
 class Account:
@@ -194,7 +202,7 @@ class Transfer:
         self.account.begin(now)
         self.program.alarms.at(self.account.until + round(GRACE * 1e9), lambda: self.end("did not end in time"))
         if self.account.sending:
-            self.sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, LOW)
+            self.sock.setsockopt(socket.IPPROTO_TCP, TCP_NOTSENT_LOWAT, enough(self.account.job))
             self.program.alarms.at(self.account.until, self.finish)
             self.program.watch(self, select.EPOLLIN | select.EPOLLOUT)
         else:

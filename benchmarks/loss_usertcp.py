@@ -12,10 +12,10 @@ import time
 from contextlib import suppress
 from dataclasses import asdict
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from benchmarks.loss_cells import SEND, Job, job_from
-from benchmarks.loss_ends import CHUNK, EVERY, GRACE, LOW, Account, Alarms, Orders, hurry, say, stream
+from benchmarks.loss_ends import CHUNK, EVERY, GRACE, SUPPLY, Account, Alarms, Orders, enough, hurry, say, stream
 from benchmarks.loss_net import OURS, PREFIX, TAP
 from usertcp.driver.base import Pump
 from usertcp.driver.engine import IN, Engine
@@ -24,9 +24,7 @@ from usertcp.net.stack import Stack
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.state import CONNECTED, FAILED, GONE
-from usertcp.units import MS, NEVER
-
-SUPPLY: Final = 5 * MS  # how often senders are supplied
+from usertcp.units import NEVER
 
 
 class Transfer:
@@ -90,7 +88,8 @@ class Transfer:
     def supply(self) -> None:
         """Hand in what comes next."""
         conn, account = self.conn, self.account
-        while not self.over and conn.snd.unsent < LOW and conn.writable:
+        low = enough(account.job)
+        while not self.over and conn.snd.unsent < low and conn.writable:
             view = stream(account.bytes)
             count = conn.write(view)
             account.add(view[:count], 0)
