@@ -163,6 +163,21 @@ def test_idle_connection_restarts_with_half_a_window_for_each_rto() -> None:
     assert len(taken(s)) == 25
 
 
+@pytest.mark.rfc(2861, "§3.1")
+def test_idle_connection_whose_device_is_full_loses_half_its_window_once() -> None:
+    """However often it is asked whether it has something to send."""
+    s = sending(40)
+    taken(s)
+    for n in range(1, 41):
+        ack(s, n)
+    s.advance(s.user.snd.rtt.rto + 1)
+    s.sink_full = True
+    s.write(bytes(40 * MSS))
+    for _ in range(5):
+        s.poll()
+    assert s.user.snd.cc.cwnd == 25 * MSS
+
+
 @pytest.mark.rfc(5681, "§4.1")
 def test_connection_idle_for_long_restarts_from_the_initial_window() -> None:
     s = sending(40)

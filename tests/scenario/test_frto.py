@@ -69,6 +69,21 @@ def test_rfc5682_3_1_step_3b_with_sack_second_ack_reports_what_was_never_sent_ag
     assert s.window[1] == FULL[1]
 
 
+@pytest.mark.rfc(5682, "§3.1 step 3b")
+@pytest.mark.rfc(8985, "§6.2 step 2")
+def test_rfc5682_3_1_step_3b_undone_the_answer_to_the_original_makes_no_other_late() -> None:
+    """The first ACK seemed to be the retransmission's. If RACK went on to believe that, all that was sent before the
+    time-out would have lost the race, and be lost a reordering window later."""
+    s = timed_out(sack=True)
+    s.advance(RTT + RTT // 5)
+    s.tick(1)
+    s.tick(2)
+    assert s.user.snd.undone == 1
+    s.advance(2 * RTT)  # the next ACKs take their time
+    assert s.phase == "OPEN"
+    assert s.window == FULL
+
+
 @both
 @pytest.mark.rfc(5682, "§2.1 step 3b")
 def test_rfc5682_2_1_step_3b_spurious_time_out_of_a_window_in_slow_start_goes_on_in_slow_start(sack: bool) -> None:

@@ -12,12 +12,13 @@ from usertcp.units import HOUR, KIB, MIB, MS
 
 
 def test_window_closed_and_opened_over_tiny_segments_is_resent_in_bursts() -> None:
-    """A megabyte in segments of 48 bytes, all of it refused by one ACK: no work for each segment of them."""
+    """A megabyte in segments of 48 bytes, all of it refused: no work for each segment of them."""
     s = Script.established(TcpConfig(send_buffer=MIB), options="mss 48,sackOK,TS val 0 ecr 0,nop,wscale 14", win=1)
     s.peer(". 1:1(0) ack 1 win 1024" + s.echo())
     s.user.snd.cc.cwnd = 2 * MIB
     s.write(bytes(MIB))
     s.peer(". 1:1(0) ack 1 win 0" + s.echo())
+    s.advance_to_next_deadline()
     s.take()
     before = s.bursts
     s.peer(". 1:1(0) ack 1 win 1024" + s.echo())
@@ -26,6 +27,18 @@ def test_window_closed_and_opened_over_tiny_segments_is_resent_in_bursts() -> No
     assert sum(len(seg.payload) for seg in s.take()) == MIB
     assert s.bursts - before < 40
     assert len(s.user.snd.board) < 40
+
+
+def test_window_closed_and_opened_again_and_again_repeats_nothing() -> None:
+    """Between two ACKs nothing was refused: what is in flight is still there."""
+    s = Script.established(win=65535)
+    s.write(bytes(10 * 1460))
+    s.take()
+    for _ in range(40):
+        s.peer(". 1:1(0) ack 1 win 0")
+        s.peer(". 1:1(0) ack 1 win 65535")
+    s.expect_nothing()
+    assert s.user.snd.retransmissions == 0
 
 
 @pytest.mark.rfc(6582, "3.2")

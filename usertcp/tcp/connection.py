@@ -292,7 +292,7 @@ class Connection:
         snd.shift = options.wscale if self.scale_ok else 0
         snd.mss = max(min(self.advertised_mss, self.path_mss, options.mss or DEFAULT_MSS), MIN_MSS)
         snd.sack_ok = self.sack_ok
-        snd.cc = create(config.congestion, self._text_in_full_segment())
+        snd.cc = create(config.congestion, self._text_in_full_segment(), sack=self.sack_ok)
         snd.wnd = snd.max_wnd = seg.wnd  # a SYN's window is never scaled
         snd.wl1, snd.wl2 = rcv.irs, snd.iss
 

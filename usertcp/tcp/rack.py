@@ -59,6 +59,13 @@ class Rack:
                 self.sent_at = sent_at
                 self.end = end
 
+    def on_undone(self) -> None:
+        """Retransmissions were without need: the originals are late, and what seemed to answer the former may have
+        answered the latter. Who was sent last is known again with the next delivery."""
+        self.reordering_seen += 1
+        self.sent_at = -1
+        self.end = 0
+
     def on_dsack(self, una: int, nxt: int) -> None:
         """A retransmission was without need: widen the window, once a round trip (step 4)."""
         if una >= self._dsack_round:

@@ -6,7 +6,9 @@ bytes delivered in between are what the network carried in between::
       rate = (delivered now - delivered when it was sent) / max(time between the sendings, time between the ACKs)
 
 The longer of the two intervals counts, since ACKs may come bunched, and sendings too. A sample taken while the user had
-nothing more to send says only that the network carries at least that much: it is ``app_limited``.
+nothing more to send says only that the network carries at least that much: it is ``app_limited``. Without SACK nobody
+sees what is delivered behind a gap; when it closes, all of that would seem to come in one round trip: from what was
+sent before there is no sample.
 """
 
 from usertcp.tcp.cc.base import AckSample
@@ -19,11 +21,21 @@ class DeliveryRate:
     sample, bytes a second, taken when ``rate_app_limited``; ``app_limited``: until so many bytes are delivered samples
     are limited by the user (0: they are not)."""
 
-    __slots__ = ("_first_sent_at", "app_limited", "delivered", "delivered_at", "lost", "rate", "rate_app_limited")
+    __slots__ = (
+        "_blind_until",
+        "_first_sent_at",
+        "app_limited",
+        "delivered",
+        "delivered_at",
+        "lost",
+        "rate",
+        "rate_app_limited",
+    )
 
     def __init__(self) -> None:
         self.delivered = self.delivered_at = self.lost = 0
         self._first_sent_at = 0
+        self._blind_until = 0  # ``delivered`` when a gap was last closed that nobody saw into
         self.app_limited = 0
         self.rate = 0
         self.rate_app_limited = False
@@ -43,8 +55,9 @@ class DeliveryRate:
         """The user has nothing more to send, although the window would allow it, with ``flight`` bytes under way."""
         self.app_limited = max(self.delivered + flight, 1)
 
-    def sample(self, fresh: list[Fresh], sample: AckSample) -> None:
-        """Take in what an ACK delivered and fill the rate's part of ``sample``, whose ``now`` and ``min_rtt`` stand."""
+    def sample(self, fresh: list[Fresh], sample: AckSample, *, blind: bool = False) -> None:
+        """Take in what an ACK delivered and fill the rate's part of ``sample``, whose ``now`` and ``min_rtt`` stand.
+        ``blind``: there was a gap, and no SACK."""
         now = sample.now
         newest: Sent | None = None
         for record, _, size in fresh:
@@ -64,7 +77,11 @@ class DeliveryRate:
         sample.app_limited = newest.app_limited
         self._first_sent_at = max(self._first_sent_at, newest.sent_at)
         interval = max(newest.sent_at - newest.first_sent_at, now - newest.delivered_at)
-        if interval <= 0 or interval < sample.min_rtt:  # a retransmission answered before it arrived
+        if blind:
+            self._blind_until = self.delivered
+        if newest.delivered < self._blind_until or interval <= 0:
+            return
+        if interval < sample.min_rtt:  # a retransmission answered before it arrived
             return
         sample.interval = interval
         sample.rate = (self.delivered - newest.delivered) * SEC // interval

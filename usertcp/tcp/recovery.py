@@ -9,6 +9,7 @@
          |             | una >= recover: OPEN                     +------------> LOSS ---> OPEN, una >= recover
          +-------------+------------------------------------------------------->
 
+        RECOVERY, LOSS -- una >= recover, and something sent since is lost ----> RECOVERY
         any of them -- the originals arrived after all: undone, the window as before ----> OPEN
 
 ``recover`` is SND.NXT when the phase began. In RECOVERY and CWR the window comes down by Proportional Rate Reduction
@@ -208,6 +209,8 @@ def _begin(snd: "Sender", phase: int, flying: int) -> None:
     snd.undoable = True
     if flying:
         snd.undo_left = -(-flying // snd.cc.mss)
+        snd.resent.remove_below(snd.una)
+        snd.first_resent_at = max(snd.first_resent_at, snd.board.first_flying_again)
         return
     snd.undo_left = -1
     snd.resent.clear()
@@ -329,5 +332,5 @@ def undo(snd: "Sender") -> None:
     snd.undone += 1
     snd.resend_now = False
     snd.duplicates = snd.dup_credit = 0
-    snd.rack.reordering_seen += 1  # what came after all was late, not lost
+    snd.rack.on_undone()
     snd.rtt.reset_backoff()

@@ -25,6 +25,8 @@ LOST: Final = 1
 SACKED: Final = 2
 GONE: Final = 3  # acknowledged, or become part of another record
 
+MAX_RECORDS: Final = 16384  # some 4 MB; beyond it reports that would make more are not believed
+
 _END: Final = attrgetter("end")
 _SENT_AT: Final = attrgetter("sent_at")
 
@@ -229,45 +231,57 @@ class Scoreboard:
     def sack(self, start: int, end: int) -> None:
         """The peer reports ``[start, end)``: whole segments of it that it did not report before go to ``fresh``."""
         records = self._records
+        news = len(self.fresh)
         i = self._index(start)
+        if i < len(records) and records[i].start < start and records[i].state != SACKED:
+            self._cut_front(i, start, end)
+            i += 1
+        first = i
         while i < len(records) and records[i].start < end:
             record = records[i]
-            if record.state == SACKED:
-                i += 1
-                continue
-            size = record.size
-            if record.start < start:  # between two segments, the first wholly reported
-                at = record.start - (record.start - start) // size * size
-                if at < record.end and min(at + size, record.end) <= end:
+            if record.state != SACKED:
+                if record.end > end:
+                    at = record.start + (end - record.start) // record.size * record.size
+                    if at == record.start or not self._may_split:
+                        break
                     self._split(i, at)
-                i += 1
-                continue
-            if record.end > end:
-                at = record.start + (end - record.start) // size * size
-                if at == record.start:
-                    return
-                self._split(i, at)
-            self.fresh.append((record, record.end, record.end - record.start))
-            self._take_out(record)
-            record.state = SACKED
-            self.reports = (self.reports if self.sacked else 0) - (record.start - record.end) // size
-            self.sacked += record.end - record.start
-            i = self._join_sacked(i)
+                self._report(record)
+            i += 1
+        if len(self.fresh) > news:
+            self._join_sacked(first, i)
 
-    def _join_sacked(self, i: int) -> int:
-        """Make one of the SACKed record at ``i`` and its SACKed neighbours; the index behind it."""
+    def _cut_front(self, i: int, start: int, end: int) -> None:
+        """Cut the record at ``i``, which ``start`` is in, before the first segment that is wholly reported."""
+        record = self._records[i]
+        at = record.start - (record.start - start) // record.size * record.size
+        if at < record.end and min(at + record.size, record.end) <= end and self._may_split:
+            self._split(i, at)
+
+    @property
+    def _may_split(self) -> bool:
+        """A report is advice (RFC 2018 §8): of a peer that crumbles the board no more are taken."""
+        return len(self._records) < MAX_RECORDS
+
+    def _report(self, record: Sent) -> None:
+        length = record.end - record.start
+        self.fresh.append((record, record.end, length))
+        self._take_out(record)
+        record.state = SACKED
+        self.reports = (self.reports if self.sacked else 0) - -length // record.size
+        self.sacked += length
+
+    def _join_sacked(self, first: int, last: int) -> None:
+        """Make one of the records from index ``first`` up to ``last``, all of them SACKed, and their SACKed
+        neighbours."""
         records = self._records
-        record = records[i]
-        if i + 1 < len(records) and records[i + 1].state == SACKED:
-            record.end = records[i + 1].end
-            records[i + 1].state = GONE
-            del records[i + 1]
-        if i and records[i - 1].state == SACKED:
-            records[i - 1].end = record.end
+        if first and records[first - 1].state == SACKED:
+            first -= 1
+        if last < len(records) and records[last].state == SACKED:
+            last += 1
+        records[first].end = records[last - 1].end
+        for record in records[first + 1 : last]:
             record.state = GONE
-            del records[i]
-            return i
-        return i + 1
+        del records[first + 1 : last]
 
     def renege(self) -> None:
         """The peer has thrown away what it reported (RFC 2018 §8): believe nothing, hold it for lost."""
@@ -282,6 +296,17 @@ class Scoreboard:
         """The record in flight whose last transmission is the longest ago."""
         record = self._timeline.newer
         return None if record is self._timeline else record
+
+    @property
+    def first_flying_again(self) -> int:
+        """When the first of what is under way for the second time was sent again (ns); -1: nothing is."""
+        line = self._timeline
+        record = line.newer
+        while record is not line:
+            if record.retransmitted:
+                return record.sent_at
+            record = record.newer
+        return -1
 
     def mark_lost(self, record: Sent) -> None:
         """Hold ``record``, in flight, for lost."""
@@ -347,8 +372,12 @@ class Scoreboard:
     def _hold(self, record: Sent) -> None:
         record.state = LOST
         self.lost += record.end - record.start
+        heap = self._lost_heap
+        if len(heap) > 2 * len(self._records) + 64:  # most are stale: a peer may take back its reports again and again
+            heap[:] = [(one.start, n, one) for n, one in enumerate(self._records) if one.state == LOST]
+            return
         self._serial += 1
-        heappush(self._lost_heap, (record.start, self._serial, record))
+        heappush(heap, (record.start, self._serial, record))
 
     def _account(self, record: Sent, length: int) -> None:
         """Add ``length`` bytes (negative: take away) to the sums of the state of ``record``."""

@@ -45,6 +45,7 @@ class Sender:
         "buffer",
         "bytes_resent",
         "cc",
+        "decayed_at",
         "dsacks",
         "dup_credit",
         "duplicates",
@@ -139,6 +140,7 @@ class Sender:
         self.small_end = iss  # the end of the last segment sent that was smaller than full (Nagle)
         self.unacked_since = 0  # when progress last stood still: the user timeout runs from here
         self.last_sent_at = 0
+        self.decayed_at = 0  # when the window was last reduced for idleness (ns)
         self.usage_flight = 0  # the most in flight since ``usage_end`` was noted, and whether that was all that may be
         self.usage_full = False
         self.usage_end = iss
@@ -223,9 +225,10 @@ class Sender:
         reopened = self.wnd == 0 and window > 0
         self.wnd = window
         self.max_wnd = max(self.max_wnd, window)
-        if reopened:  # what was sent into the closed window was refused: it goes again, as much as now fits
+        if reopened:
+            if self.backed_off_probes:  # closed for a time-out at least: what was sent into it has been refused
+                self.board.mark_all_lost()
             self.backed_off_probes = 0
-            self.board.mark_all_lost()
         return True
 
     def on_ack(
@@ -311,7 +314,7 @@ class Sender:
         sample.acked = sum([entry[2] for entry in fresh])
         sample.cwnd_limited = self._was_cwnd_limited()
         self.rack.on_delivered(fresh, echoed_at, rtt.min_rtt, now)
-        self.rate.sample(fresh, sample)
+        self.rate.sample(fresh, sample, blind=not self.sack_ok and self.phase >= RECOVERY)
 
     @property
     def restarts_timer(self) -> bool:
@@ -336,7 +339,7 @@ class Sender:
         One that leaves in the middle of a reduction may have said nothing of its end, as a model of the path does not:
         then the window as it is, is the end.
         """
-        old, cc = self.cc, create(name, self.cc.mss)
+        old, cc = self.cc, create(name, self.cc.mss, sack=self.sack_ok or self.una == self.iss)
         cc.cwnd, cc.ssthresh = old.cwnd, old.ssthresh
         if self.phase in (CWR, RECOVERY) and old.keeps_window:
             cc.ssthresh = max(cc.cwnd, 2 * cc.mss)
@@ -469,8 +472,10 @@ class Sender:
     def start_burst(self, now: int) -> None:
         """Something is about to be sent: tell the congestion control how things stand (RFC 5681 §4.1)."""
         cc = self.cc
-        if self.outstanding == 0 and self.last_sent_at and now - self.last_sent_at > self.rtt.rto:
-            cc.on_idle(now - self.last_sent_at, self.rtt.rto, now)
+        idle_since = max(self.last_sent_at, self.decayed_at)
+        if self.outstanding == 0 and self.last_sent_at and now - idle_since > self.rtt.rto:
+            cc.on_idle(now - idle_since, self.rtt.rto, now)
+            self.decayed_at = now
         cc.on_send(now, app_limited=self.rate.app_limited > 0, flight=self.pipe)
         self._pace()
 

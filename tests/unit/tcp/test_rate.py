@@ -42,11 +42,11 @@ class Flow:
         self.rate.on_send(record, self.board.in_flight, at * MS, idle=idle)
         return record
 
-    def ack(self, at: int, segments: int = 1) -> AckSample:
-        """The next ``segments`` are acknowledged."""
+    def ack(self, at: int, segments: int = 1, *, blind: bool = False) -> AckSample:
+        """The next ``segments`` are acknowledged; ``blind``: those behind the first had arrived before, unseen."""
         self.una += segments * SEG
         self.board.ack_to(self.una)
-        return self._sample(at)
+        return self._sample(at, blind)
 
     def sack(self, at: int, *segments: int) -> AckSample:
         """``segments``, by their numbers, are reported."""
@@ -54,10 +54,10 @@ class Flow:
             self.board.sack(BASE + i * SEG, BASE + (i + 1) * SEG)
         return self._sample(at)
 
-    def _sample(self, at: int) -> AckSample:
+    def _sample(self, at: int, blind: bool = False) -> AckSample:
         sample = AckSample(at * MS)
         sample.min_rtt = self.min_rtt * MS
-        self.rate.sample(self.board.fresh, sample)
+        self.rate.sample(self.board.fresh, sample, blind=blind)
         self.board.fresh.clear()
         return sample
 
@@ -102,6 +102,20 @@ def test_steady_flow_gives_its_rate() -> None:
         if at >= 40:
             rates.append(_per_ms(flow.ack(at)))
     assert set(rates[80:]) == {1000}
+
+
+def test_gap_that_closes_unseen_gives_no_sample_and_nothing_sent_before_does() -> None:
+    """Without SACK: a whole window seems to be delivered by the retransmission alone."""
+    flow = Flow(min_rtt=40)
+    for at in range(40):
+        flow.send(at)
+    flow.resend(50, 0)
+    flow.send(60)
+    assert flow.ack(90, 40, blind=True).rate == 0
+    assert flow.ack(100).rate == 0
+    flow.send(100)
+    assert _per_ms(flow.ack(140)) == 25
+    assert flow.rate.rate == 25 * SEG
 
 
 def test_burst_sent_at_once_gives_the_rate_of_its_acks() -> None:

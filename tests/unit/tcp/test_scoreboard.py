@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.support.board import check_board
 from usertcp.tcp.config import TcpConfig
-from usertcp.tcp.scoreboard import GONE, IN_FLIGHT, LOST, SACKED, Scoreboard, Sent
+from usertcp.tcp.scoreboard import GONE, IN_FLIGHT, LOST, MAX_RECORDS, SACKED, Scoreboard, Sent
 from usertcp.tcp.sender import Sender
 
 BASE: Final = 0xFFFF_FF00  # the numbers that follow pass 2^32
@@ -718,3 +718,27 @@ def test_losses_that_come_and_go_leave_little_behind() -> None:
         board.resend(start, end, 1000 + turn, SEG)
     assert (len(board), board.lost_run(1)) == (1, (0, 0))
     assert len(board._lost_heap) == 0
+
+
+def test_peer_that_crumbles_the_board_is_not_believed_beyond_so_many_records() -> None:
+    board = Scoreboard()
+    count = MAX_RECORDS + 100
+    board.push(BASE, BASE + count * SEG, 0, SEG)
+    for i in range(1, count, 2):
+        board.sack(BASE + i * SEG, BASE + (i + 1) * SEG)
+    assert len(board) <= MAX_RECORDS + 1
+    assert board.sacked + board.in_flight == count * SEG
+    board.sack(BASE, BASE + count * SEG)  # all of it: that makes fewer
+    assert _picture(board) == f"{count * SEG}S"
+
+
+def test_peer_that_takes_its_reports_back_again_and_again_leaves_no_heap_of_them() -> None:
+    board = Scoreboard()
+    for i in range(100):
+        board.push(BASE + i * SEG, BASE + (i + 1) * SEG, i, SEG)
+    for _ in range(50):
+        for i in range(0, 100, 2):
+            board.sack(BASE + i * SEG, BASE + (i + 1) * SEG)
+        board.renege()
+    assert len(board._lost_heap) <= 2 * 100 + 65
+    assert board.lost_run(10 * SEG) == (BASE, BASE + SEG)

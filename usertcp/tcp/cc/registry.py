@@ -14,9 +14,13 @@ _ALGORITHMS: Final[dict[str, type[CongestionControl]]] = {kind.name: kind for ki
 NAMES: Final = tuple(_ALGORITHMS)
 
 
-def create(name: str, mss: int) -> CongestionControl:
-    """The algorithm called ``name`` for segments of ``mss`` bytes; FileNotFoundError (ENOENT), as Linux, if unknown."""
+def create(name: str, mss: int, *, sack: bool = True) -> CongestionControl:
+    """The algorithm called ``name`` for segments of ``mss`` bytes; FileNotFoundError (ENOENT), as Linux, if unknown.
+
+    A model of the path must see when each segment is delivered. Without ``sack`` nobody does behind a gap: then cubic
+    takes its place.
+    """
     algorithm = _ALGORITHMS.get(name)
     if algorithm is None:
         raise os_error(errno.ENOENT)
-    return algorithm(mss)
+    return Cubic(mss) if algorithm.keeps_window and not sack else algorithm(mss)

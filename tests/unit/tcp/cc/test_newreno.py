@@ -243,6 +243,12 @@ def test_registry_with_a_known_name_creates_the_algorithm() -> None:
     assert cc.mss == MSS
 
 
+def test_registry_without_sack_gives_cubic_in_place_of_a_model_of_the_path() -> None:
+    assert create("bbr", MSS, sack=True).name == "bbr"
+    assert create("bbr", MSS, sack=False).name == "cubic"
+    assert create("reno", MSS, sack=False).name == "reno"
+
+
 def test_registry_with_an_unknown_name_says_enoent() -> None:
     with pytest.raises(FileNotFoundError) as caught:
         create("vegas", MSS)
