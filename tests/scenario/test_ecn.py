@@ -44,7 +44,7 @@ def windowful(s: Script, segments: int = 10) -> None:
 
 @pytest.mark.rfc(9293, "SHLD-8")
 @pytest.mark.rfc(3168, "§6.1.1")
-def test_active_open_that_asks_and_is_granted_sends_text_with_ect() -> None:
+def test_rfc3168_6_1_1_active_open_that_asks_and_is_granted_sends_text_with_ect() -> None:
     s = active()
     s.write(b"x" * 100)
     s.expect("[ect0] P. 1:101(100) ack 1 win 65535")
@@ -52,7 +52,7 @@ def test_active_open_that_asks_and_is_granted_sends_text_with_ect() -> None:
 
 
 @pytest.mark.rfc(3168, "§6.1.1")
-def test_passive_open_that_is_asked_grants_and_sends_text_with_ect() -> None:
+def test_rfc3168_6_1_1_passive_open_that_is_asked_grants_and_sends_text_with_ect() -> None:
     s = passive()
     s.write(b"x" * 100)
     s.expect("[ect0] P. 1:101(100) ack 1 win 65535")
@@ -60,7 +60,7 @@ def test_passive_open_that_is_asked_grants_and_sends_text_with_ect() -> None:
 
 @pytest.mark.rfc(3168, "§6.1.1.2")
 @pytest.mark.parametrize("flags", ["S.", "S.W", "S.EW", "S.EWA"])
-def test_syn_ack_that_does_not_grant_means_no_ecn(flags: str) -> None:
+def test_rfc3168_6_1_1_2_syn_ack_that_does_not_grant_means_no_ecn(flags: str) -> None:
     s = Script.opening(ASKS)
     s.peer(f"{flags} 0:0(0) ack 1 win 65535 <mss 1460>")
     s.take()
@@ -94,7 +94,9 @@ def test_syn_ack_that_does_not_grant_means_no_ecn(flags: str) -> None:
         (Ecn.PASSIVE, "S", "S.", "none"),
     ],
 )
-def test_syn_with_any_flags_is_answered_as_the_policy_says(policy: Ecn, syn: str, answer: str, name: str) -> None:
+def test_rfc3168_6_1_1_syn_with_any_flags_is_answered_as_the_policy_says(
+    policy: Ecn, syn: str, answer: str, name: str
+) -> None:
     s = Script.listening(f"{syn} 0:0(0) win 65535 <mss 1460>", with_options(ecn=policy))
     s.expect(f"{answer} 0:0(0) ack 1 win 65535 <mss 1460>")
     assert s.user.ecn.name == name
@@ -112,7 +114,7 @@ def test_syn_with_any_flags_is_answered_as_the_policy_says(policy: Ecn, syn: str
         (Ecn.PASSIVE, "S"),
     ],
 )
-def test_our_syn_asks_as_the_policy_says_and_never_says_ect(policy: Ecn, flags: str) -> None:
+def test_rfc3168_6_1_1_our_syn_asks_as_the_policy_says_and_never_says_ect(policy: Ecn, flags: str) -> None:
     s = Script.opening(with_options(ecn=policy))
     s.expect(f"{flags} 0:0(0) win 65535 <mss 1460>")
 
@@ -124,7 +126,7 @@ def test_syn_that_asks_and_arrives_with_a_code_point_was_mangled_and_gets_no_ecn
 
 
 @pytest.mark.rfc(3168, "§6.1.1.1")
-def test_syn_that_asks_unanswered_goes_again_without_asking() -> None:
+def test_rfc3168_6_1_1_1_syn_that_asks_unanswered_goes_again_without_asking() -> None:
     s = Script.opening(ASKS)
     s.take()
     s.advance(4 * SEC)
@@ -136,7 +138,7 @@ def test_syn_that_asks_unanswered_goes_again_without_asking() -> None:
 
 
 @pytest.mark.rfc(3168, "§6.1.1")
-def test_syn_ack_that_grants_after_our_syn_went_without_asking_marks_are_echoed_and_no_ect_is_sent() -> None:
+def test_rfc3168_6_1_1_syn_ack_that_grants_a_syn_without_asking_marks_are_echoed_and_no_ect_is_sent() -> None:
     s = Script.opening(ASKS)
     s.advance(2 * SEC)
     s.take()
@@ -149,7 +151,7 @@ def test_syn_ack_that_grants_after_our_syn_went_without_asking_marks_are_echoed_
 
 
 @pytest.mark.rfc(3168, "§6.1.1.1")
-def test_syn_again_without_asking_is_answered_without_and_no_ect_is_sent() -> None:
+def test_rfc3168_6_1_1_1_syn_again_without_asking_is_answered_without_and_no_ect_is_sent() -> None:
     s = Script.listening("SEW 0:0(0) win 65535 <mss 1460>")
     s.expect("S.E 0:0(0) ack 1")
     s.peer("S 0:0(0) win 65535 <mss 1460>")
@@ -168,7 +170,7 @@ def test_syn_again_asking_the_same_is_answered_the_same() -> None:
 
 @pytest.mark.rfc(9768, "§3.1.5")
 @pytest.mark.parametrize(("first", "second"), [("SEW", "SEWA"), ("SEWA", "SEW")])
-def test_syn_again_asking_for_the_other_kind_resets(first: str, second: str) -> None:
+def test_rfc9768_3_1_5_syn_again_asking_for_the_other_kind_resets(first: str, second: str) -> None:
     s = Script.listening(f"{first} 0:0(0) win 65535 <mss 1460>")
     s.take()
     s.peer(f"{second} 0:0(0) win 65535 <mss 1460>")
@@ -223,7 +225,7 @@ def test_simultaneous_open_after_our_syn_went_without_asking_sends_no_ect(policy
 @pytest.mark.rfc(3168, "§6.1.1")
 @pytest.mark.rfc(9768, "§3.1.5")
 @pytest.mark.parametrize(("policy", "syn"), [(Ecn.CLASSIC, "SEW"), (Ecn.ACCURATE, "SEWA")])
-def test_simultaneous_open_with_a_syn_ack_that_does_without_sends_no_ect(policy: Ecn, syn: str) -> None:
+def test_rfc3168_6_1_1_simultaneous_open_with_a_syn_ack_that_does_without_sends_no_ect(policy: Ecn, syn: str) -> None:
     s = Script.opening(with_options(ecn=policy))
     s.peer(f"{syn} 0:0(0) win 65535 <mss 1460>", "S. 0:0(0) ack 1 win 65535 <mss 1460>")
     s.expect_state(State.ESTABLISHED)
@@ -236,7 +238,7 @@ def test_simultaneous_open_with_a_syn_ack_that_does_without_sends_no_ect(policy:
 
 
 @pytest.mark.rfc(3168, "§6.1.3")
-def test_mark_is_echoed_at_once_and_on_every_ack_until_cwr() -> None:
+def test_rfc3168_6_1_3_mark_is_echoed_at_once_and_on_every_ack_until_cwr() -> None:
     s = passive()
     s.peer("[ce] P. 1:101(100) ack 1 win 65535")
     s.expect(".E 1:1(0) ack 101")
@@ -255,7 +257,7 @@ def test_mark_is_echoed_at_once_and_on_every_ack_until_cwr() -> None:
 
 
 @pytest.mark.rfc(3168, "§6.1.3")
-def test_segment_with_cwr_and_a_mark_begins_a_new_echo() -> None:
+def test_rfc3168_6_1_3_segment_with_cwr_and_a_mark_begins_a_new_echo() -> None:
     s = passive()
     s.peer("[ce] P. 1:101(100) ack 1 win 65535")
     s.peer("[ce] P.W 101:201(100) ack 1 win 65535")
@@ -265,7 +267,7 @@ def test_segment_with_cwr_and_a_mark_begins_a_new_echo() -> None:
 
 
 @pytest.mark.rfc(3168, "§6.1.2")
-def test_cwr_on_what_is_not_new_text_does_not_end_the_echo() -> None:
+def test_rfc3168_6_1_2_cwr_on_what_is_not_new_text_does_not_end_the_echo() -> None:
     s = passive()
     s.peer("[ce] P. 1:101(100) ack 1 win 65535")
     s.take()
@@ -279,7 +281,7 @@ def test_cwr_on_what_is_not_new_text_does_not_end_the_echo() -> None:
 
 @pytest.mark.rfc(3168, "§6.1.5")
 @pytest.mark.parametrize("start", [1 - 100 + 2**32, 1 + 70_000])
-def test_mark_outside_the_window_is_ignored(start: int) -> None:
+def test_rfc3168_6_1_5_mark_outside_the_window_is_ignored(start: int) -> None:
     s = passive()
     s.peer(f"[ce] P. {start}:{(start + 100) % 2**32}(100) ack 1 win 65535")
     s.expect(". 1:1(0) ack 1")
@@ -290,7 +292,7 @@ def test_mark_outside_the_window_is_ignored(start: int) -> None:
 
 
 @pytest.mark.rfc(5961, "§5")
-def test_mark_on_text_with_an_unacceptable_ack_is_ignored() -> None:
+def test_rfc5961_5_mark_on_text_with_an_unacceptable_ack_is_ignored() -> None:
     s = passive()
     s.peer("[ce] P. 1:101(100) ack 999 win 65535")
     s.expect(". 1:1(0) ack 1")
@@ -298,7 +300,7 @@ def test_mark_on_text_with_an_unacceptable_ack_is_ignored() -> None:
 
 @pytest.mark.rfc(3168, "§6.1.3")
 @pytest.mark.rfc(3168, "§6.1.4")
-def test_mark_on_a_pure_ack_is_not_echoed() -> None:
+def test_rfc3168_6_1_3_mark_on_a_pure_ack_is_not_echoed() -> None:
     s = passive()
     s.peer("[ce] . 1:1(0) ack 1 win 60000", "[ect0] P. 1:101(100) ack 1 win 60000")
     s.advance(40 * MS)
@@ -306,7 +308,7 @@ def test_mark_on_a_pure_ack_is_not_echoed() -> None:
 
 
 @pytest.mark.rfc(3168, "§6.1.3")
-def test_mark_behind_a_gap_is_echoed_with_the_duplicate_ack() -> None:
+def test_rfc3168_6_1_3_mark_behind_a_gap_is_echoed_with_the_duplicate_ack() -> None:
     s = passive()
     s.peer("[ce] P. 101:201(100) ack 1 win 65535")
     s.expect(".E 1:1(0) ack 1")
@@ -318,7 +320,7 @@ def test_mark_behind_a_gap_is_echoed_with_the_duplicate_ack() -> None:
 
 
 @pytest.mark.rfc(3168, "§6.1.2")
-def test_ece_reduces_once_a_window_and_cwr_goes_with_the_next_new_text_once() -> None:
+def test_rfc3168_6_1_2_ece_reduces_once_a_window_and_cwr_goes_with_the_next_new_text_once() -> None:
     s = active()
     cc = s.user.snd.cc
     windowful(s)
@@ -341,7 +343,7 @@ def test_ece_reduces_once_a_window_and_cwr_goes_with_the_next_new_text_once() ->
 
 
 @pytest.mark.rfc(3168, "§6.1.2")
-def test_ece_with_a_window_of_one_segment_lets_the_next_wait_as_long_as_a_time_out() -> None:
+def test_rfc3168_6_1_2_ece_with_a_window_of_one_segment_lets_the_next_wait_as_long_as_a_time_out() -> None:
     s = active()
     s.user.snd.cc.cwnd = MSS
     s.write(bytes(3 * MSS))
@@ -357,7 +359,7 @@ def test_ece_with_a_window_of_one_segment_lets_the_next_wait_as_long_as_a_time_o
 
 
 @pytest.mark.rfc(3168, "§6.1.2")
-def test_burst_with_cwr_has_it_in_its_first_segment_alone() -> None:
+def test_rfc3168_6_1_2_burst_with_cwr_has_it_in_its_first_segment_alone() -> None:
     s = active()
     windowful(s)
     s.peer(f".E 1:1(0) ack {1 + 10 * MSS} win 65535")
@@ -368,7 +370,7 @@ def test_burst_with_cwr_has_it_in_its_first_segment_alone() -> None:
 
 @pytest.mark.rfc(3168, "§6.1.5")
 @pytest.mark.rfc(3168, "§6.1.2")
-def test_text_sent_again_has_neither_ect_nor_cwr_and_the_next_new_text_has_both() -> None:
+def test_rfc3168_6_1_5_text_sent_again_has_neither_ect_nor_cwr_and_the_next_new_text_has_both() -> None:
     s = active()
     windowful(s, 1)
     s.advance(2 * SEC)
@@ -380,7 +382,7 @@ def test_text_sent_again_has_neither_ect_nor_cwr_and_the_next_new_text_has_both(
 
 
 @pytest.mark.rfc(3168, "§6.1.2")
-def test_fast_retransmit_is_told_by_cwr() -> None:
+def test_rfc3168_6_1_2_fast_retransmit_is_told_by_cwr() -> None:
     s = active()
     windowful(s)
     s.peer(*[". 1:1(0) ack 1 win 65535"] * 3)
@@ -393,7 +395,7 @@ def test_fast_retransmit_is_told_by_cwr() -> None:
 
 
 @pytest.mark.rfc(3168, "§6.1.4")
-def test_pure_ack_has_no_ect() -> None:
+def test_rfc3168_6_1_4_pure_ack_has_no_ect() -> None:
     s = active()
     s.peer("[ect0] P. 1:101(100) ack 1 win 65535")
     s.advance(40 * MS)
@@ -401,7 +403,7 @@ def test_pure_ack_has_no_ect() -> None:
 
 
 @pytest.mark.rfc(3168, "§6.1.6")
-def test_window_probe_has_no_ect() -> None:
+def test_rfc3168_6_1_6_window_probe_has_no_ect() -> None:
     s = active()
     s.peer(". 1:1(0) ack 1 win 0")
     s.write(b"x" * 100)
