@@ -73,6 +73,7 @@ class Run:
 # --- the states ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.1.1")
 def test_flow_goes_through_startup_and_drain_and_cycles_through_probe_bw() -> None:
     run = Run()
     run.go(40 * SEC)
@@ -91,6 +92,7 @@ def test_flow_goes_through_startup_and_drain_and_cycles_through_probe_bw() -> No
     assert set(run.names) == set(order)
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.6.1")
 @pytest.mark.parametrize(
     ("state", "pacing", "window"),
     [
@@ -104,18 +106,18 @@ def test_flow_goes_through_startup_and_drain_and_cycles_through_probe_bw() -> No
     ],
 )
 def test_state_has_the_drafts_gains(state: BbrState, pacing: int, window: int) -> None:
-    """§5.6.1"""
     assert (state.pacing_gain, state.cwnd_gain) == (pacing, window)
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.6.2")
 def test_flow_paces_at_bw_times_the_gain_less_one_percent() -> None:
-    """§5.6.2"""
     run = Run()
     run.go(20 * SEC)
     for state in (DOWN, CRUISE, REFILL, UP):
         assert run.rates[state] <= {state.pacing_gain, round(state.pacing_gain * PACING_MARGIN / 100)}, state
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.1.2")
 def test_startup_whose_rate_grows_no_more_for_three_rounds_drains() -> None:
     """[A.1]"""
     run = Run(buffer=4)
@@ -126,6 +128,7 @@ def test_startup_whose_rate_grows_no_more_for_three_rounds_drains() -> None:
     assert run.world.now < 20 * DELAY  # and it got there by doubling
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.2")
 def test_drain_ends_when_what_is_in_flight_is_the_bdp() -> None:
     """[A.3]"""
     run = Run(buffer=4)
@@ -136,6 +139,7 @@ def test_drain_ends_when_what_is_in_flight_is_the_bdp() -> None:
     assert run.flow.pipe == pytest.approx(run.cc._inflight(run.cc.model.bw), rel=0.1)
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.2")
 def test_drain_that_does_not_get_there_ends_after_three_rounds() -> None:
     """[A.4]"""
     run = Run(buffer=4)
@@ -151,6 +155,7 @@ def test_drain_that_does_not_get_there_ends_after_three_rounds() -> None:
     assert rounds == 4
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.3.8")
 def test_cruise_waits_two_to_three_seconds_for_the_next_probe() -> None:
     run = Run(buffer=4)
     run.go(60 * SEC)
@@ -163,6 +168,7 @@ def test_cruise_waits_two_to_three_seconds_for_the_next_probe() -> None:
     assert len({wait // (10 * MS) for wait in waits}) > len(waits) // 2  # not in step
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.3.7")
 def test_up_at_a_full_pipe_lasts_three_rounds() -> None:
     """[A.5]"""
     run = Run(buffer=4)
@@ -173,6 +179,7 @@ def test_up_at_a_full_pipe_lasts_three_rounds() -> None:
     assert 3 <= run.cc.model.round_count - begin <= 4
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.3.1")
 def test_down_ends_when_the_queue_is_gone() -> None:
     """[A.8]"""
     run = Run(buffer=4)
@@ -183,6 +190,7 @@ def test_down_ends_when_the_queue_is_gone() -> None:
     assert run.flow.pipe <= run.cc._inflight(run.cc.model.max_bw) + 3 * MSS
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.4.1")
 def test_flow_that_did_not_see_a_shorter_round_trip_for_five_seconds_probes_for_it() -> None:
     """[A.10]"""
     run = Run(buffer=4)
@@ -200,6 +208,7 @@ def test_flow_that_did_not_see_a_shorter_round_trip_for_five_seconds_probes_for_
     run.until(PROBE_RTT)
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.4.4")
 def test_probe_rtt_before_the_pipe_was_full_goes_back_to_startup() -> None:
     """[A.20]"""
     run = Run(supply=100_000)
@@ -207,14 +216,16 @@ def test_probe_rtt_before_the_pipe_was_full_goes_back_to_startup() -> None:
     run.until(STARTUP)
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.4.3")
 def test_rates_measured_in_probe_rtt_do_not_count() -> None:
-    """§5.3.4.3: what is sent with half a BDP in flight shows less than the bandwidth."""
+    """What is sent with half a BDP in flight shows less than the bandwidth."""
     run = Run(buffer=4)
     run.go(60 * SEC)
     assert run.names.count(PROBE_RTT) > 8
     assert run.cc.model.max_bw == pytest.approx(PAYLOAD_RATE, rel=0.02)
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.1.2")
 def test_startup_of_a_slow_application_stays() -> None:
     """[A.7]"""
     run = Run(supply=100_000)
@@ -226,6 +237,7 @@ def test_startup_of_a_slow_application_stays() -> None:
 # --- following the path ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.3.5")
 def test_path_ten_times_as_fast_is_used_within_a_few_seconds() -> None:
     """[A.15]"""
     run = Run(buffer=4)
@@ -236,6 +248,7 @@ def test_path_ten_times_as_fast_is_used_within_a_few_seconds() -> None:
     assert run.cc.model.max_bw > 0.9 * PAYLOAD_RATE
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.5.6")
 def test_path_a_tenth_as_fast_is_believed_after_two_cycles() -> None:
     """[A.16]"""
     run = Run()
@@ -248,6 +261,7 @@ def test_path_a_tenth_as_fast_is_believed_after_two_cycles() -> None:
     assert run.cc.model.max_bw < PAYLOAD_RATE // 8
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.6.4.3")
 def test_path_of_less_than_a_segment_keeps_four_in_flight() -> None:
     """[A.14]"""
     cc = Bbr(MSS)
@@ -257,6 +271,7 @@ def test_path_of_less_than_a_segment_keeps_four_in_flight() -> None:
     assert got > 0.85 * 1_000_000 * MSS / FRAME
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.5.9")
 def test_acks_in_bunches_do_not_starve_the_flow() -> None:
     """[A.12, A.13]"""
     cc = Bbr(MSS)
@@ -292,8 +307,8 @@ def test_flow_on_a_path_that_loses_by_chance_keeps_its_rate(loss: float) -> None
     assert min(got) > 0.88
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.1.3")
 def test_startup_that_overflows_a_shallow_buffer_ends_by_its_losses() -> None:
-    """§5.3.1.3"""
     run = Run(buffer=0.2)
     run.until(DRAIN)
     assert run.path.dropped > 6
@@ -301,6 +316,7 @@ def test_startup_that_overflows_a_shallow_buffer_ends_by_its_losses() -> None:
     assert run.cc._undo_state is STARTUP or run.cc.model.full_bw_now
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.5.10.2")
 def test_up_that_overflows_the_buffer_ends_and_lowers_the_long_term_bound() -> None:
     """[A.21]"""
     run = Run(buffer=1)
@@ -312,8 +328,9 @@ def test_up_that_overflows_the_buffer_ends_and_lowers_the_long_term_bound() -> N
     assert 0.6 * BDP < run.cc.bounds.inflight_longterm < 2 * BDP
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.3.6")
 def test_probe_after_one_that_lost_too_much_only_touches_the_bound() -> None:
-    """§5.3.3.6: precautionary, and then a full one without a cruise between."""
+    """Precautionary, and then a full one without a cruise between."""
     run = Run(buffer=0.5)
     seen: list[tuple[BbrState, bool, bool]] = []
 
@@ -330,8 +347,8 @@ def test_probe_after_one_that_lost_too_much_only_touches_the_bound() -> None:
     assert any(seen[n + 1][0] is REFILL for n in touched[:-1])
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.6.4.4")
 def test_recovery_that_ends_restores_the_window_up_to_the_models_bounds() -> None:
-    """§5.6.4.4"""
     cc = Bbr(MSS)
     cc.cwnd = 100 * MSS
     cc.on_congestion(100 * MSS, 0)
@@ -341,6 +358,7 @@ def test_recovery_that_ends_restores_the_window_up_to_the_models_bounds() -> Non
     assert cc.cwnd == 100 * MSS
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.6.4.4")
 def test_time_out_starts_over_from_one_segment_and_is_over_when_all_was_sent_again() -> None:
     run = Run(buffer=4)
     run.go(4 * SEC)
@@ -356,6 +374,7 @@ def test_time_out_starts_over_from_one_segment_and_is_over_when_all_was_sent_aga
     assert run.cc.cwnd == pytest.approx(window, rel=0.15)
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.5.11.2")
 def test_spurious_loss_that_ended_startup_goes_back_there() -> None:
     """[A.18]"""
     run = Run(buffer=0.2)
@@ -367,6 +386,7 @@ def test_spurious_loss_that_ended_startup_goes_back_there() -> None:
     run.until(DRAIN)
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.5.11.2")
 def test_spurious_loss_that_ended_a_probe_begins_it_again_with_the_old_bounds() -> None:
     """[A.18, A.19]"""
     run = Run(buffer=1)
@@ -383,8 +403,8 @@ def test_spurious_loss_that_ended_a_probe_begins_it_again_with_the_old_bounds() 
     assert run.cc.state is REFILL  # once
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§3.7")
 def test_mark_ends_startup_and_a_probe() -> None:
-    """§3.7"""
     run = Run(buffer=4, mark=BDP // 4)
     run.until(DRAIN)
     assert not run.cc.model.full_bw_now  # long before three rounds without growth
@@ -395,6 +415,7 @@ def test_mark_ends_startup_and_a_probe() -> None:
     assert run.share(2 * SEC, 20 * SEC) > 0.85
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§3.7")
 def test_mark_while_the_application_is_the_limit_does_not_end_startup() -> None:
     """What the user typed is not the bandwidth."""
     run = Run(supply=100_000)
@@ -410,14 +431,15 @@ def test_mark_while_the_application_is_the_limit_does_not_end_startup() -> None:
 # --- starting, idling ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.6.2")
 def test_first_pacing_rate_is_that_of_the_initial_window() -> None:
-    """§5.6.2"""
     cc = Bbr(MSS)
     assert cc.cwnd == initial_window(MSS)
     assert cc.pacing_rate(0) == initial_window(MSS) * 1000 * 277 // 100  # a millisecond, as long as nothing is known
     assert cc.pacing_rate(100 * MS) == initial_window(MSS) * 10 * 277 // 100
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.6.2")
 def test_first_ack_with_a_small_rate_does_not_slow_startup_down() -> None:
     cc = Bbr(MSS)
     sample = AckSample(SEC, acked=MSS, flight=10 * MSS, rtt=100 * MS)
@@ -427,8 +449,8 @@ def test_first_ack_with_a_small_rate_does_not_slow_startup_down() -> None:
     assert cc.pacing_rate(100 * MS) == initial_window(MSS) * 10 * 277 // 100
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.4.1")
 def test_idleness_keeps_the_window_and_restarts_at_bw() -> None:
-    """§5.4.1"""
     run = Run(buffer=4)
     run.until(UP)
     window = run.cc.cwnd
@@ -438,6 +460,7 @@ def test_idleness_keeps_the_window_and_restarts_at_bw() -> None:
     assert run.cc.pacing_rate(0) == run.cc.model.bw * PACING_MARGIN // 100
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.4.3")
 def test_idleness_when_the_round_trip_is_due_to_be_probed_takes_its_place() -> None:
     """[A.11]"""
     run = Run(buffer=4)
@@ -462,5 +485,6 @@ def test_same_flow_twice_makes_the_same_decisions() -> None:
     assert runs[0].flow.delivered == runs[1].flow.delivered
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.6.4.4")
 def test_bbr_decides_in_recovery_too() -> None:
     assert Bbr.keeps_window

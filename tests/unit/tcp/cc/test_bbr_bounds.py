@@ -1,4 +1,5 @@
-"""What losses tell BBR (draft-ietf-ccwg-bbr-06 §5.5.10), and when they are believed."""
+"""What losses tell BBR (draft-ietf-ccwg-bbr-06 §5.5.10), and when they are believed. What names no section is not in
+the draft: the witness that losses need (see ``bbr_bounds``)."""
 
 import pytest
 
@@ -50,6 +51,7 @@ def _settled(rtt: int) -> Path:
     return path
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.5.10.2")
 @pytest.mark.parametrize(
     ("rtt", "segments", "too_much"),
     [
@@ -118,8 +120,9 @@ def test_queue_with_a_short_trip_longer_ago_than_a_round_trip_is_one() -> None:
     assert path.bounds.too_much(10 * MSS, 345 * MSS, MIN_RTT)
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.5.10.2")
 def test_inflight_at_loss_is_where_the_losses_crossed_the_share() -> None:
-    """§5.5.10.2: (prefix + lost before) / (prefix + in flight before) = 2 %."""
+    """(prefix + lost before) / (prefix + in flight before) = 2 %."""
     bounds = _settled(80).bounds
     inflight = bounds.inflight_at_loss(64_000, 1_064_000, 74_000, MIN_RTT)  # 10,000 of the million before were lost
     prefix = inflight - 1_000_000
@@ -134,8 +137,8 @@ def test_losses_without_a_queue_leave_the_short_term_bounds_alone() -> None:
     assert path.bounds.bw_shortterm == path.bounds.inflight_shortterm == INFINITE
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.5.10.3")
 def test_losses_with_a_queue_bound_rate_and_volume_by_what_is_delivered() -> None:
-    """§5.5.10.3"""
     path = _settled(80)
     assert path.bounds.note_loss(MSS, MIN_RTT, path.now)
     assert not path.bounds.note_loss(MSS, MIN_RTT, path.now)  # the first of a round is told apart
@@ -150,6 +153,7 @@ def test_losses_with_a_queue_bound_rate_and_volume_by_what_is_delivered() -> Non
     assert path.bounds.inflight_shortterm == 500_000  # more than beta of that: what a round trip delivered
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.5.10.3")
 def test_rate_that_collapses_takes_off_three_tenths_a_round_at_most() -> None:
     path = _settled(80)
     path.acks(40, 80, rate=MB)
@@ -159,6 +163,7 @@ def test_rate_that_collapses_takes_off_three_tenths_a_round_at_most() -> None:
         assert path.bounds.bw_shortterm == expected
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.5.10.3")
 def test_losses_of_a_large_share_without_a_queue_bound_all_the_same() -> None:
     path = _settled(50)
     path.acks(40, rate=8 * MB)
@@ -167,8 +172,9 @@ def test_losses_of_a_large_share_without_a_queue_bound_all_the_same() -> None:
     assert path.bounds.bw_shortterm == 8 * MB
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§3.7")
 def test_mark_without_a_queue_bounds_all_the_same() -> None:
-    """§3.7: a mark is congestion."""
+    """A mark is congestion."""
     path = _settled(50)
     path.acks(40, rate=8 * MB)
     path.bounds.note_mark()
@@ -176,6 +182,7 @@ def test_mark_without_a_queue_bounds_all_the_same() -> None:
     assert path.bounds.bw_shortterm == 8 * MB
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.3.9")
 def test_headroom_is_fifteen_percent_and_leaves_four_segments() -> None:
     bounds = Bounds()
     assert bounds.with_headroom(MSS) == INFINITE
@@ -187,6 +194,7 @@ def test_headroom_is_fifteen_percent_and_leaves_four_segments() -> None:
     assert bounds.with_headroom(MSS) == 4 * MSS
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.5.11.2")
 def test_bounds_restored_are_at_least_those_saved() -> None:
     bounds = Bounds()
     bounds.inflight_longterm = 500_000

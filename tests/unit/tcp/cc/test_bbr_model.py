@@ -20,6 +20,7 @@ def _sample(
     return sample
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.5.5")
 @given(st.lists(st.tuples(st.integers(0, 3), st.integers(0, 100)), max_size=60), st.integers(1, 10))
 def test_windowed_max_of_any_values_is_the_largest_in_the_window(steps: list[tuple[int, int]], window: int) -> None:
     filtered = WindowedMax()
@@ -31,6 +32,7 @@ def test_windowed_max_of_any_values_is_the_largest_in_the_window(steps: list[tup
         assert filtered.update(value, now, window) == max(v for at, v in seen if at > now - window)
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.5.1")
 def test_round_ends_with_the_first_delivery_of_what_was_sent_in_it() -> None:
     model = PathModel()
     starts = []
@@ -41,6 +43,7 @@ def test_round_ends_with_the_first_delivery_of_what_was_sent_in_it() -> None:
     assert model.round_count == 3
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.5.6")
 def test_max_bw_is_the_largest_rate_of_this_cycle_and_the_last() -> None:
     model = PathModel()
     seen = []
@@ -55,6 +58,7 @@ def test_max_bw_is_the_largest_rate_of_this_cycle_and_the_last() -> None:
     assert seen == [10 * MB, 10 * MB, 10 * MB, 6 * MB]
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.5.6")
 def test_max_bw_after_a_cycle_without_samples_keeps_the_last() -> None:
     model = PathModel()
     model.update_max_bw(_sample(rate=10 * MB), False)
@@ -63,8 +67,8 @@ def test_max_bw_after_a_cycle_without_samples_keeps_the_last() -> None:
     assert model.max_bw == 10 * MB
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.5.4")
 def test_rate_that_the_application_limited_counts_only_upwards() -> None:
-    """§5.5.4"""
     model = PathModel()
     model.update_max_bw(_sample(rate=10 * MB), False)
     model.advance_max_bw_filter()
@@ -81,6 +85,7 @@ def _rounds(model: PathModel, rates: list[int], app_limited: bool = False) -> No
         model.check_full_bw_reached(_sample(rate=rate * MB), app_limited)
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.1.2")
 def test_pipe_after_three_rounds_without_a_quarter_more_is_full() -> None:
     model = PathModel()
     _rounds(model, [10, 12, 12])
@@ -90,6 +95,7 @@ def test_pipe_after_three_rounds_without_a_quarter_more_is_full() -> None:
     assert model.full_bw_reached
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.1.2")
 def test_pipe_with_a_quarter_more_in_the_third_round_is_not_full() -> None:
     model = PathModel()
     _rounds(model, [8, 9, 9, 10, 10, 10])
@@ -98,12 +104,14 @@ def test_pipe_with_a_quarter_more_in_the_third_round_is_not_full() -> None:
     assert model.full_bw_now
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.1.2")
 def test_pipe_while_the_application_is_the_limit_is_not_judged() -> None:
     model = PathModel()
     _rounds(model, [10] * 20, app_limited=True)
     assert not model.full_bw_now
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.1.2")
 def test_pipe_found_full_once_and_looked_at_again_stays_reached() -> None:
     model = PathModel()
     _rounds(model, [10] * 4)
@@ -113,6 +121,7 @@ def test_pipe_found_full_once_and_looked_at_again_stays_reached() -> None:
     assert model.full_bw_now
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.5.7.2")
 def test_min_rtt_is_the_shortest_of_ten_seconds() -> None:
     model = PathModel()
     assert model.min_rtt == NEVER
@@ -124,6 +133,7 @@ def test_min_rtt_is_the_shortest_of_ten_seconds() -> None:
     assert seen == [50, 40, 40, 40, 40, 70, 70, 95]
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.4.3")
 @pytest.mark.parametrize(("silence", "expired"), [(5, False), (6, True)])
 def test_min_rtt_not_seen_for_more_than_five_seconds_makes_probe_rtt_due(silence: int, expired: bool) -> None:
     model = PathModel()
@@ -132,6 +142,7 @@ def test_min_rtt_not_seen_for_more_than_five_seconds_makes_probe_rtt_due(silence
     assert model.probe_rtt_expired is expired
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.4.3")
 def test_first_round_trip_long_after_the_clock_began_makes_nothing_due() -> None:
     model = PathModel()
     model.update_min_rtt(_sample(1000 * SEC))
@@ -141,12 +152,14 @@ def test_first_round_trip_long_after_the_clock_began_makes_nothing_due() -> None
     assert model.min_rtt == 50 * MS
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.6.4.2")
 def test_bdp_is_bandwidth_times_min_rtt() -> None:
     model = PathModel()
     model.update_min_rtt(_sample(rtt=50 * MS))
     assert model.bdp(10 * MB) == 500_000
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.5.9")
 def test_acks_at_the_expected_rate_show_no_aggregation() -> None:
     model = PathModel()
     model.bw = 10 * MB
@@ -155,8 +168,9 @@ def test_acks_at_the_expected_rate_show_no_aggregation() -> None:
     assert model.extra_acked <= 10_000  # the ACK at hand
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.5.9")
 def test_acks_in_bunches_show_the_bunch_as_extra() -> None:
-    """§5.5.9: 100 KB in a moment, then 10 ms of silence, at 10 MB/s."""
+    """100 KB in a moment, then 10 ms of silence, at 10 MB/s."""
     model = PathModel()
     model.bw = 10 * MB
     model.full_bw_reached = True
@@ -169,6 +183,7 @@ def test_acks_in_bunches_show_the_bunch_as_extra() -> None:
     assert model.extra_acked == 5_000  # ten rounds later it is forgotten
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.5.9")
 def test_aggregation_larger_than_the_window_counts_no_more_than_that() -> None:
     model = PathModel()
     model.bw = MB
@@ -176,6 +191,7 @@ def test_aggregation_larger_than_the_window_counts_no_more_than_that() -> None:
     assert model.extra_acked == 50_000
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.4.1")
 def test_aggregation_after_a_restart_expects_nothing_of_the_pause() -> None:
     model = PathModel()
     model.bw = 10 * MB

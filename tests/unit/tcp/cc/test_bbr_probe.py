@@ -1,5 +1,7 @@
 """BBR's probing for bandwidth: when and how far (draft-ietf-ccwg-bbr-06 §5.3.3)."""
 
+import pytest
+
 from usertcp.tcp.cc.bbr_bounds import Bounds
 from usertcp.tcp.cc.bbr_probe import AckPhase, Probe, spread
 from usertcp.units import MS, SEC
@@ -14,6 +16,7 @@ def test_spread_of_neighbouring_seeds_has_nothing_in_common() -> None:
         assert 4_700 < sum(value >> bit & 1 for value in values) < 5_300
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.3.8")
 def test_wait_for_the_next_probe_is_spread_between_two_and_three_seconds() -> None:
     waits = []
     for n in range(200):
@@ -38,8 +41,9 @@ def test_same_history_waits_equally_long() -> None:
     assert waits[0] == waits[1]
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.3.8")
 def test_probe_of_a_small_window_is_due_when_reno_would_have_grown_by_as_much() -> None:
-    """§5.3.3.8: as many round trips as segments in flight."""
+    """As many round trips as segments in flight."""
     probe = Probe()
     probe.stop(0, 0)
     probe.rounds = 19
@@ -48,6 +52,7 @@ def test_probe_of_a_small_window_is_due_when_reno_would_have_grown_by_as_much() 
     assert probe.is_due(20, MS)
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.3.8")
 def test_probe_of_a_large_window_is_due_after_63_round_trips() -> None:
     probe = Probe()
     probe.stop(0, 0)
@@ -57,8 +62,9 @@ def test_probe_of_a_large_window_is_due_after_63_round_trips() -> None:
     assert probe.is_due(5000, MS)
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.3.5")
 def test_bound_that_a_probe_presses_against_rises_twice_as_fast_each_round() -> None:
-    """§5.3.3.5: by 1, 2, 4, 8 segments a round trip."""
+    """By 1, 2, 4, 8 segments a round trip."""
     probe, bounds = Probe(), Bounds()
     cwnd = 64 * MSS
     bounds.inflight_longterm = cwnd
@@ -73,6 +79,7 @@ def test_bound_that_a_probe_presses_against_rises_twice_as_fast_each_round() -> 
     assert growth == [1, 2, 4, 8, 16]
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.3.9")
 def test_bound_outside_a_probe_does_not_rise() -> None:
     probe, bounds = Probe(), Bounds()
     bounds.inflight_longterm = 64 * MSS
@@ -81,6 +88,7 @@ def test_bound_outside_a_probe_does_not_rise() -> None:
     assert bounds.inflight_longterm == 64 * MSS
 
 
+@pytest.mark.rfc("draft-ietf-ccwg-bbr", "§5.3.3.9")
 def test_probe_through_its_phases_tells_what_acks_mean() -> None:
     probe = Probe()
     phases = [probe.ack_phase]
