@@ -6,7 +6,7 @@ BIN = .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test bench-loss check format docs snapshots clean
+.PHONY: help setup demo lab test bench bench-loss check format docs snapshots clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,10 @@ lab: ## every scenario, against the kernel's TCP (root)
 test: ## the whole test suite (root for tests/netns); ARGS="-k handshake" selects
 	@$(SETUP) tools
 	@$(BIN)/python -m pytest $(ARGS)
+
+bench: ## speed beside the kernel's and other stacks', some 15 minutes (root); ARGS="--quick" in short
+	@$(SETUP) bench
+	@$(BIN)/python -m benchmarks.speed $(ARGS)
 
 bench-loss: ## goodput under loss beside the kernel's, some 20 minutes (root); ARGS="--quick" in short
 	@$(SETUP)

@@ -1,0 +1,190 @@
+"""One run: the processes it needs, in their namespaces and on their processors, and what they say.
+
+The kernel's servers run all the time, one set on each of the two processors; the end that is measured is a process of
+its own for each run. Whoever takes too long is ended, and the run has an error instead of a result.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Final, Self
+
+from benchmarks import speed_peers
+from benchmarks.speed_job import (
+    ACCEPT,
+    ACCEPT_MANY,
+    CONNECT,
+    CONNECT_MANY,
+    IDLE_IN,
+    IDLE_PING,
+    OUT,
+    PING,
+    PING_MANY,
+    Job,
+)
+from benchmarks.speed_net import FAR, NEAR, VETHS, Net, pinned, processors
+from benchmarks.speed_rows import Result, Run
+from usertcp.errors import SetupError
+from usertcp.link import netns as namespaces
+
+ROOT: Final = Path(__file__).parents[1]
+PATIENCE: Final = 30.0  # seconds beyond those that a run is to take
+SERVERS: Final = (7000, 7100)  # the first port of the kernel's servers on the far processor, and on the near one
+HERE: Final = 7200  # where a server that is measured listens
+SERVICES: Final = {OUT: 0, PING: 3, IDLE_PING: 3, PING_MANY: 4, CONNECT: 5, CONNECT_MANY: 6, IDLE_IN: 1}
+GREET: Final = {ACCEPT: 5, ACCEPT_MANY: 6}  # of the kernel's own, when it is what accepts
+
+
+class Failed(Exception):
+    """A run that came to nothing; the text says why."""
+
+
+def started(space: str | None, cpu: int, command: Sequence[str | Path]) -> subprocess.Popen[bytes]:
+    """A process in a namespace, on one processor."""
+    with namespaces.inside(space), pinned(cpu):
+        return subprocess.Popen(
+            [str(word) for word in command],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "GOMAXPROCS": "1"},
+            start_new_session=True,  # Ctrl-C is for this process, which ends the others
+        )
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and those that it has started."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+def finished(process: subprocess.Popen[bytes], seconds: float) -> Result:
+    """The result that a process says within ``seconds``; Failed with its last words."""
+    try:
+        said, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        end(process)
+        raise Failed(f"nothing in {seconds:.0f} s") from None
+    lines = said.decode(errors="replace").splitlines()
+    if process.returncode or not lines:
+        raise Failed(errors.decode(errors="replace").strip().rpartition("\n")[2] or f"status {process.returncode}")
+    found: Result = json.loads(lines[-1])
+    return found
+
+
+class Bench:
+    """The network and the kernel's servers; ended with the ``with`` block."""
+
+    def __init__(self, seconds: float, warm: float, idle: int = 0) -> None:
+        """``idle``: connections of the runs among idle ones, 0: as the run says."""
+        self.seconds = seconds
+        self.warm = warm
+        self.idle = idle
+        self.peer = speed_peers.kernel_peer()
+        self.near_cpu, self.far_cpu = processors()
+        with ExitStack() as undo:
+            self.net = undo.enter_context(Net.build())
+            for port, cpu in zip(SERVERS, (self.far_cpu, self.near_cpu), strict=True):
+                undo.enter_context(self._servers(self.net.far, cpu, port))
+            self._undo = undo.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    @contextmanager
+    def _servers(self, space: str, cpu: int, port: int) -> Iterator[None]:
+        process = started(space, cpu, [self.peer, "serve", str(port)])
+        try:
+            assert process.stdout is not None
+            if not process.stdout.readline():
+                raise SetupError("the kernel's servers did not start", (process.stderr or sys.stdin).read()[-500:])  # type: ignore[arg-type]
+            yield
+        finally:
+            end(process)
+
+    def prepare(self, column: str) -> None:
+        """Make what a column's runs need. SetupError if it cannot be had."""
+
+    def measure(self, column: str, run: Run) -> Result:
+        """One run of one column. Failed when it comes to nothing."""
+        if run.kind == "import":
+            return self._import()
+        if column.startswith("veth"):
+            return self._kernel("v1" if column == "veth" else "v2", run)
+        with self.net.tap():
+            return self._near(self.command(column, self.job(run, FAR)), run, None)
+
+    def _port(self, run: Run) -> int:
+        if run.kind in GREET:
+            return HERE
+        base = SERVERS[1 if run.alone else 0]
+        return base + (2 if run.bbr else SERVICES.get(run.kind, 1))
+
+    def job(self, run: Run, host: str) -> Job:
+        """The run, as a program is told of it."""
+        return Job(
+            run.kind,
+            host,
+            self._port(run),
+            self.seconds,
+            self.warm,
+            self.idle if self.idle and run.kind in (IDLE_IN, IDLE_PING) else run.count,
+            run.offload,
+            run.reference,
+            run.spin,
+        )
+
+    def command(self, column: str, job: Job) -> list[str | Path]:
+        """The program that makes a run of a column on the TAP."""
+        return [sys.executable, "-m", "benchmarks.speed_usertcp", column, self.net.far, job.as_json()]
+
+    def _kernel(self, device: str, run: Run) -> Result:
+        space, host = self.net.near[device], f"{VETHS[device]}.1"
+        if run.kind in GREET:
+            port = HERE - GREET[run.kind]
+            with self._servers(space, self.near_cpu, port):
+                return self._load(f"{VETHS[device]}.2", run)
+        return self._near(self._client(self.job(run, host), run), run, space)
+
+    def _client(self, job: Job, run: Run) -> list[str | Path]:
+        words = (job.port, job.seconds, job.warm, job.count, "bbr" if run.bbr else "cubic")
+        return [self.peer, job.kind, job.host, *map(str, words)]
+
+    def _near(self, command: list[str | Path], run: Run, space: str | None) -> Result:
+        process = started(space, self.near_cpu, command)
+        try:
+            if run.kind not in GREET:
+                return finished(process, 2 * (self.warm + self.seconds) + PATIENCE)
+            assert process.stdout is not None
+            if not process.stdout.readline():
+                return finished(process, PATIENCE)
+            return self._load(NEAR, run)
+        finally:
+            end(process)
+
+    def _load(self, host: str, run: Run) -> Result:
+        """What the kernel's clients get from a server that is measured."""
+        job = Job("calls", host, HERE, self.seconds, self.warm, run.count)
+        process = started(self.net.far, self.far_cpu, self._client(job, run))
+        try:
+            return finished(process, job.warm + job.seconds + PATIENCE)
+        finally:
+            end(process)
+
+    def _import(self) -> Result:
+        text = (
+            "import time; at = time.perf_counter(); import usertcp.blocking; print(1000 * (time.perf_counter() - at))"
+        )
+        process = started(None, self.near_cpu, [sys.executable, "-c", text])
+        said, _ = process.communicate(timeout=PATIENCE)
+        return {"amount": float(said), "seconds": 1.0, "cpu": 0.0}
