@@ -62,7 +62,14 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A contestant. ``kinds``: the runs it can make; ``offloads``: those it can choose from."""
+    """A contestant.
+
+    ``kinds``      the runs it can make
+    ``offloads``   those it can choose from
+    ``reference``  whether it can take bytes without copying them
+    ``spins``      whether it can ask again and again instead of sleeping
+    ``once``       it is so slow to start that it runs in the first round only
+    """
 
     key: str
     title: str
@@ -70,6 +77,7 @@ class Column:
     offloads: tuple[str, ...]
     reference: bool = False
     spins: bool = False
+    once: bool = False
 
     def run(self, run: Run) -> Run | None:
         """``run`` as this column makes it; None: it cannot.
@@ -178,4 +186,7 @@ COLUMNS: Final = (
     ),
     Column("aio", "usertcp\naio", BULK | SMALL | SERVED, (GSO, PLAIN), reference=True),
     Column("socket", "usertcp\nsocket", BULK | SMALL | SERVED, (GSO, PLAIN)),
+    Column("lwip", "lwIP\nC", BULK | SMALL | SERVED, (PLAIN,)),
+    Column("gvisor", "gVisor\nGo", BULK | SMALL | SERVED, (PLAIN,)),
+    Column("pytcp", "PyTCP\nPython", BULK | SMALL, (PLAIN,), once=True),
 )

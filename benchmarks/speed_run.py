@@ -27,7 +27,7 @@ from benchmarks.speed_job import (
     PING_MANY,
     Job,
 )
-from benchmarks.speed_net import FAR, NEAR, VETHS, Net, pinned, processors
+from benchmarks.speed_net import FAR, NEAR, TAP, VETHS, Net, pinned, processors
 from benchmarks.speed_rows import Result, Run
 from usertcp.errors import SetupError
 from usertcp.link import netns as namespaces
@@ -35,6 +35,7 @@ from usertcp.link import netns as namespaces
 ROOT: Final = Path(__file__).parents[1]
 PATIENCE: Final = 30.0  # seconds beyond those that a run is to take
 SERVERS: Final = (7000, 7100)  # the first port of the kernel's servers on the far processor, and on the near one
+RIVALS: Final = ("lwip", "gvisor", "pytcp")
 HERE: Final = 7200  # where a server that is measured listens
 SERVICES: Final = {OUT: 0, PING: 3, IDLE_PING: 3, PING_MANY: 4, CONNECT: 5, CONNECT_MANY: 6, IDLE_IN: 1}
 GREET: Final = {ACCEPT: 5, ACCEPT_MANY: 6}  # of the kernel's own, when it is what accepts
@@ -114,6 +115,8 @@ class Bench:
 
     def prepare(self, column: str) -> None:
         """Make what a column's runs need. SetupError if it cannot be had."""
+        if column in RIVALS:
+            speed_peers.command(column, TAP, NEAR)
 
     def measure(self, column: str, run: Run) -> Result:
         """One run of one column. Failed when it comes to nothing."""
@@ -122,7 +125,8 @@ class Bench:
         if column.startswith("veth"):
             return self._kernel("v1" if column == "veth" else "v2", run)
         with self.net.tap():
-            return self._near(self.command(column, self.job(run, FAR)), run, None)
+            space = self.net.far if column in RIVALS else None
+            return self._near(self.command(column, self.job(run, FAR)), run, space)
 
     def _port(self, run: Run) -> int:
         if run.kind in GREET:
@@ -146,6 +150,9 @@ class Bench:
 
     def command(self, column: str, job: Job) -> list[str | Path]:
         """The program that makes a run of a column on the TAP."""
+        if column in RIVALS:
+            words = (job.kind, job.host, job.port, job.seconds, job.warm, job.count)
+            return [*speed_peers.command(column, TAP, NEAR), *map(str, words)]
         return [sys.executable, "-m", "benchmarks.speed_usertcp", column, self.net.far, job.as_json()]
 
     def _kernel(self, device: str, run: Run) -> Result:

@@ -27,6 +27,7 @@ class Results:
     absent: dict[str, str] = field(default_factory=dict)  # columns that cannot run here, and why
     hashes: list[dict[str, Any]] = field(default_factory=list)
     rounds: int = 0
+    rows: list[Row] = field(default_factory=lambda: list(ROWS))  # that were asked for: runs are shared by others, too
 
     def values(self, row: Row, column: Column) -> dict[int, float]:
         """A row's value in each round."""
@@ -124,13 +125,14 @@ RIVAL: Final = {"in-sum": "gvisor", "out-sum": "gvisor", "ping-64": "gvisor", "c
 
 def checks(results: Results) -> list[Check]:
     """The requirements on what was measured; those on what was left out are left out."""
-    found = [_need(results, need) for need in NEEDS]
-    for key in ("idle-in", "idle-ping"):
+    asked = {row.key for row in results.rows}
+    found = [_need(results, need) for need in NEEDS if need.row in asked]
+    for key in sorted({"idle-in", "idle-ping"} & asked):
         row = by_row(key)
         value = results.middle(row, by_key("blocking"))
         found.append(_check(f"blocking: {row.title} is at least {FLAT:g}", value, value >= FLAT, f"{value:.2f}"))
     for key, (columns, times) in BETTER.items():
-        found += [_better(results, by_row(key), by_key(name), times) for name in columns]
+        found += [_better(results, by_row(key), by_key(name), times) for name in columns if key in asked]
     found += [_hashes(results)]
     return [check for check in found if check is not None]
 
@@ -190,13 +192,13 @@ def _cell(results: Results, row: Row, column: Column) -> str:
 
 
 def shown(results: Results) -> tuple[list[Row], list[Column]]:
-    """The rows and columns that hold anything."""
+    """The rows that were asked for and the columns, as far as they hold anything."""
 
     def there(row: Row, column: Column) -> bool:
         return bool(results.values(row, column)) or bool(results.error(row, column))
 
-    rows = [row for row in ROWS if any(there(row, column) for column in COLUMNS)]
-    columns = [column for column in COLUMNS if any(there(row, column) for row in ROWS)]
+    rows = [row for row in results.rows if any(there(row, column) for column in COLUMNS)]
+    columns = [column for column in COLUMNS if any(there(row, column) for row in rows)]
     return rows, columns
 
 
