@@ -59,14 +59,14 @@ def check_stream(bench: Bench, column: str, run: Run, size: int) -> str:
     """One stream; empty, or what was wrong with it."""
     what = "give" if run.kind == IN else "take"
     peer = started(
-        bench.net.far, bench.far_cpu, [sys.executable, "-m", "benchmarks.speed_check", what, str(HERE), str(size)]
+        bench.net.far, {bench.far_cpu}, [sys.executable, "-m", "benchmarks.speed_check", what, str(HERE), str(size)]
     )
     try:
         assert peer.stdout is not None
         peer.stdout.readline()
         with bench.net.tap():
             job = replace(bench.job(run, FAR), port=HERE, check=size)
-            ours = started(None, bench.near_cpu, bench.command(column, job))
+            ours = started(None, {bench.near_cpu}, bench.command(column, job))
             try:
                 mine = finished(ours, PATIENCE)
             finally:

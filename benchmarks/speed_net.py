@@ -102,11 +102,11 @@ def without_offloads(name: str, space: str) -> None:
 
 
 @contextmanager
-def pinned(cpu: int) -> Iterator[None]:
-    """Processes that are started within run on this processor alone."""
+def pinned(cpus: set[int]) -> Iterator[None]:
+    """Processes that are started within run on these processors alone."""
     former = os.sched_getaffinity(0)
     try:
-        os.sched_setaffinity(0, {cpu})
+        os.sched_setaffinity(0, cpus)
         yield
     finally:
         os.sched_setaffinity(0, former)

@@ -36,6 +36,7 @@ ROOT: Final = Path(__file__).parents[1]
 PATIENCE: Final = 30.0  # seconds beyond those that a run is to take
 SERVERS: Final = (7000, 7100)  # the first port of the kernel's servers on the far processor, and on the near one
 RIVALS: Final = ("lwip", "gvisor", "pytcp")
+ROAMING: Final = ("gvisor", "pytcp")  # work with many threads, and may use the far processor too where that is another
 HERE: Final = 7200  # where a server that is measured listens
 SERVICES: Final = {OUT: 0, PING: 3, IDLE_PING: 3, PING_MANY: 4, CONNECT: 5, CONNECT_MANY: 6, IDLE_IN: 1}
 GREET: Final = {ACCEPT: 5, ACCEPT_MANY: 6}  # of the kernel's own, when it is what accepts
@@ -45,16 +46,16 @@ class Failed(Exception):
     """A run that came to nothing; the text says why."""
 
 
-def started(space: str | None, cpu: int, command: Sequence[str | Path]) -> subprocess.Popen[bytes]:
-    """A process in a namespace, on one processor."""
-    with namespaces.inside(space), pinned(cpu):
+def started(space: str | None, cpus: set[int], command: Sequence[str | Path]) -> subprocess.Popen[bytes]:
+    """A process in a namespace, on these processors."""
+    with namespaces.inside(space), pinned(cpus):
         return subprocess.Popen(
             [str(word) for word in command],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "GOMAXPROCS": "1"},
+            env={**os.environ, "GOMAXPROCS": str(len(cpus))},
             start_new_session=True,  # Ctrl-C is for this process, which ends the others
         )
 
@@ -93,7 +94,7 @@ class Bench:
         with ExitStack() as undo:
             self.net = undo.enter_context(Net.build())
             for port, cpu in zip(SERVERS, (self.far_cpu, self.near_cpu), strict=True):
-                undo.enter_context(self._servers(self.net.far, cpu, port))
+                undo.enter_context(self._servers(self.net.far, {cpu}, port))
             self._undo = undo.pop_all()
 
     def __enter__(self) -> Self:
@@ -103,8 +104,8 @@ class Bench:
         self._undo.close()
 
     @contextmanager
-    def _servers(self, space: str, cpu: int, port: int) -> Iterator[None]:
-        process = started(space, cpu, [self.peer, "serve", str(port)])
+    def _servers(self, space: str, cpus: set[int], port: int) -> Iterator[None]:
+        process = started(space, cpus, [self.peer, "serve", str(port)])
         try:
             assert process.stdout is not None
             if not process.stdout.readline():
@@ -126,7 +127,8 @@ class Bench:
             return self._kernel("v1" if column == "veth" else "v2", run)
         with self.net.tap():
             space = self.net.far if column in RIVALS else None
-            return self._near(self.command(column, self.job(run, FAR)), run, space)
+            cpus = {self.near_cpu, self.far_cpu} if column in ROAMING and not run.alone else {self.near_cpu}
+            return self._near(self.command(column, self.job(run, FAR)), run, space, cpus)
 
     def _port(self, run: Run) -> int:
         if run.kind in GREET:
@@ -159,16 +161,16 @@ class Bench:
         space, host = self.net.near[device], f"{VETHS[device]}.1"
         if run.kind in GREET:
             port = HERE - GREET[run.kind]
-            with self._servers(space, self.near_cpu, port):
+            with self._servers(space, {self.near_cpu}, port):
                 return self._load(f"{VETHS[device]}.2", run)
-        return self._near(self._client(self.job(run, host), run), run, space)
+        return self._near(self._client(self.job(run, host), run), run, space, {self.near_cpu})
 
     def _client(self, job: Job, run: Run) -> list[str | Path]:
         words = (job.port, job.seconds, job.warm, job.count, "bbr" if run.bbr else "cubic")
         return [self.peer, job.kind, job.host, *map(str, words)]
 
-    def _near(self, command: list[str | Path], run: Run, space: str | None) -> Result:
-        process = started(space, self.near_cpu, command)
+    def _near(self, command: list[str | Path], run: Run, space: str | None, cpus: set[int]) -> Result:
+        process = started(space, cpus, command)
         try:
             if run.kind not in GREET:
                 return finished(process, 2 * (self.warm + self.seconds) + PATIENCE)
@@ -182,7 +184,7 @@ class Bench:
     def _load(self, host: str, run: Run) -> Result:
         """What the kernel's clients get from a server that is measured."""
         job = Job("calls", host, HERE, self.seconds, self.warm, run.count)
-        process = started(self.net.far, self.far_cpu, self._client(job, run))
+        process = started(self.net.far, {self.far_cpu}, self._client(job, run))
         try:
             return finished(process, job.warm + job.seconds + PATIENCE)
         finally:
@@ -192,6 +194,6 @@ class Bench:
         text = (
             "import time; at = time.perf_counter(); import usertcp.blocking; print(1000 * (time.perf_counter() - at))"
         )
-        process = started(None, self.near_cpu, [sys.executable, "-c", text])
+        process = started(None, {self.near_cpu}, [sys.executable, "-c", text])
         said, _ = process.communicate(timeout=PATIENCE)
         return {"amount": float(said), "seconds": 1.0, "cpu": 0.0}

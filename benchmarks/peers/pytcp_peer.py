@@ -107,7 +107,7 @@ class Run:
         for thread in threads:
             thread.start()
         for thread in threads:
-            thread.join(max(0.0, self.until + 1 - time.monotonic()))
+            thread.join(max(0.0, self.until - time.monotonic()))
         seconds = time.monotonic() - self.began
         print(json.dumps({"amount": self.amount, "seconds": seconds, "cpu": 0.0}), flush=True)
         os._exit(0 if self.began else 1)
