@@ -16,12 +16,12 @@ from typing import Any, Final
 from benchmarks.speed_job import CHUNK, GSO, IN, OUT, PLAIN, SUM, chunks, say
 from benchmarks.speed_net import FAR
 from benchmarks.speed_rows import Column, Run
-from benchmarks.speed_run import HERE, Bench, Failed, end, finished, started
+from benchmarks.speed_run import HERE, RIVALS, Bench, Failed, end, finished, started, tree_of
 
 BYTES: Final = {GSO: 400_000_000, SUM: 40_000_000, PLAIN: 40_000_000}  # at least so many
 SHORTER: Final = 10  # times, when it is to be quick
 PATIENCE: Final = 60.0  # seconds that a stream may take
-ROADS: Final = ("blocking", "aio", "socket")
+OTHERS: Final = ("veth", "veth-off", *RIVALS)  # not ours to prove
 
 
 def give(conn: socket.socket, size: int) -> str:
@@ -66,7 +66,7 @@ def check_stream(bench: Bench, column: str, run: Run, size: int) -> str:
         peer.stdout.readline()
         with bench.net.tap():
             job = replace(bench.job(run, FAR), port=HERE, check=size)
-            ours = started(None, {bench.near_cpu}, bench.command(column, job))
+            ours = started(None, {bench.near_cpu}, bench.command(column, job), tree_of(column))
             try:
                 mine = finished(ours, PATIENCE)
             finally:
@@ -84,7 +84,7 @@ def check_streams(bench: Bench, columns: Sequence[Column], *, quick: bool) -> li
     found = []
     for column in columns:
         for kind in (IN, OUT):
-            for offload in column.offloads if column.key in ROADS else ():
+            for offload in () if column.key in OTHERS else column.offloads:
                 for reference in {False, kind == OUT and column.reference}:
                     run = Run(kind, offload=offload, reference=reference)
                     why = check_stream(bench, column.key, run, BYTES[offload] // (SHORTER if quick else 1))

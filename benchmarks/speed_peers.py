@@ -14,6 +14,7 @@ from usertcp.errors import SetupError
 
 SOURCES: Final = Path(__file__).with_name("peers")
 BUILT: Final = Path(__file__).parents[1] / "build" / "peers"
+HOT: Final = Path(__file__).parents[1] / "build" / "hot"
 GO: Final = Path("/usr/share/gocode")  # where Debian puts the sources of Go packages
 GO_LIMIT: Final = 900.0  # seconds that building gVisor may take; the second time it is quick
 PIP_LIMIT: Final = 120.0  # seconds that PyPI may take
@@ -69,6 +70,13 @@ def command(column: str, tap: str, address: str) -> list[str | Path]:
     if column == "pytcp":
         return [pytcp_python(), "-O", SOURCES / "pytcp_peer.py", tap, address]
     return [{"lwip": lwip_peer, "gvisor": gvisor_peer}[column](), tap, address]
+
+
+def hot_tree() -> Path:
+    """The checkout whose core is compiled."""
+    if not any(HOT.glob("usertcp/tcp/*.so")):
+        raise SetupError("the compiled core is not built", "make hot builds it")
+    return HOT
 
 
 def compiled(name: str, command: list[str], *, limit: float = 120.0, settings: dict[str, str] | None = None) -> Path:

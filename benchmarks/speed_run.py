@@ -35,6 +35,7 @@ from usertcp.link import netns as namespaces
 ROOT: Final = Path(__file__).parents[1]
 PATIENCE: Final = 30.0  # seconds beyond those that a run is to take
 SERVERS: Final = (7000, 7100)  # the first port of the kernel's servers on the far processor, and on the near one
+COMPILED: Final = "-hot"  # what the keys of columns end in whose core is compiled
 RIVALS: Final = ("lwip", "gvisor", "pytcp")
 ROAMING: Final = ("gvisor", "pytcp")  # work with many threads, and may use the far processor too where that is another
 HERE: Final = 7200  # where a server that is measured listens
@@ -46,16 +47,18 @@ class Failed(Exception):
     """A run that came to nothing; the text says why."""
 
 
-def started(space: str | None, cpus: set[int], command: Sequence[str | Path]) -> subprocess.Popen[bytes]:
-    """A process in a namespace, on these processors."""
+def started(
+    space: str | None, cpus: set[int], command: Sequence[str | Path], tree: Path = ROOT
+) -> subprocess.Popen[bytes]:
+    """A process in a namespace, on these processors; ``tree``: the checkout whose modules it finds."""
     with namespaces.inside(space), pinned(cpus):
         return subprocess.Popen(
             [str(word) for word in command],
-            cwd=ROOT,
+            cwd=tree,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "GOMAXPROCS": str(len(cpus))},
+            env={**os.environ, "PYTHONPATH": str(tree), "GOMAXPROCS": str(len(cpus))},
             start_new_session=True,  # Ctrl-C is for this process, which ends the others
         )
 
@@ -79,6 +82,11 @@ def finished(process: subprocess.Popen[bytes], seconds: float) -> Result:
         raise Failed(errors.decode(errors="replace").strip().rpartition("\n")[2] or f"status {process.returncode}")
     found: Result = json.loads(lines[-1])
     return found
+
+
+def tree_of(column: str) -> Path:
+    """Where the modules of a column's Python lie."""
+    return speed_peers.hot_tree() if column.endswith(COMPILED) else ROOT
 
 
 class Bench:
@@ -109,7 +117,10 @@ class Bench:
         try:
             assert process.stdout is not None
             if not process.stdout.readline():
-                raise SetupError("the kernel's servers did not start", (process.stderr or sys.stdin).read()[-500:])  # type: ignore[arg-type]
+                _, errors = process.communicate(timeout=PATIENCE)
+                raise SetupError(
+                    f"the kernel's servers did not start: {errors.decode()}", f"try {self.peer} serve {port}"
+                )
             yield
         finally:
             end(process)
@@ -118,6 +129,8 @@ class Bench:
         """Make what a column's runs need. SetupError if it cannot be had."""
         if column in RIVALS:
             speed_peers.command(column, TAP, NEAR)
+        elif column.endswith(COMPILED):
+            speed_peers.hot_tree()
 
     def measure(self, column: str, run: Run) -> Result:
         """One run of one column. Failed when it comes to nothing."""
@@ -128,7 +141,7 @@ class Bench:
         with self.net.tap():
             space = self.net.far if column in RIVALS else None
             cpus = {self.near_cpu, self.far_cpu} if column in ROAMING and not run.alone else {self.near_cpu}
-            return self._near(self.command(column, self.job(run, FAR)), run, space, cpus)
+            return self._near(started(space, cpus, self.command(column, self.job(run, FAR)), tree_of(column)), run)
 
     def _port(self, run: Run) -> int:
         if run.kind in GREET:
@@ -155,7 +168,8 @@ class Bench:
         if column in RIVALS:
             words = (job.kind, job.host, job.port, job.seconds, job.warm, job.count)
             return [*speed_peers.command(column, TAP, NEAR), *map(str, words)]
-        return [sys.executable, "-m", "benchmarks.speed_usertcp", column, self.net.far, job.as_json()]
+        road = column.removesuffix(COMPILED)
+        return [sys.executable, "-m", "benchmarks.speed_usertcp", road, self.net.far, job.as_json()]
 
     def _kernel(self, device: str, run: Run) -> Result:
         space, host = self.net.near[device], f"{VETHS[device]}.1"
@@ -163,14 +177,13 @@ class Bench:
             port = HERE - GREET[run.kind]
             with self._servers(space, {self.near_cpu}, port):
                 return self._load(f"{VETHS[device]}.2", run)
-        return self._near(self._client(self.job(run, host), run), run, space, {self.near_cpu})
+        return self._near(started(space, {self.near_cpu}, self._client(self.job(run, host), run)), run)
 
     def _client(self, job: Job, run: Run) -> list[str | Path]:
         words = (job.port, job.seconds, job.warm, job.count, "bbr" if run.bbr else "cubic")
         return [self.peer, job.kind, job.host, *map(str, words)]
 
-    def _near(self, command: list[str | Path], run: Run, space: str | None, cpus: set[int]) -> Result:
-        process = started(space, cpus, command)
+    def _near(self, process: subprocess.Popen[bytes], run: Run) -> Result:
         try:
             if run.kind not in GREET:
                 return finished(process, 2 * (self.warm + self.seconds) + PATIENCE)

@@ -188,7 +188,7 @@ def _cell(results: Results, row: Row, column: Column) -> str:
     ratio = results.ratio(row, column)
     if column.key == row.base or math.isnan(ratio) or row.unit == "ratio":
         return text
-    return f"{text} [dim]{ratio:.2f}[/]"
+    return f"{text} [dim]{ratio:.{2 if ratio >= 0.1 else 3}f}[/]"
 
 
 def shown(results: Results) -> tuple[list[Row], list[Column]]:
