@@ -98,6 +98,8 @@ def opened(road: str, space: str, job: Job) -> Iterator[Road]:
             yield SocketRoad(engine)
             engine.close(linger=0)
         return
+    if job.spin:
+        words["busy_poll"] = job.spin
     if job.offload == SUM:
         host = blocking.Host(*checksum_only(space), linger=0)
     else:
