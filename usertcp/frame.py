@@ -17,9 +17,11 @@ class FrameMeta:
     ``csum_offset``  sending: where, from ``csum_start``, the device puts the sum
     ``header_len``   sending a super-segment: bytes of link, IP and TCP header that are repeated in each segment
     ``csum_valid``   receiving: the device vouches for the transport checksum (or it never left this machine)
+    ``encoded``      sending: all of this as the device reads it, kept by the link that worked it out first; b"": nobody
+                     has yet
     """
 
-    __slots__ = ("csum_offset", "csum_start", "csum_valid", "gso_size", "header_len")
+    __slots__ = ("csum_offset", "csum_start", "csum_valid", "encoded", "gso_size", "header_len")
 
     def __init__(
         self,
@@ -34,9 +36,10 @@ class FrameMeta:
         self.csum_offset = csum_offset
         self.header_len = header_len
         self.csum_valid = csum_valid
+        self.encoded = b""
 
 
-PLAIN: Final = FrameMeta()  # one ordinary frame, its checksums in place; shared, never written to
+PLAIN: Final = FrameMeta()  # one ordinary frame, its checksums in place; shared, never changed
 
 
 @dataclass(frozen=True, slots=True)

@@ -114,13 +114,14 @@ class DeviceLink(Link):
             return self._view[vnet.HEADER_LEN : size], vnet.decode(self._view)
 
     def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:
-        if self._vnet:
-            length = sum(map(len, payload)) if meta.gso_size else 0
-            parts = [vnet.encode(meta, length), header, *payload]
-        else:
-            parts = [header, *payload]
         try:
-            os.writev(self._fd, parts)
+            if self._vnet:
+                encoded = meta.encoded
+                if not encoded:
+                    encoded = meta.encoded = vnet.encode(meta)
+                os.writev(self._fd, [encoded, header, *payload])
+            else:
+                os.writev(self._fd, [header, *payload])
         except BlockingIOError:
             return False
         except OSError as error:

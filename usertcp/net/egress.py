@@ -19,9 +19,9 @@ from usertcp.net.neighbor import Neighbor, NeighborCache, Owner, Waiting
 from usertcp.net.route import Routes
 from usertcp.net.segmentation import FLAGS, split
 from usertcp.net.stats import Drop, Stats
-from usertcp.units import KIB, MIB
+from usertcp.net.template import Template
+from usertcp.units import KIB, MIB, NEVER
 from usertcp.wire import arp, ethernet, ipv4, tcp
-from usertcp.wire.checksum import pseudo_header_sum
 from usertcp.wire.ecn import MASK
 from usertcp.wire.tcp import CWR
 
@@ -32,6 +32,9 @@ MAX_REPLIES: Final = 256  # frames in the backlog beyond which answers are dropp
 MAX_LOCAL: Final = 4 * MIB  # bytes on the way from this host to itself
 MAX_BURST: Final = 64 * KIB - 1 - ipv4.HEADER_LEN - 60  # bytes of payload in a super-segment, whatever its options
 LOCAL: Final = FrameMeta(csum_valid=True)  # a packet that never left this host
+
+BARE: Final = Neighbor(b"")  # whoever is at the other end of a link without Ethernet
+BARE.mac, BARE.fresh_until = b"-", NEVER
 
 _CHECKSUM: Final = slice(tcp.CHECKSUM_OFFSET, tcp.CHECKSUM_OFFSET + 2)
 
@@ -63,7 +66,6 @@ class Egress:
         self._checksum = caps.tx_checksum
         self._gso = caps.tx_checksum and caps.tx_gso  # segments need their checksums done, so one implies the other
         self._link_len = ethernet.HEADER_LEN if interface.mac else 0
-        self._partial = FrameMeta(csum_start=self._link_len + ipv4.HEADER_LEN, csum_offset=tcp.CHECKSUM_OFFSET)
         self._ident = 0
         self._now = 0
         self.backlog: Final = Backlog()
@@ -89,25 +91,33 @@ class Egress:
         A device would keep CWR in the first segment alone, or (without being told of it) in all. So a super-segment
         with it is cut here, where it is known whether the bit is the flag or part of a counter (RFC 9768 §3.3.4).
         """
-        hop = conn.flow.next_hop
-        if not hop:
+        flow = conn.flow
+        if not flow.next_hop:
             return self._send_local(conn, header, payload, length, gso_size, ecn)
         if self.full:
             return False
-        neighbor = self._neighbors.lookup(hop, self._now) if self._link_len else None
-        if not gso_size or (self._gso and not header[FLAGS] & CWR):
-            parts = [(header, payload, length)]
-        else:
-            parts, gso_size = split(header, payload, length, gso_size, counter=conn.ecn.accurate), 0
+        if gso_size and (not self._gso or header[FLAGS] & CWR):
+            return self._send_cut(conn, header, payload, length, gso_size, ecn)
+        if not self._send_one(self._sink, conn, header, payload, length, gso_size, ecn):
+            self.full = True
+            return False
+        self.sent += 1
+        self._stats.segments_out += 1
+        return True
+
+    def _send_cut(
+        self, conn: "Connection", header: bytearray, payload: list[memoryview], length: int, gso_size: int, ecn: int
+    ) -> bool:
+        """A super-segment as the segments it stands for; once the first is out, the rest is committed."""
         sink = self._sink
-        for n, (head, views, size) in enumerate(parts):
-            if not self._send_one(sink, neighbor, conn, head, views, size, gso_size, ecn):
+        for n, (head, views, size) in enumerate(split(header, payload, length, gso_size, counter=conn.ecn.accurate)):
+            if not self._send_one(sink, conn, head, views, size, 0, ecn):
                 self.full = True
                 if n == 0:
                     return False
-                sink = self.backlog  # the beginning is out, so the rest is committed
+                sink = self.backlog
                 head[_CHECKSUM] = b"\0\0"
-                self._send_one(sink, neighbor, conn, head, views, size, gso_size, ecn)
+                self._send_one(sink, conn, head, views, size, 0, ecn)
         self.sent += 1
         self._stats.segments_out += 1
         return True
@@ -115,7 +125,6 @@ class Egress:
     def _send_one(
         self,
         sink: Sink,
-        neighbor: Neighbor | None,
         conn: "Connection",
         header: bytearray,
         payload: list[memoryview],
@@ -124,33 +133,37 @@ class Egress:
         ecn: int,
     ) -> bool:
         flow = conn.flow
-        src, dst = flow.local_ip, flow.remote_ip
+        template: Template | None = flow.template
+        if template is None or not template.serves(conn.config, self._now):
+            template = self._template(conn)
         size = len(header) + length
         meta = PLAIN
         if self._checksum:  # the device adds the rest: the field starts with the sum of the pseudo-header
-            check = pseudo_header_sum(src, dst, tcp.PROTOCOL, size)
-            meta = self._partial
-            if gso_size:
-                start = meta.csum_start
-                meta = FrameMeta(gso_size, start, tcp.CHECKSUM_OFFSET, start + len(header))
+            check = template.pseudo_sum(size)
+            meta = template.burst(gso_size, len(header)) if gso_size else template.meta
         else:
-            check = tcp.checksum(src, dst, header, payload)
-        header[_CHECKSUM] = check.to_bytes(2, "big")
-        config = conn.config
-        ident = self._next_ident(-(-length // gso_size) if gso_size else 1)
-        tos = config.tos & ~MASK | ecn
-        ip = ipv4.header(src, dst, tcp.PROTOCOL, size, ident=ident, ttl=config.ttl, tos=tos)
-        if neighbor is None:
-            taken = sink.send(ip + header, payload, meta)
-        elif neighbor.mac:
-            taken = sink.send(b"".join((neighbor.header, ip, header)), payload, meta)
-        else:
-            self._neighbors.wait(neighbor, Waiting(b"".join((ip, header, *payload)), meta, conn))
+            check = tcp.checksum(flow.local_ip, flow.remote_ip, header, payload)
+        header[16], header[17] = check >> 8, check & 0xFF
+        ident = self._ident  # not that DF packets need one (RFC 6864 §4.1)
+        self._ident = (ident + (-(-length // gso_size) if gso_size else 1)) & 0xFFFF
+        head = template.fill(size, ident, ecn)
+        if not template.neighbor.mac:
+            self._neighbors.wait(template.neighbor, Waiting(b"".join((head, header, *payload)), meta, conn))
             return True
+        taken = sink.send(head + header, payload, meta)
         if taken and sink is not self.backlog:
-            self._stats.frames_out += 1
-            self._stats.bytes_out += self._link_len + ipv4.HEADER_LEN + size
+            stats = self._stats
+            stats.frames_out += 1
+            stats.bytes_out += self._link_len + ipv4.HEADER_LEN + size
         return taken
+
+    def _template(self, conn: "Connection") -> Template:
+        """The head of the packets of ``conn``, from now on; without a link header while the next hop has no address."""
+        flow = conn.flow
+        neighbor = self._neighbors.lookup(flow.next_hop, self._now) if self._link_len else BARE
+        made = Template(flow, conn.config, neighbor, neighbor.header, self._link_len + ipv4.HEADER_LEN)
+        flow.template = made
+        return made
 
     def _send_local(
         self, conn: "Connection", header: bytearray, payload: list[memoryview], length: int, gso_size: int, ecn: int

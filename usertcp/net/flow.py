@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from usertcp.errors import os_error
+from usertcp.net.template import Template
 from usertcp.units import NEVER
 from usertcp.wire import ipv4
 
@@ -37,6 +38,7 @@ class Flow:
     ``opened_at``  ns
     ``wake``       when the stack's clock has an entry for the connection, ns; NEVER: none
     ``queued``     whether the connection waits to be polled
+    ``template``   the head of its packets, once one was sent
     """
 
     __slots__ = (
@@ -49,6 +51,7 @@ class Flow:
         "queued",
         "remote",
         "remote_ip",
+        "template",
         "wake",
     )
 
@@ -65,6 +68,7 @@ class Flow:
         self.opened_at = now
         self.wake = NEVER
         self.queued = False
+        self.template: Template | None = None
 
 
 class Binding:

@@ -27,11 +27,11 @@ _HEADER: Final = struct.Struct("=BBHHHH")
 _VALID: Final = FrameMeta(csum_valid=True)  # shared, never written to
 
 
-def encode(meta: FrameMeta, payload_len: int) -> bytes:
-    """The 10 bytes for an outgoing frame with ``payload_len`` bytes of data; segmented only if larger than gso_size."""
+def encode(meta: FrameMeta) -> bytes:
+    """The 10 bytes for an outgoing frame; with a ``gso_size`` it is a super-segment, larger than that."""
     if meta is PLAIN or not meta.csum_start:
         return PLAIN_HEADER
-    if meta.gso_size and payload_len > meta.gso_size:
+    if meta.gso_size:
         return _HEADER.pack(NEEDS_CSUM, GSO_TCPV4, meta.header_len, meta.gso_size, meta.csum_start, meta.csum_offset)
     return _HEADER.pack(NEEDS_CSUM, GSO_NONE, 0, 0, meta.csum_start, meta.csum_offset)
 

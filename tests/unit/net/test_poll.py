@@ -5,6 +5,7 @@ import random
 import pytest
 
 from tests.unit.net.bench import PEER, PEER_ISS, US, Bench, tcp_frame
+from usertcp.frame import PLAIN
 from usertcp.net.egress import MAX_LOCAL
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
@@ -259,7 +260,7 @@ def test_loopback_queue_is_bounded() -> None:
     far.configure(receive_buffer=64 << 20)
     egress = bench.stack._egress
     egress.local_bytes = MAX_LOCAL + 1
-    egress.local.append((b"", egress._partial))
+    egress.local.append((b"", PLAIN))
     near.write(b"data")
     before = near.snd.nxt
     assert near.poll(bench.now, egress, 64) is True

@@ -166,6 +166,7 @@ def test_burst_for_an_unresolved_neighbour_waits_and_leaves_whole() -> None:
     bench = Bench(replace(CAPS, tx_checksum=True, tx_gso=True))
     conn = established(bench)
     bench.stack._neighbors._entries.clear()
+    conn.flow.template = None
     conn.write(bytes(10_000))
     assert [ethernet.parse(frame).ethertype for frame in bench.take()] == [ethernet.ARP]
     bench.give(arp_frame(arp.REPLY, PEER, US))

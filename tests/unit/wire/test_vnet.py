@@ -11,22 +11,18 @@ SUPER = FrameMeta(gso_size=1448, csum_start=34, csum_offset=16, header_len=66)
 
 
 def test_encode_of_a_plain_frame_asks_nothing() -> None:
-    assert vnet.encode(PLAIN, 1000) == vnet.PLAIN_HEADER == bytes(vnet.HEADER_LEN)
+    assert vnet.encode(PLAIN) == vnet.PLAIN_HEADER == bytes(vnet.HEADER_LEN)
 
 
 def test_encode_of_a_partial_checksum_asks_for_it() -> None:
     meta = FrameMeta(csum_start=34, csum_offset=16)
-    assert vnet.encode(meta, 10) == struct.pack("=BBHHHH", vnet.NEEDS_CSUM, vnet.GSO_NONE, 0, 0, 34, 16)
+    assert vnet.encode(meta) == struct.pack("=BBHHHH", vnet.NEEDS_CSUM, vnet.GSO_NONE, 0, 0, 34, 16)
 
 
 def test_encode_of_a_super_segment_asks_for_segmentation() -> None:
     expected = struct.pack("=BBHHHH", vnet.NEEDS_CSUM, vnet.GSO_TCPV4, 66, 1448, 34, 16)
-    assert vnet.encode(SUPER, 1449) == expected
+    assert vnet.encode(SUPER) == expected
     assert int.from_bytes(expected[4:6], sys.byteorder) == 1448  # the host's order, not the network's
-
-
-def test_encode_of_a_super_segment_that_fits_one_segment_asks_only_for_the_checksum() -> None:
-    assert vnet.encode(SUPER, 1448)[1] == vnet.GSO_NONE
 
 
 def test_decode_of_a_plain_header_is_the_shared_plain() -> None:
@@ -51,7 +47,7 @@ def test_decode_of_other_segmentation_gives_no_segment_size(kind: int) -> None:
 
 
 def test_decode_of_what_encode_made_gives_it_back() -> None:
-    meta = vnet.decode(vnet.encode(SUPER, 5000))
+    meta = vnet.decode(vnet.encode(SUPER))
     assert (meta.gso_size, meta.csum_start, meta.csum_offset, meta.header_len) == (1448, 34, 16, 66)
 
 

@@ -1,0 +1,63 @@
+"""A template makes the bytes that the general functions make."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usertcp.net.flow import Flow
+from usertcp.net.neighbor import Neighbor
+from usertcp.net.template import Template
+from usertcp.tcp.config import TcpConfig
+from usertcp.units import NEVER
+from usertcp.wire import ethernet, ipv4, tcp
+from usertcp.wire.checksum import pseudo_header_sum
+
+address = st.binary(min_size=4, max_size=4)
+
+
+class _Binding:
+    port = 1000
+
+
+def made(src: bytes, dst: bytes, config: TcpConfig) -> Template:
+    neighbor = Neighbor(dst)
+    neighbor.mac, neighbor.fresh_until = b"\x02" * 6, NEVER
+    neighbor.header = ethernet.header(neighbor.mac, b"\x04" * 6, ethernet.IPV4)
+    flow = Flow(_Binding(), src, dst, 80, dst, 0)  # type: ignore[arg-type]
+    return Template(flow, config, neighbor, neighbor.header, 34)
+
+
+@given(
+    address,
+    address,
+    st.integers(1, 255),
+    st.integers(0, 63),
+    st.lists(st.tuples(st.integers(20, 65515), st.integers(0, 0xFFFF), st.integers(0, 3)), min_size=1, max_size=3),
+)
+def test_filled_head_is_what_the_general_functions_make(
+    src: bytes, dst: bytes, ttl: int, dscp: int, packets: list[tuple[int, int, int]]
+) -> None:
+    template = made(src, dst, TcpConfig(ttl=ttl, tos=dscp << 2))
+    for size, ident, ecn in packets:
+        general = ipv4.header(src, dst, tcp.PROTOCOL, size, ident=ident, ttl=ttl, tos=dscp << 2 | ecn)
+        assert template.fill(size, ident, ecn) == template.link + general
+        assert template.pseudo_sum(size) == pseudo_header_sum(src, dst, tcp.PROTOCOL, size)
+
+
+def test_template_serves_until_the_neighbour_or_the_settings_change() -> None:
+    config = TcpConfig()
+    template = made(b"\x0a\0\0\x01", b"\x0a\0\0\x02", config)
+    assert template.serves(config, 5)
+    assert not template.serves(TcpConfig(ttl=3), 5)
+    template.neighbor.fresh_until = 5
+    assert not template.serves(config, 5)
+    template.neighbor.fresh_until = 6
+    template.neighbor.header = bytes(14)
+    assert not template.serves(config, 5)
+
+
+def test_burst_keeps_what_goes_with_equal_bursts() -> None:
+    template = made(b"\x0a\0\0\x01", b"\x0a\0\0\x02", TcpConfig())
+    meta = template.burst(1448, 32)
+    assert (meta.gso_size, meta.csum_start, meta.csum_offset, meta.header_len) == (1448, 34, 16, 66)
+    assert template.burst(1448, 32) is meta
+    assert template.burst(1460, 20).header_len == 54
