@@ -134,7 +134,7 @@ class Egress:
     ) -> bool:
         flow = conn.flow
         template: Template | None = flow.template
-        if template is None or not template.serves(conn.config, self._now):
+        if template is None or not template.serves(conn.config) or self._now >= template.neighbor.fresh_until:
             template = self._template(conn)
         size = len(header) + length
         meta = PLAIN
@@ -161,6 +161,9 @@ class Egress:
         """The head of the packets of ``conn``, from now on; without a link header while the next hop has no address."""
         flow = conn.flow
         neighbor = self._neighbors.lookup(flow.next_hop, self._now) if self._link_len else BARE
+        old: Template | None = flow.template
+        if old is not None and old.neighbor is neighbor and old.serves(conn.config):
+            return old
         made = Template(flow, conn.config, neighbor, neighbor.header, self._link_len + ipv4.HEADER_LEN)
         flow.template = made
         return made

@@ -46,10 +46,9 @@ class Template:
         self.meta = FrameMeta(csum_start=start, csum_offset=tcp.CHECKSUM_OFFSET)
         self.bursts = FrameMeta()
 
-    def serves(self, config: "TcpConfig", now: int) -> bool:
-        """Whether it is good at ``now`` for a connection with the settings ``config``."""
-        neighbor = self.neighbor
-        return now < neighbor.fresh_until and neighbor.header is self.link and self.config is config
+    def serves(self, config: "TcpConfig") -> bool:
+        """Whether it is right for a connection with the settings ``config``, and for its neighbour as it is now."""
+        return self.neighbor.header is self.link and self.config is config
 
     def fill(self, size: int, ident: int, ecn: int) -> bytearray:
         """The head in front of ``size`` bytes of segment; borrowed until the next call."""

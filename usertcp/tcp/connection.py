@@ -23,10 +23,11 @@ from usertcp.tcp.chrono import Chrono
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.ecn import NOT_ECN
 from usertcp.tcp.ecn_setup import agree, ask
+from usertcp.tcp.express import poll
 from usertcp.tcp.info import TcpInfo, collect
 from usertcp.tcp.listener import Listener
 from usertcp.tcp.memory import Memory
-from usertcp.tcp.output import Transmit, poll
+from usertcp.tcp.output import Transmit
 from usertcp.tcp.receiver import Receiver
 from usertcp.tcp.rtt import TS_TICK
 from usertcp.tcp.sender import DEFAULT_MSS, MIN_MSS, Sender

@@ -53,7 +53,7 @@ def poll(conn: "Connection", now: int, tx: Transmit, budget: int) -> bool:
         return True
     if conn.rcv.dsacks and not _send_duplicates(conn, tx, now):
         return True
-    if conn.ecn.ack_first() and not _send_acks(conn, tx, now):
+    if conn.ecn.ack_first() and not send_acks(conn, tx, now):
         return True
     if conn.state in _SENDS_TEXT and (conn.snd.pending or conn.probe_due):
         more = _send_text(conn, tx, now, budget)
@@ -62,7 +62,7 @@ def poll(conn: "Connection", now: int, tx: Transmit, budget: int) -> bool:
             return True
     if conn.orphan and conn.state is State.FIN_WAIT_2 and not conn.timers.is_set(timer.FIN_WAIT_2):
         conn.timers.set(timer.FIN_WAIT_2, now + conn.config.fin_wait_2_timeout)
-    return not _send_acks(conn, tx, now)
+    return not send_acks(conn, tx, now)
 
 
 def _send_text(conn: "Connection", tx: Transmit, now: int, budget: int) -> bool:
@@ -181,7 +181,7 @@ def _send_syn(conn: "Connection", tx: Transmit, now: int) -> bool:
     return True
 
 
-def _send_acks(conn: "Connection", tx: Transmit, now: int) -> bool:
+def send_acks(conn: "Connection", tx: Transmit, now: int) -> bool:
     """The ACKs that nothing else carried: keepalive probes, duplicates, the delayed one. False: the sink was full."""
     snd, rcv = conn.snd, conn.rcv
     if conn.state is State.SYN_SENT:

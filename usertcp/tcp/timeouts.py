@@ -20,7 +20,7 @@ from usertcp.tcp import timers as timer
 from usertcp.tcp.receiver import ACK_NOW
 from usertcp.tcp.recovery import on_reorder_timeout, on_rto
 from usertcp.tcp.state import State
-from usertcp.units import MS
+from usertcp.units import MS, NEVER
 
 if TYPE_CHECKING:
     from usertcp.tcp.connection import Connection
@@ -62,8 +62,9 @@ def rearm(conn: "Connection", now: int, *, restart: bool = False) -> None:
     """Set the timers that belong to sending: retransmission (RFC 6298 §5.1 to §5.3), the probe of a closed window
     (RFC 9293 §3.8.6.1), the reordering window and the tail loss probe (RFC 8985 §6.3, §7.2), the override of
     silly-window avoidance (§3.8.6.2.1)."""
-    snd, timers = conn.snd, conn.timers
-    if snd.wnd == 0 and (snd.outstanding or snd.pending):
+    snd, timers, due = conn.snd, conn.timers, conn.timers.due
+    outstanding = snd.nxt - snd.una
+    if snd.wnd == 0 and (outstanding or snd.pending):
         timers.stop(timer.RETRANSMIT)
         timers.stop(timer.LOSS_PROBE)
         timers.stop(timer.REORDER)
@@ -72,23 +73,23 @@ def rearm(conn: "Connection", now: int, *, restart: bool = False) -> None:
             timers.set(timer.PERSIST, now + delay)
         arm_user_timeout(conn)
         return
-    timers.stop(timer.PERSIST)
+    due[timer.PERSIST] = NEVER
     conn.probe_due = False
-    if snd.outstanding == 0:
-        timers.stop(timer.RETRANSMIT)
-    elif restart or not timers.is_set(timer.RETRANSMIT):
-        timers.set(timer.RETRANSMIT, now + snd.rtt.rto)
+    if not outstanding:
+        due[timer.RETRANSMIT] = NEVER
+    elif restart or due[timer.RETRANSMIT] == NEVER:
+        due[timer.RETRANSMIT] = now + snd.rtt.rto
         arm_user_timeout(conn)
-    timers.set(timer.REORDER, snd.reorder_at)
-    if not snd.may_probe:
-        timers.stop(timer.LOSS_PROBE)
-    elif restart or snd.last_sent_at == now or not timers.is_set(timer.LOSS_PROBE):
-        timeout = snd.tlp.timeout(snd.rtt.srtt, snd.outstanding <= snd.cc.mss)
-        timers.set(timer.LOSS_PROBE, min(now + timeout, timers.at(timer.RETRANSMIT)))
-    if not snd.silly_blocked():
-        timers.stop(timer.SWS_OVERRIDE)
-    elif not timers.is_set(timer.SWS_OVERRIDE):
-        timers.set(timer.SWS_OVERRIDE, now + SWS_OVERRIDE_DELAY)
+    due[timer.REORDER] = snd.reorder_at
+    if not outstanding or not snd.may_probe:
+        due[timer.LOSS_PROBE] = NEVER
+    elif restart or snd.last_sent_at == now or due[timer.LOSS_PROBE] == NEVER:
+        timeout = snd.tlp.timeout(snd.rtt.srtt, outstanding <= snd.cc.mss)
+        due[timer.LOSS_PROBE] = min(now + timeout, due[timer.RETRANSMIT])
+    if outstanding or not snd.silly_blocked():
+        due[timer.SWS_OVERRIDE] = NEVER
+    elif due[timer.SWS_OVERRIDE] == NEVER:
+        due[timer.SWS_OVERRIDE] = now + SWS_OVERRIDE_DELAY
 
 
 def arm_user_timeout(conn: "Connection") -> None:

@@ -38,43 +38,43 @@ NAMES: Final = (
 
 
 class Timers:
-    """The deadlines (ns) of one connection's timers, :data:`NEVER` for those that are stopped."""
+    """The deadlines (ns) of one connection's timers, :data:`NEVER` for those that are stopped: ``due``, by timer."""
 
-    __slots__ = ("_at",)
+    __slots__ = ("due",)
 
     def __init__(self) -> None:
-        self._at = [NEVER] * len(NAMES)
+        self.due = [NEVER] * len(NAMES)
 
     def set(self, timer: int, at: int) -> None:
         """Start ``timer``, or start it anew, so that it is due at ``at`` (ns)."""
-        self._at[timer] = at
+        self.due[timer] = at
 
     def stop(self, timer: int) -> None:
         """Stop ``timer``; no harm when it is stopped already."""
-        self._at[timer] = NEVER
+        self.due[timer] = NEVER
 
     def stop_all(self) -> None:
         """Stop every timer."""
-        self._at = [NEVER] * len(NAMES)
+        self.due = [NEVER] * len(NAMES)
 
     def is_set(self, timer: int) -> bool:
         """Whether ``timer`` runs."""
-        return self._at[timer] != NEVER
+        return self.due[timer] != NEVER
 
     def at(self, timer: int) -> int:
         """When ``timer`` is due (ns); :data:`NEVER` when it is stopped."""
-        return self._at[timer]
+        return self.due[timer]
 
     def next_deadline(self) -> int:
         """When the first timer is due (ns); :data:`NEVER` when none runs."""
-        return min(self._at)
+        return min(self.due)
 
     def expired(self, now: int) -> list[int]:
         """The timers that are due at ``now``, the earliest first (of equals the lower id), and stop them."""
-        at = self._at
+        at = self.due
         if min(at) > now:
             return []
-        due = sorted([timer for timer, when in enumerate(at) if when <= now], key=at.__getitem__)
-        for timer in due:
+        expired = sorted([timer for timer, when in enumerate(at) if when <= now], key=at.__getitem__)
+        for timer in expired:
             at[timer] = NEVER
-        return due
+        return expired

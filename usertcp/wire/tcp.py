@@ -247,6 +247,18 @@ def header(
     return bytearray(_HEADER.pack(sport, dport, seq & MASK32, ack & MASK32, word, wnd, 0, urg) + options)
 
 
+def plain_header(sport: int, dport: int, seq: int, ack: int, flags: int, wnd: int) -> bytearray:
+    """A header as of :func:`header` without options; ``seq`` and ``ack`` are masked already."""
+    return bytearray(_HEADER.pack(sport, dport, seq, ack, 0x5000 | flags, wnd, 0, 0))
+
+
+def stamped_header(
+    sport: int, dport: int, seq: int, ack: int, flags: int, wnd: int, tsval: int, tsecr: int
+) -> bytearray:
+    """A header as of :func:`header` with :func:`timestamps`; all numbers are masked already."""
+    return bytearray(_HEADER_TS.pack(sport, dport, seq, ack, 0x8000 | flags, wnd, 0, 0, _NOP_NOP_TS, tsval, tsecr))
+
+
 def syn_options(mss: int, wscale: int, sack_permitted: bool, ts: tuple[int, int] | None) -> bytes:
     """The options of a SYN: MSS in bytes, shift (-1: none), SACK permitted, (TSval, TSecr); padded with NOPs."""
     out = b"\x02\x04" + mss.to_bytes(2, "big")

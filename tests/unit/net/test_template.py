@@ -46,13 +46,10 @@ def test_filled_head_is_what_the_general_functions_make(
 def test_template_serves_until_the_neighbour_or_the_settings_change() -> None:
     config = TcpConfig()
     template = made(b"\x0a\0\0\x01", b"\x0a\0\0\x02", config)
-    assert template.serves(config, 5)
-    assert not template.serves(TcpConfig(ttl=3), 5)
-    template.neighbor.fresh_until = 5
-    assert not template.serves(config, 5)
-    template.neighbor.fresh_until = 6
+    assert template.serves(config)
+    assert not template.serves(TcpConfig(ttl=3))
     template.neighbor.header = bytes(14)
-    assert not template.serves(config, 5)
+    assert not template.serves(config)
 
 
 def test_burst_keeps_what_goes_with_equal_bursts() -> None:

@@ -105,6 +105,7 @@ class CongestionControl(ABC):
     __slots__ = ("_mss", "cwnd", "ssthresh")
 
     name: ClassVar[str]
+    paced: ClassVar[bool] = False  # True: ``pacing_rate`` may say something
     keeps_window: ClassVar[bool] = False  # True: sets ``cwnd`` itself in recovery too; a model of the path, not of loss
 
     def __init__(self, mss: int) -> None:

@@ -103,6 +103,7 @@ class Bbr(CongestionControl):
     )
 
     name: ClassVar[str] = "bbr"
+    paced: ClassVar[bool] = True
     keeps_window: ClassVar[bool] = True
 
     def __init__(self, mss: int) -> None:

@@ -1,0 +1,146 @@
+"""The short way out: an established connection in which nothing is the matter sends text and acknowledges.
+
+Nearly every turn of nearly every connection is such a one: no loss is being mended, no probe, reset or FIN is due,
+there is nothing to say of ECN, duplicates or gaps, nobody paces, and the peer's window is open. Then what ``output``
+asks step by step is known beforehand, and the same segments leave with the same traces by the straight-line code here.
+Whatever else may be the matter, ``output.poll`` is called instead; :func:`is_plain` says which it is.
+
+Nothing is decided here that ``output`` and ``sender`` would decide otherwise: ``tests/property/test_express.py`` plays
+the same story with and without this file and compares every byte.
+"""
+
+from typing import TYPE_CHECKING
+
+from usertcp.tcp import output
+from usertcp.tcp.ecn import NOT_ECN
+from usertcp.tcp.receiver import ACK_DELAYED, ACK_NONE, ACK_NOW
+from usertcp.tcp.recovery import OPEN
+from usertcp.tcp.rtt import TS_TICK
+from usertcp.tcp.state import State
+from usertcp.tcp.timeouts import rearm
+from usertcp.tcp.timers import DELAYED_ACK
+from usertcp.units import MASK32, NEVER
+from usertcp.wire.ecn import NOT_ECT
+from usertcp.wire.tcp import ACK, PSH, TIMESTAMPS_LEN, plain_header, stamped_header
+
+if TYPE_CHECKING:
+    from usertcp.tcp.connection import Connection
+
+
+def poll(conn: "Connection", now: int, tx: output.Transmit, budget: int) -> bool:
+    """As ``output.poll``: send what may be sent, at most ``budget`` (super-)segments. True: more waits."""
+    if not is_plain(conn):
+        return output.poll(conn, now, tx, budget)
+    snd, rcv = conn.snd, conn.rcv
+    if snd.buffer.end > snd.nxt:
+        if snd.nxt == snd.una and snd.last_sent_at and now - snd.last_sent_at > snd.rtt.rto:  # a start from idleness
+            return output.poll(conn, now, tx, budget)
+        more = _send_text(conn, now, tx, budget)
+        rearm(conn, now)
+        if more:
+            return True
+    if rcv.ack == ACK_NOW:
+        if conn.sack_ok or rcv.duplicates <= 1:
+            return not _transmit(conn, now, tx, snd.nxt, ACK, output.NO_TEXT, 0, 0)
+    elif (
+        rcv.buffer.read_seq + rcv.buffer.limit - rcv.edge < rcv.mss <= rcv.buffer.limit // 2
+    ):  # no window update is due
+        if rcv.ack == ACK_NONE:
+            return False
+        assert rcv.ack == ACK_DELAYED
+        if conn.timers.due[DELAYED_ACK] == NEVER:
+            conn.timers.due[DELAYED_ACK] = now + conn.config.delayed_ack
+        return False
+    return not output.send_acks(conn, tx, now)
+
+
+def is_plain(conn: "Connection") -> bool:
+    """Whether nothing is the matter with ``conn``."""
+    snd, rcv = conn.snd, conn.rcv
+    return (
+        conn.state is State.ESTABLISHED
+        and conn.ecn is NOT_ECN
+        and conn.reset_due is None
+        and snd.phase == OPEN
+        and snd.una <= snd.nxt <= snd.una + snd.wnd > snd.una >= snd.up
+        and rcv.buffer.top == rcv.buffer.nxt
+        and not (
+            conn.syn_due
+            or conn.probe_due
+            or conn.keepalive_due
+            or conn.override
+            or conn.tracer
+            or rcv.dsacks
+            or snd.board.lost
+            or snd.fin_queued
+            or snd.dup_credit
+            or snd.tlp.due
+            or snd.cc.paced
+        )
+    )
+
+
+def _send_text(conn: "Connection", now: int, tx: output.Transmit, budget: int) -> bool:
+    """New text, as far as both windows and Nagle's rule let it go. True: more could go now."""
+    snd = conn.snd
+    board, rate, buffer, cc = snd.board, snd.rate, snd.buffer, snd.cc
+    payload = snd.mss - TIMESTAMPS_LEN if conn.ts_ok else snd.mss
+    burst, nodelay = conn.max_burst, conn.config.nodelay
+    una, nxt, end = snd.una, snd.nxt, buffer.end
+    cc.on_send(now, app_limited=rate.app_limited > 0, flight=board.in_flight)
+    while True:
+        available = end - nxt
+        length = min(available, una + snd.wnd - nxt, cc.cwnd - board.in_flight, burst)
+        if length < available:
+            length = length - length % payload if length >= payload else snd.next_new(payload, burst, nodelay)
+        elif length % payload and not nodelay and una < snd.small_end:
+            length -= length % payload
+        if length <= 0:
+            snd.end_burst(payload)
+            return False
+        if budget <= 0:
+            return True
+        views = buffer.views(nxt, length)
+        if not _transmit(conn, now, tx, nxt, ACK | PSH if length == available else ACK, views, length, payload):
+            return True
+        if length % payload:
+            snd.small_end = nxt + length
+        if nxt == una:
+            snd.unacked_since = now
+        idle = not board.in_flight
+        record = board.push(nxt, nxt + length, now, payload)
+        snd.nxt = nxt = nxt + length
+        rate.on_send(record, board.in_flight, now, idle=idle)
+        snd.last_sent_at = now
+        conn.rcv.quick = 0
+        budget -= 1
+
+
+def _transmit(
+    conn: "Connection",
+    now: int,
+    tx: output.Transmit,
+    seq: int,
+    flags: int,
+    views: list[memoryview],
+    length: int,
+    payload: int,
+) -> bool:
+    """A segment without options but timestamps. False: the sink was full."""
+    rcv = conn.rcv
+    edge, nxt = rcv.edge, rcv.nxt
+    window = rcv.window_field()
+    if conn.ts_ok:
+        tsval = now // TS_TICK + conn.ts_offset & MASK32
+        header = stamped_header(conn.sport, conn.dport, seq & MASK32, nxt & MASK32, flags, window, tsval, rcv.ts_recent)
+    else:
+        header = plain_header(conn.sport, conn.dport, seq & MASK32, nxt & MASK32, flags, window)
+    if not tx.send(conn, header, views, length, payload if length > payload else 0, NOT_ECT):
+        rcv.edge = edge
+        return False
+    rcv.ack = ACK_NONE
+    rcv.duplicates = rcv.since_ack = 0
+    rcv.last_ack_sent = nxt
+    conn.timers.due[DELAYED_ACK] = NEVER
+    conn.segments_out += 1
+    return True
