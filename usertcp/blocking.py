@@ -29,7 +29,7 @@ from socket import SHUT_RD, SHUT_RDWR, SHUT_WR
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
-from usertcp.driver.base import Pump
+from usertcp.driver.base import BUDGET, Pump
 from usertcp.driver.control import ControlServer
 from usertcp.driver.engine import Engine
 from usertcp.driver.open import OpenStack, open_stack, resolve
@@ -42,11 +42,12 @@ from usertcp.tcp.info import TcpInfo
 from usertcp.tcp.listener import Listener as CoreListener
 from usertcp.tcp.state import CAN_SEND, CONNECTED, FAILED, GONE, State
 from usertcp.tcp.trace import Tracer
-from usertcp.units import MS, NEVER, from_seconds
+from usertcp.units import MS, NEVER, US, from_seconds
 
 GRACE: Final = 10 * MS  # how often the keeper looks in; it takes the lead when nobody had it for so long
 PARK: Final = 50  # looks at one and the same leader after which the keeper sleeps until that leader leaves
 LINGER: Final = 5.0  # seconds that a closing host waits for acknowledgments
+LONE: Final = 2048  # bytes; less than this in a turn is no bulk transfer
 CHUNK: Final = 64 << 10  # bytes; what ``recv`` takes when it is not told
 
 _T = TypeVar("_T")
@@ -55,14 +56,22 @@ Address = tuple[str, int]
 Buffer = bytes | bytearray | memoryview
 
 
-def open(*, tcp: TcpConfig | None = None, tracer: Tracer | None = None, linger: float = LINGER, **link: Any) -> "Host":
-    """A stack on a device, as a context manager; ``link`` takes the words of :class:`usertcp.driver.open.LinkSpec`.
+def open(
+    *,
+    tcp: TcpConfig | None = None,
+    tracer: Tracer | None = None,
+    linger: float = LINGER,
+    busy_poll: int = 0,
+    **link: Any,
+) -> "Host":
+    """A stack on a device, as a context manager; ``link`` takes the words of :class:`usertcp.driver.open.LinkSpec`,
+    ``linger`` and ``busy_poll`` are those of :class:`Host`.
 
     Without any, the stack gets a network namespace and a TAP device of its own, which are removed with it.
     """
     opened = open_stack(tcp=tcp, tracer=tracer, **link)
     try:
-        return Host(opened.stack, opened.link, linger=linger, opened=opened)
+        return Host(opened.stack, opened.link, linger=linger, busy_poll=busy_poll, opened=opened)
     except BaseException:
         opened.close()
         raise
@@ -86,7 +95,9 @@ class _Watch:
 class Host(_Watch):
     """A stack with somebody to run it. Made by :func:`open`, or over any stack and link. Safe for several threads.
 
-    ``linger``  seconds that ``close`` waits for the peers to acknowledge what was sent
+    ``linger``     seconds that ``close`` waits for the peers to acknowledge what was sent
+    ``busy_poll``  microseconds that a waiting thread looks at the device again and again before it sleeps, so that
+                   nobody has to wake it (as Linux's net.core.busy_read); 0: never
     """
 
     def __init__(
@@ -95,6 +106,7 @@ class Host(_Watch):
         link: Link,
         *,
         linger: float = LINGER,
+        busy_poll: int = 0,
         opened: OpenStack | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
@@ -105,12 +117,14 @@ class Host(_Watch):
         self._clock = clock
         self._pump = Pump(stack, link, clock)
         self._engine = Engine(self._pump)
+        self._engine.busy_poll = busy_poll * US
         self._control: ControlServer | None = None
         self._release: Callable[[], None] = link.close if opened is None else opened.close
         self._lock = threading.Lock()
         self._leading = False
         self._waiting_for: _Watch | None = None  # what the leader waits for
         self._sleeps_until = 0  # when the leader, blocked in the kernel, wakes by itself (ns); 0: it is not
+        self._lone = True  # the last turn of a leader brought in little
         self._waiters: dict[threading.Condition, None] = {}  # all followers, the longest waiting first
         self._stints = 0  # times the lead was taken or a user's call did a turn
         self._closed = False
@@ -261,14 +275,19 @@ class Host(_Watch):
         return True
 
     def _lead(self, watch: _Watch, done: Callable[[], bool], deadline: int) -> None:
-        """Run the stack until ``done()``, the deadline, or the host's end."""
+        """Run the stack until ``done()``, the deadline, or the host's end.
+
+        Where frames were small and few, the next one is probably what is waited for: then it is looked at before the
+        device is asked for more.
+        """
         engine, lock, clock = self._engine, self._lock, self._clock
         self._leading = True
         self._waiting_for = watch
         self._stints += 1
+        pump, stats, more = self._pump, self.stack.stats, False
+        budget = 1 if self._lone else BUDGET
         try:
-            more = engine.handle([])
-            while not (done() or self._closed or self._pump.failure is not None):
+            while True:
                 timeout = 0
                 if not more:
                     now = clock()
@@ -282,7 +301,12 @@ class Host(_Watch):
                 finally:
                     lock.acquire()
                     self._sleeps_until = 0
-                more = engine.handle(events)
+                before = stats.bytes_in
+                more = engine.handle(events, budget)
+                self._lone = stats.bytes_in - before < LONE
+                budget = BUDGET
+                if done() or self._closed or pump.failure is not None:
+                    return
                 if more and deadline < NEVER and clock() >= deadline:
                     return
         finally:
@@ -477,21 +501,23 @@ class Conn(_Endpoint):
 
     def sendall(self, data: Buffer) -> None:
         """Hand in all of ``data``. After an error it is not known how much of it was."""
-        view = memoryview(data).cast("B")
+        size = len(data) if isinstance(data, bytes) else memoryview(data).nbytes
+        if not size:
+            return
         host = self._host
-        deadline = host._deadline(self._timeout)
+        deadline = NEVER if self._timeout is None else host._deadline(self._timeout)
         with host._lock:
-            while len(view):
-                view = view[self._send(view, deadline) :]
+            count = self._send(data, deadline)
+            if count < size:
+                view = memoryview(data).cast("B")
+                while count < size:
+                    count += self._send(view[count:], deadline)
 
     def _send(self, data: Buffer, deadline: int) -> int:
         core = self.core
         while True:
             self._check()
-            try:
-                count = core.write(data)
-            except BlockingIOError:
-                count = 0
+            count = core.put(data)
             if count:
                 self._host._flush()
                 return count

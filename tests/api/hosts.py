@@ -25,12 +25,12 @@ def stack_on(link: Link, address: str, tcp: TcpConfig | None = None) -> Stack:
 
 @contextmanager
 def two_blocking(
-    *, tcp: TcpConfig | None = None, offload: bool = True, linger: float = 2.0
+    *, tcp: TcpConfig | None = None, offload: bool = True, linger: float = 2.0, busy_poll: int = 0
 ) -> Iterator[tuple[blocking.Host, blocking.Host]]:
     """Two hosts with one cable between them."""
     one, other = memory_pair(offload=offload, pollable=True)
-    left = blocking.Host(stack_on(one, LEFT, tcp), one, linger=linger)
-    right = blocking.Host(stack_on(other, RIGHT, tcp), other, linger=linger)
+    left = blocking.Host(stack_on(one, LEFT, tcp), one, linger=linger, busy_poll=busy_poll)
+    right = blocking.Host(stack_on(other, RIGHT, tcp), other, linger=linger, busy_poll=busy_poll)
     try:
         yield left, right
     finally:

@@ -51,6 +51,29 @@ def echoed(host: blocking.Host, data: bytes) -> bytes:
         return back
 
 
+def test_transfer_with_a_busy_poll_arrives_intact() -> None:
+    with nothing_left(), two_blocking(busy_poll=50) as (left, right), ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(echo, right.listen(("", PORT)), 2)
+        assert echoed(left, payload(100_000)) == payload(100_000)
+        with left.connect((RIGHT, PORT), timeout=PATIENCE) as conn:
+            conn.settimeout(PATIENCE)
+            for n in range(20):
+                conn.sendall(bytes((n,)))
+                assert conn.recv(10) == bytes((n,))
+            conn.settimeout(0.01)
+            with pytest.raises(TimeoutError):  # longer than a busy poll: it sleeps in the end
+                conn.recv(1)
+        serving.result(PATIENCE)
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_sendall_of_more_than_the_buffer_takes_whatever_it_is_made_of(kind: Callable[[bytes], bytes]) -> None:
+    with nothing_left(), two_blocking() as (left, right), ThreadPoolExecutor(1) as pool:
+        serving = pool.submit(echo, right.listen(("", PORT)), 1)
+        assert echoed(left, kind(payload(3_000_001))) == payload(3_000_001)
+        serving.result(PATIENCE)
+
+
 def test_transfer_both_ways_arrives_intact() -> None:
     with nothing_left(), two_blocking() as (left, right), ThreadPoolExecutor(1) as pool:
         serving = pool.submit(echo, right.listen(("", PORT)), 1)

@@ -101,7 +101,7 @@ def test_exhausted_writer_gets_the_minimum_and_goes_on_with_each_acknowledgment(
     s, _ = scarce()
     user = s.user
     assert user.writable == MIN_CAPACITY
-    assert user.write(bytes(MIB)) == MIN_CAPACITY
+    assert user.write(bytearray(MIB)) == MIN_CAPACITY
     assert not user.ready & WRITABLE
     with pytest.raises(BlockingIOError):
         user.write(b"x")
@@ -113,14 +113,14 @@ def test_exhausted_writer_gets_the_minimum_and_goes_on_with_each_acknowledgment(
         s.peer(f". 1:1(0) ack {end} win 65535")
         done = end - 1
         assert user.ready & WRITABLE
-        user.write(bytes(user.writable))
+        user.write(bytearray(user.writable))
     assert user.info().retransmissions == 0
 
 
 def test_pressure_writer_keeps_what_it_holds_memory_for() -> None:
     memory = Memory(4 * MIB)
     s = Script.established(CONFIG, options=OFFERED, memory=memory)
-    assert s.user.write(bytes(100_000)) == 100_000
+    assert s.user.write(bytearray(100_000)) == 100_000
     assert memory.charge(0, 3 * MIB)
     assert memory.pressed
     assert s.user.writable == 128 * KIB - 100_000
@@ -140,7 +140,7 @@ def test_closed_connection_gives_back_what_nobody_will_read() -> None:
 def test_idle_connection_holds_no_memory() -> None:
     memory = Memory(4 * MIB)
     s = Script.established(CONFIG, options=OFFERED, memory=memory)
-    s.write(bytes(1000))
+    s.write(bytearray(1000))
     s.peer("P. 1:1001(1000) ack 1001 win 1000")
     s.read()
     assert memory.used == 0

@@ -112,7 +112,7 @@ class Pump:
         read, receive, poll, clock = self.link.read, self.stack.receive, self.stack.poll, self.clock
         self.blocked = False
         while True:
-            frames, size = SLICE_FRAMES, SLICE_BYTES
+            frames, size = min(SLICE_FRAMES, budget), SLICE_BYTES
             while frames and size > 0:
                 try:
                     got = read()
@@ -128,9 +128,9 @@ class Pump:
                 frames -= 1
                 receive(frame, clock(), meta)
             budget -= SLICE_FRAMES
-            poll(clock(), self, BUDGET)
+            more = poll(clock(), self, BUDGET)
             if budget <= 0 or self.blocked:
-                return True
+                return more or self.link.fileno() < 0  # what waits in a descriptor is told by that
 
     def _settle(self, more: bool) -> bool:
         """Dispatch readiness, send what the callbacks wrote, and note what is left."""
@@ -146,7 +146,8 @@ class Pump:
                 user = item.user
                 if user is not None:
                     user.on_ready()
-            more = stack.poll(self.clock(), self, BUDGET)
+            if stack.stirred:
+                more = stack.poll(self.clock(), self, BUDGET)
         else:
             more = True
         self.pending = more and not self.blocked

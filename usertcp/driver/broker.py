@@ -28,7 +28,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from usertcp.driver import messages
-from usertcp.driver.base import UNFINISHED, Pump
+from usertcp.driver.base import BUDGET, UNFINISHED, Pump
 from usertcp.driver.bridge import AT_ONCE, CHUNK, EVENTS, Bridge
 from usertcp.driver.engine import Engine
 from usertcp.driver.entries import RETRY, Arrival, Held, Post, Request, Timed
@@ -382,9 +382,9 @@ class SocketEngine(Engine):
     def timeout_ns(self) -> int:
         return min(super().timeout_ns(), max(0, self.broker.next_deadline() - self.pump.clock()))
 
-    def handle(self, events: list[tuple[int, int]]) -> bool:
+    def handle(self, events: list[tuple[int, int]], budget: int = BUDGET) -> bool:
         self.broker.on_timers()
-        return super().handle(events)
+        return super().handle(events, budget)
 
     def linger(self, deadline: int) -> None:
         """As the kernel does for a process that ends: what it has sent is delivered, then FIN; or else it is reset."""

@@ -21,7 +21,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from typing import Any, Final, TypeVar
 
-from usertcp.driver.base import Pump
+from usertcp.driver.base import BUDGET, Pump
 from usertcp.errors import StackError
 from usertcp.link.base import Link
 from usertcp.units import NEVER, SEC
@@ -48,6 +48,7 @@ class Engine:
         self._posted: deque[Callable[[], object]] = deque()
         self._link_fd = pump.link.fileno()
         self._link_events = 0
+        self.busy_poll = 0  # ns that ``wait`` looks again and again before it sleeps
         self._closed = False
         self._ending = threading.Lock()  # so that nobody wakes a descriptor that has become another's
         if self._link_fd < 0:
@@ -94,11 +95,18 @@ class Engine:
 
     def wait(self, timeout_ns: int) -> Events:
         """Block until something comes in, at most ``timeout_ns`` (rounded up to milliseconds)."""
+        if self.busy_poll and timeout_ns > 0:
+            clock = self.pump.clock
+            until = clock() + min(self.busy_poll, timeout_ns)
+            while clock() < until:
+                events = self._epoll.poll(0, MAX_EVENTS)
+                if events:
+                    return events
         if timeout_ns >= NEVER:
             return self._epoll.poll(None, MAX_EVENTS)
         return self._epoll.poll(min(timeout_ns, LONGEST) / SEC, MAX_EVENTS)
 
-    def handle(self, events: Events) -> bool:
+    def handle(self, events: Events, budget: int = BUDGET) -> bool:
         """Do what ``events`` ask, what was posted, and a turn of the pump. True: there is more to do at once."""
         for fd, mask in events:
             if fd == self._event:
@@ -108,10 +116,13 @@ class Engine:
                 callback = self._callbacks.get(fd)
                 if callback is not None:
                     callback(mask)
-        for _ in range(len(self._posted)):
-            self._posted.popleft()()
-        more = self.pump.turn()
-        self._watch_link()
+        if self._posted:
+            for _ in range(len(self._posted)):
+                self._posted.popleft()()
+        pump = self.pump
+        more = pump.turn(budget)
+        if pump.blocked or pump.failure is not None or self._link_events != IN:
+            self._watch_link()
         return more or bool(self._posted)
 
     def step(self, timeout_ns: int = 0) -> bool:

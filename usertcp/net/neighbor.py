@@ -75,9 +75,10 @@ class Neighbor:
 
 
 class NeighborCache:
-    """At most ``capacity`` neighbours, the least recently used leaving first, with ``queue_limit`` packets for each."""
+    """At most ``capacity`` neighbours, the least recently used leaving first, with ``queue_limit`` packets for each.
+    ``asked``: who was, and when it is time to ask again (ns), in order; some have answered since."""
 
-    __slots__ = ("_capacity", "_due", "_entries", "_mac", "_queue_limit", "_stats", "requests")
+    __slots__ = ("_capacity", "_entries", "_mac", "_queue_limit", "_stats", "asked", "requests")
 
     def __init__(self, mac: bytes, capacity: int, queue_limit: int, stats: Stats) -> None:
         self._mac = mac
@@ -85,7 +86,7 @@ class NeighborCache:
         self._queue_limit = queue_limit
         self._stats = stats
         self._entries: OrderedDict[bytes, Neighbor] = OrderedDict()
-        self._due: deque[tuple[int, Neighbor]] = deque()  # every request waits RETRY, so this is in order of time
+        self.asked: deque[tuple[int, Neighbor]] = deque()  # every request waits RETRY, so this is in order of time
         self.requests: deque[tuple[bytes, bytes]] = deque(maxlen=capacity)  # (whom, at which MAC; b"": broadcast)
 
     def __len__(self) -> int:
@@ -144,8 +145,8 @@ class NeighborCache:
     def expire(self, now: int) -> list[Neighbor]:
         """Ask again whom it is time to ask; returns those who never answered, forgotten already, their queues full."""
         failed = []
-        while self._due and self._due[0][0] <= now:
-            deadline, entry = self._due.popleft()
+        while self.asked and self.asked[0][0] <= now:
+            deadline, entry = self.asked.popleft()
             if entry.deadline != deadline:
                 continue
             if entry.tries < TRIES:
@@ -158,7 +159,7 @@ class NeighborCache:
 
     def next_deadline(self) -> int:
         """When :meth:`expire` has something to do, ns."""
-        due = self._due
+        due = self.asked
         while due and due[0][0] != due[0][1].deadline:
             due.popleft()
         return due[0][0] if due else NEVER
@@ -179,4 +180,4 @@ class NeighborCache:
         self.requests.append((entry.ip, entry.mac if not entry.tries else b""))
         entry.tries += 1
         entry.deadline = now + RETRY
-        self._due.append((entry.deadline, entry))
+        self.asked.append((entry.deadline, entry))

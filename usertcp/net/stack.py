@@ -261,23 +261,30 @@ class Stack:
     def poll(self, now: int, sink: Sink, budget: int = 64) -> bool:
         """Let everything out that may go: about ``budget`` segments. True: more waits although nothing new comes in
         (the budget is spent, or ``sink`` is full)."""
-        egress = self._egress
+        egress, heap, asked = self._egress, self._heap, self._neighbors.asked
         egress.begin(sink, now)
-        self._expire(now)
-        for _ in range(min(len(egress.local), budget)):
-            packet, meta = egress.take_local()
-            self._on_ip(memoryview(packet), now, meta, group=False, local=True)
-        egress.flush()
-        self._poll_connections(now, budget)
-        egress.flush()
+        if (heap and heap[0][0] <= now) or (asked and asked[0][0] <= now):
+            self._expire(now)
+        if egress.local:
+            for _ in range(min(len(egress.local), budget)):
+                packet, meta = egress.take_local()
+                self._on_ip(memoryview(packet), now, meta, group=False, local=True)
+        if egress.waits:
+            egress.flush()
+        if self._dirty:
+            self._poll_connections(now, budget)
+        if egress.waits:
+            egress.flush()
         if self.memory.pressed != self._pressed:
             self._save_memory()
-        return bool(self._dirty or egress.local or egress.backlog.frames) or self.next_deadline() <= now
+        if self._dirty or egress.local or egress.waits:
+            return True
+        return bool(heap) and heap[0][0] <= now and self.next_deadline() <= now
 
     def _poll_connections(self, now: int, budget: int) -> None:
         """Every dirty connection once, with its share of the budget; those that have more go to the end of the line."""
         dirty, egress = self._dirty, self._egress
-        quantum = max(MIN_QUANTUM, budget // max(1, len(dirty)))
+        quantum = max(MIN_QUANTUM, budget // len(dirty))
         for _ in range(len(dirty)):
             if budget <= 0:
                 return
@@ -288,11 +295,13 @@ class Stack:
                 continue
             flow.queued = False
             before = egress.sent
-            more = conn.poll(now, egress, min(quantum, budget))
+            more = conn.poll(now, egress, quantum if quantum < budget else budget)
             budget -= egress.sent - before
             if more:
                 self.dirty(conn)
-            self._schedule(conn)
+            deadline = conn.next_deadline()
+            if deadline < flow.wake:
+                self._schedule(conn, deadline)
 
     def _save_memory(self) -> None:
         """Memory has just become scarce, or is no longer: nobody keeps more than what is held needs."""
@@ -323,19 +332,15 @@ class Stack:
             if conn.next_deadline() <= now:
                 conn.on_timers(now)
                 self.dirty(conn)
-            else:
-                self._schedule(conn)
+            elif conn.next_deadline() < NEVER:
+                self._schedule(conn, conn.next_deadline())
 
-    def _schedule(self, conn: Connection) -> None:
-        """See that the heap has an entry no later than the deadline of ``conn``.
+    def _schedule(self, conn: Connection, deadline: int) -> None:
+        """Make an entry in the heap for ``deadline``, which is earlier than the one there is for ``conn``.
 
         ``flow.wake`` is the entry that counts; a deadline that moves later leaves it, to be looked at when it comes up.
         """
-        flow: Flow = conn.flow
-        deadline = conn.next_deadline()
-        if deadline >= flow.wake:
-            return
-        flow.wake = deadline
+        conn.flow.wake = deadline
         self._serial += 1
         heap = self._heap
         heappush(heap, (deadline, self._serial, conn))
@@ -345,12 +350,18 @@ class Stack:
 
     def next_deadline(self) -> int:
         """When to call ``poll`` again although nothing comes in (ns); 0: at once; NEVER."""
-        if self._dirty or self._egress.local or self._egress.backlog.frames or self._neighbors.requests:
+        if self.stirred:
             return 0
         heap = self._heap
         while heap and heap[0][0] != heap[0][2].flow.wake:
             heappop(heap)
         return min(heap[0][0] if heap else NEVER, self._neighbors.next_deadline())
+
+    @property
+    def stirred(self) -> bool:
+        """Whether something waits for the next ``poll``, whatever the time."""
+        egress = self._egress
+        return bool(self._dirty or egress.local or egress.waits)
 
     # --- the user's side ------------------------------------------------------------------------------------------
 

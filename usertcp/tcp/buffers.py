@@ -8,8 +8,9 @@ Both are a :class:`Ring` and a few numbers on the sequence line::
                  SND.UNA                       start+limit        unread       RCV.NXT                   read_seq+limit
 
 A byte is copied once on the way in and, out of the receive buffer, once on the way to the user; sending hands out
-views. Nothing that was accepted is thrown away again (no reneging, RFC 2018 §8). SYN and FIN have sequence numbers but
-no bytes, and are none of the buffers' business; neither are windows.
+views. Large ``bytes`` that the user writes are not even copied once: nobody can change them, so a reference will do
+(``references``). Nothing that was accepted is thrown away again (no reneging, RFC 2018 §8). SYN and FIN have sequence
+numbers but no bytes, and are none of the buffers' business; neither are windows.
 
 Memory is taken at the first byte and given back as soon as a buffer is empty, so that an idle connection holds none.
 How much there is for all is the budget's word (``memory``): ``limit`` is what a buffer may hold if there is enough.
@@ -19,6 +20,7 @@ from typing import Final
 
 from usertcp.tcp.memory import Memory
 from usertcp.tcp.ranges import RangeSet
+from usertcp.tcp.references import References, keepable
 from usertcp.tcp.ring import Buffer, Ring
 
 CRUMB: Final = 8  # under pressure: what arrives behind a gap may make a ring so many times as large as all that is held
@@ -32,14 +34,15 @@ def _bytewise(data: Buffer) -> memoryview:
 
 class SendBuffer:
     """Bytes ``[start, end)``: written by the user, not yet acknowledged. At most ``limit`` bytes, which may change, and
-    by itself grows up to ``maximum`` (:meth:`follow`)."""
+    by itself grows up to ``maximum`` (:meth:`follow`). What is not in ``_kept`` is in the ring."""
 
-    __slots__ = ("_ring", "end", "limit", "maximum", "start")
+    __slots__ = ("_kept", "_ring", "end", "limit", "maximum", "start")
 
     def __init__(self, limit: int, maximum: int = 0, memory: Memory | None = None) -> None:
         self.limit = limit
         self.maximum = maximum
         self._ring = Ring(memory)
+        self._kept: References | None = None
         self.start = self.end = 0
 
     def __len__(self) -> int:
@@ -52,7 +55,9 @@ class SendBuffer:
         memory = ring.memory
         limit = self.limit
         if memory.pressed or limit + limit > memory.limit - memory.used:
-            limit = min(limit, memory.allowance(ring.capacity))
+            kept = self._kept
+            granted = memory.allowance(ring.capacity) if kept is None else self.end - self.start + kept.allowance()
+            limit = min(limit, granted)
         return max(0, limit - self.end + self.start)
 
     def inviting(self, aside: int = 0) -> bool:
@@ -74,10 +79,13 @@ class SendBuffer:
     def reset(self, seq: int) -> None:
         """Empty; the first byte written will be number ``seq`` (ISS + 1)."""
         self._ring.release()
+        self._kept = None
         self.start = self.end = seq
 
     def write(self, data: Buffer) -> int:
-        """Copy as much of ``data`` as fits; return how many bytes that was, 0 when full."""
+        """Take as much of ``data`` as fits; return how many bytes that was, 0 when full."""
+        if self._kept is not None or keepable(data):
+            return self._keep(data)
         view = _bytewise(data)
         n = len(view)
         room = self.free
@@ -95,28 +103,50 @@ class SendBuffer:
         self.end = end + n
         return n
 
+    def _keep(self, data: Buffer) -> int:
+        """The same for ``data`` of which a reference is kept, or that comes after such; the ring is used again when all
+        of that is acknowledged."""
+        view = _bytewise(data)[: self.free]
+        if not len(view):
+            return 0
+        if self._kept is None:
+            self._kept = References(self._ring.memory, self.end)
+        self._kept.append(view)
+        self.end += len(view)
+        return len(view)
+
     def views(self, seq: int, n: int) -> list[memoryview]:
-        """The bytes ``[seq, seq + n)``, which must be held, uncopied, in one piece or two (none when ``n`` is 0).
+        """The bytes ``[seq, seq + n)``, which must be held, uncopied, in one piece or more (none when ``n`` is 0).
 
         They are good until acknowledged and written over: the caller sends or copies them before it returns.
         """
         if n <= 0:
             return []
         assert self.start <= seq <= self.end - n
-        return self._ring.views(seq, n)
+        kept = self._kept
+        if kept is None:
+            return self._ring.views(seq, n)
+        if seq >= kept.start:
+            return kept.views(seq, n)
+        copied = min(n, kept.start - seq)
+        return self._ring.views(seq, copied) + kept.views(kept.start, n - copied)
 
     def ack(self, una: int) -> None:
         """Let go of the bytes below ``una``; numbers outside the buffer (an old ACK, that of a FIN) do no harm."""
         if una > self.start:
             if una < self.end:
                 self.start = una
+                if self._kept is not None and una >= self._kept.start:
+                    self._ring.release()
+                    self._kept.release(una)
             else:
                 self.start = self.end
                 self._ring.release()
+                self._kept = None
 
     def fit(self) -> None:
         """Memory is scarce: give back what is not needed for what is held."""
-        self._ring.fit(self.start, self.end)
+        self._ring.fit(self.start, self.end if self._kept is None else max(self.start, self._kept.start))
 
 
 class ReceiveBuffer:

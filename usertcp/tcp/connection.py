@@ -67,6 +67,7 @@ _UNREACHABLE_ERRNO: Final = {
 _KEEPS_ALIVE: Final = frozenset(
     {State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_1, State.FIN_WAIT_2, State.CLOSING, State.LAST_ACK}
 )
+_CAN_QUEUE: Final = CAN_SEND | {State.SYN_SENT, State.SYN_RECEIVED}
 _ABORT_SENDS_RESET: Final = frozenset(  # RFC 9293 §3.10.5
     {State.SYN_RECEIVED, State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2, State.CLOSE_WAIT}
 )
@@ -305,20 +306,29 @@ class Connection:
     def write(self, data: bytes | bytearray | memoryview, *, urgent: bool = False) -> int:
         """Queue ``data``; the number of bytes taken, at least one of a non-empty ``data``.
 
-        BlockingIOError: the buffer is full. BrokenPipeError: closed for sending. The pending error, once, otherwise.
+        Large ``bytes`` are not copied but kept until they are acknowledged. BlockingIOError: the buffer is full.
+        BrokenPipeError: closed for sending. The pending error, once, otherwise.
         """
-        self._raise_pending()
-        snd = self.snd
-        if snd.fin_queued or (self.state not in CAN_SEND and self.state not in (State.SYN_SENT, State.SYN_RECEIVED)):
-            raise os_error(errno.EPIPE)
-        taken = snd.buffer.write(data)
-        if snd.buffer.free <= 0:
-            self.ready &= ~WRITABLE
+        taken = self.put(data)
         if not taken and len(data):
             raise os_error(errno.EAGAIN)
         if urgent:
-            snd.up = snd.buffer.end
-        self.host.dirty(self)
+            self.snd.up = self.snd.buffer.end
+        return taken
+
+    def put(self, data: bytes | bytearray | memoryview) -> int:
+        """The same, but 0 when the buffer is full."""
+        if self.error is not None:
+            self._raise_pending()
+        snd, state = self.snd, self.state
+        if snd.fin_queued or (state is not State.ESTABLISHED and state not in _CAN_QUEUE):
+            raise os_error(errno.EPIPE)
+        buffer = snd.buffer
+        taken = buffer.write(data)
+        if buffer.free <= 0:
+            self.ready &= ~WRITABLE
+        if taken:
+            self.host.dirty(self)
         return taken
 
     def read_into(self, target: bytearray | memoryview) -> int:

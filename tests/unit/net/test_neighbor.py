@@ -101,7 +101,7 @@ def test_flood_of_unknown_neighbours_keeps_nothing_but_capacity() -> None:
     for n in range(10_000):
         table.lookup(n.to_bytes(4, "big"), 0)
     assert len(table) == 4
-    assert len(table._due) <= 5
+    assert len(table.asked) <= 5
     assert len(table.requests) == 4
 
 

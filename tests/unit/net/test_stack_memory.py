@@ -66,7 +66,7 @@ def test_hundreds_of_connections_whose_users_do_not_read_stay_within_the_budget(
 def test_counters_tell_how_the_memory_stands() -> None:
     bench = Bench(memory=MIB)
     bench.meet()
-    client(bench, 80).write(bytes(5000))
+    client(bench, 80).write(bytearray(5000))
     counters = bench.stack.counters()
     assert counters["memory_limit"] == MIB
     assert counters["memory_used"] == counters["memory_peak"] == 8 * KIB

@@ -135,7 +135,7 @@ def test_send_buffer_beyond_the_budget_takes_what_there_is_memory_for() -> None:
     buffer = SendBuffer(MIB, MIB, memory)
     buffer.reset(BASE)
     assert buffer.free == 32 * KIB
-    assert buffer.write(bytes(MIB)) == 32 * KIB
+    assert buffer.write(bytearray(MIB)) == 32 * KIB
     assert (buffer.free, memory.exhausted) == (0, True)
     assert buffer.write(b"x") == 0
     buffer.ack(BASE + 10 * KIB)
@@ -151,7 +151,7 @@ def test_send_buffer_under_pressure_takes_a_share_of_what_is_left_though_that_is
     memory.charge(0, 48 * MIB)
     buffer = SendBuffer(MIB, 0, memory)
     buffer.reset(BASE)
-    assert buffer.write(bytes(MIB)) == 64 * KIB
+    assert buffer.write(bytearray(MIB)) == 64 * KIB
 
 
 def test_send_buffer_when_nothing_is_left_takes_the_minimum() -> None:
@@ -160,7 +160,7 @@ def test_send_buffer_when_nothing_is_left_takes_the_minimum() -> None:
     buffer = SendBuffer(MIB, 0, memory)
     buffer.reset(BASE)
     assert buffer.inviting()
-    assert buffer.write(bytes(MIB)) == MIN_CAPACITY
+    assert buffer.write(bytearray(MIB)) == MIN_CAPACITY
 
 
 def test_send_buffer_follows_twice_the_congestion_window_up_to_its_maximum() -> None:
@@ -173,7 +173,7 @@ def test_send_buffer_follows_twice_the_congestion_window_up_to_its_maximum() -> 
 def test_send_buffer_what_is_held_aside_comes_on_top_and_does_not_keep_the_user_waiting() -> None:
     buffer = SendBuffer(128 * KIB, MIB)
     buffer.reset(BASE)
-    buffer.write(bytes(MIB))
+    buffer.write(bytearray(MIB))
     assert not buffer.inviting(128 * KIB)  # nothing is free
     buffer.follow(40 * KIB, 80 * KIB)
     assert buffer.limit == 160 * KIB
@@ -243,7 +243,7 @@ def test_ring_that_was_large_gives_back_what_its_one_byte_does_not_need() -> Non
     memory = Memory(1 << 20, 1460)
     buffer = SendBuffer(1 << 20, memory=memory)
     buffer.reset(5)
-    buffer.write(bytes(300_000))
+    buffer.write(bytearray(300_000))
     buffer.write(b"x")
     buffer.ack(5 + 300_000)
     assert memory.used == 1 << 19
@@ -255,7 +255,7 @@ def test_ring_that_was_large_gives_back_what_its_one_byte_does_not_need() -> Non
 def test_byte_far_behind_a_gap_takes_no_memory_under_pressure() -> None:
     memory = Memory(1 << 20, 1460)
     others = SendBuffer(1 << 20, memory=memory)
-    others.write(bytes(600_000))
+    others.write(bytearray(600_000))
     buffer = ReceiveBuffer(1 << 19, memory)
     assert memory.pressed
     used = memory.used
