@@ -42,14 +42,13 @@ class Flow:
     """
 
     __slots__ = (
+        "_remote_port",
         "binding",
         "key",
-        "local",
         "local_ip",
         "next_hop",
         "opened_at",
         "queued",
-        "remote",
         "remote_ip",
         "template",
         "wake",
@@ -61,14 +60,21 @@ class Flow:
         self.binding = binding
         self.local_ip = local
         self.remote_ip = remote
-        self.local = (ipv4.unpack(local), binding.port)
-        self.remote = (ipv4.unpack(remote), remote_port)
+        self._remote_port = remote_port
         self.key = flow_key(remote, local, remote_port, binding.port)
         self.next_hop = next_hop
         self.opened_at = now
         self.wake = NEVER
         self.queued = False
         self.template: Template | None = None
+
+    @property
+    def local(self) -> tuple[str, int]:
+        return ipv4.unpack(self.local_ip), self.binding.port
+
+    @property
+    def remote(self) -> tuple[str, int]:
+        return ipv4.unpack(self.remote_ip), self._remote_port
 
 
 class Binding:

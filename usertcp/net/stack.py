@@ -550,8 +550,8 @@ class Stack:
         conn = Connection(
             self,
             config,
-            flow.local[1],
-            flow.remote[1],
+            flow.binding.port,
+            int.from_bytes(flow.key[8:10], "big"),
             mss=mss,
             iss=iss,
             ts_offset=timestamp_offset(flow.key, self._ts_secret),

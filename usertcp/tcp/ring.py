@@ -17,7 +17,7 @@ it takes is charged to the budget of all (``memory``), which may refuse.
 
 from typing import Final, TypeAlias
 
-from usertcp.tcp.memory import MIN_CAPACITY, Memory
+from usertcp.tcp.memory import MAX_SPARE, MIN_CAPACITY, Memory
 
 Buffer: TypeAlias = bytes | bytearray | memoryview  # memoryviews of bytes: one dimension, format "B"
 
@@ -53,6 +53,12 @@ class Ring:
         if hi - lo <= capacity:
             return True
         memory = self.memory
+        if memory.spare and hi - lo <= MIN_CAPACITY and self._next <= MIN_CAPACITY and memory.charge(0, MIN_CAPACITY):
+            self._next = MIN_CAPACITY >> 1
+            self.capacity = MIN_CAPACITY
+            self._mask = MIN_CAPACITY - 1
+            self._view = memory.spare.pop()
+            return True
         needed = max(MIN_CAPACITY, 1 << (hi - lo - 1).bit_length())
         wanted = needed if capacity or memory.pressed else max(needed, self._next)
         if not memory.charge(capacity, wanted):
@@ -80,9 +86,13 @@ class Ring:
             self._move(lo, self.views(lo, min(hi - lo, needed)), needed)
 
     def release(self) -> None:
-        """Give the memory back."""
+        """Give the memory back; the smallest is kept for the next who needs as little. Views of it are not read any
+        more: what is written was sent, or copied, when the call that borrowed it returned."""
         if self.capacity:
-            self.memory.credit(self.capacity)
+            memory = self.memory
+            memory.credit(self.capacity)
+            if self.capacity == MIN_CAPACITY and len(memory.spare) < MAX_SPARE:
+                memory.spare.append(self._view)
             self._view = _NONE
             self._mask = self.capacity = 0
 

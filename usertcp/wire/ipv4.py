@@ -16,6 +16,7 @@ are told apart, not put together. ``tos`` is the whole second byte, DSCP and ECN
 
 import ipaddress
 import struct
+from functools import lru_cache
 from typing import Final
 
 from usertcp.errors import WireError
@@ -29,6 +30,7 @@ UDP: Final = 17
 DF: Final = 0x4000  # don't fragment
 MF: Final = 0x2000  # more fragments
 
+KNOWN: Final = 1024  # addresses whose two forms are remembered
 ANY: Final = bytes(4)
 LIMITED_BROADCAST: Final = b"\xff" * 4
 
@@ -122,11 +124,13 @@ def header(
     return _HEADER.pack(0x45, tos, total_len, ident, fragment, ttl, proto, check, src, dst)
 
 
+@lru_cache(maxsize=KNOWN)
 def pack(address: str) -> bytes:
     """The 4 bytes of a dotted address; ValueError if it is none."""
     return ipaddress.IPv4Address(address).packed
 
 
+@lru_cache(maxsize=KNOWN)
 def unpack(address: bytes) -> str:
     """The dotted form of 4 bytes."""
     return str(ipaddress.IPv4Address(address))
