@@ -213,9 +213,8 @@ class Stack:
         if seg.flags & SYN and conn.reusable_by(seg):
             listener = self._listener(key)
             if listener is not None and listener.admit():
-                conn.expire()  # RFC 6191: a new incarnation takes the place of one in TIME-WAIT
-                self.forget(conn)
-                self._on_stranger(packet, seg, key, now, after=conn.snd.nxt)
+                after = self._displace(key)  # RFC 6191: a new incarnation takes the place of one in TIME-WAIT
+                self._on_stranger(packet, seg, key, now, after=after)
                 return
         conn.on_segment(seg, now)
 
@@ -428,9 +427,10 @@ class Stack:
             binding = self._ports.bind(wanted, wanted_port)
         elif binding is None:
             here = source
-            binding = self._ports.choose(here, lambda candidate: flow_key(ip, here, port, candidate) in self._flows)
+            binding = self._ports.choose(here, lambda chosen: self._occupied(flow_key(ip, here, port, chosen), now))
+        flow = Flow(binding, source, ip, port, hop, now)
         try:
-            conn = self._make(Flow(binding, source, ip, port, hop, now), config or self.config.tcp, now)
+            conn = self._make(flow, config or self.config.tcp, now, self._displace(flow.key))
         except OSError:  # the configuration names what does not exist
             if binding is not local:
                 binding.close()
@@ -540,6 +540,20 @@ class Stack:
         if ip != ipv4.ANY and not self._interface.is_local(ip):
             raise os_error(errno.EADDRNOTAVAIL)
         return ip
+
+    def _occupied(self, key: bytes, now: int) -> bool:
+        """Whether a new connection cannot have the flow ``key``: another has it, and needs it."""
+        conn = self._flows.get(key)
+        return conn is not None and not conn.outlived(now)
+
+    def _displace(self, key: bytes) -> int | None:
+        """End what is left in TIME-WAIT of an earlier incarnation of a flow; the last number it used."""
+        conn = self._flows.get(key)
+        if conn is None:
+            return None
+        conn.expire()
+        self.forget(conn)
+        return conn.snd.nxt
 
     def _make(self, flow: Flow, config: TcpConfig, now: int, after: int | None = None) -> Connection:
         """A connection for ``flow``, in the table, holding its port."""

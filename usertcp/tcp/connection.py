@@ -52,10 +52,11 @@ from usertcp.tcp.state import (
 from usertcp.tcp.timeouts import arm_user_timeout, on_timers
 from usertcp.tcp.timers import Timers
 from usertcp.tcp.trace import Tracer
-from usertcp.units import MASK32
+from usertcp.units import MASK32, SEC
 from usertcp.wire.tcp import ACK, MAX_OPTIONS_LEN, RST, SYN, TIMESTAMPS_LEN, Segment, sack, timestamps
 
 HEADERS: Final = 40  # IPv4 and TCP without options, bytes
+REUSE_DELAY: Final = 1 * SEC  # of TIME-WAIT, before the four-tuple may be used again (Linux; RFC 6191 §3)
 MIN_PATH_MTU: Final = 552  # an ICMP that claims less is not believed (Linux min_pmtu; RFC 5927 §7)
 
 _UNREACHABLE_ERRNO: Final = {
@@ -521,6 +522,13 @@ class Connection:
             if seg.options.tsval != self.rcv.ts_recent:
                 return self.rcv.ts_age(seg.options.tsval) < 0
         return self.rcv.absolute(seg.seq) > self.rcv.nxt
+
+    def outlived(self, now: int) -> bool:
+        """Whether an active OPEN of ours may replace this connection: in TIME-WAIT for more than a second, so that its
+        timestamps are older than all that will come (RFC 6191 §3; Linux: tcp_tw_reuse), and closed by its user."""
+        if self.state is not State.TIME_WAIT or not (self.ts_ok and self.orphan):
+            return False
+        return now > self.timers.at(timer.TIME_WAIT) - 2 * self.config.msl + REUSE_DELAY
 
     def expire(self) -> None:
         """End TIME-WAIT now."""

@@ -160,8 +160,9 @@ def tcp_bytes(
     dst: str = US,
     mss: int = 0,
     wnd: int = 65535,
+    options: bytes = b"",
 ) -> bytes:
-    options = tcp.syn_options(mss, -1, False, None) if mss else b""
+    options = tcp.syn_options(mss, -1, False, None) if mss else options
     header = tcp.header(sport, dport, seq, ack, flags, wnd, options)
     check = tcp.checksum(ipv4.pack(src), ipv4.pack(dst), header, [memoryview(payload)])
     header[16:18] = check.to_bytes(2, "big")

@@ -2,13 +2,16 @@
 
 import errno
 import random
+from typing import Any
 
 import pytest
 
 from tests.unit.net.bench import FAR, GATEWAY, PEER, PEER_ISS, US, Bench, tcp_frame
 from usertcp.net.flow import Binding, Ports, flow_key
+from usertcp.tcp.connection import Connection
 from usertcp.tcp.state import State
-from usertcp.units import SEC
+from usertcp.units import MS, SEC
+from usertcp.wire import tcp
 from usertcp.wire.ipv4 import ANY, pack
 from usertcp.wire.tcp import ACK, FIN, RST, SYN
 
@@ -270,6 +273,52 @@ def test_time_wait_holds_the_port_for_two_msl() -> None:
     bench.advance(60 * SEC + 1)
     assert not list(bench.stack.connections())
     bench.stack.bind((US, 5000)).close()
+
+
+def in_time_wait(bench: Bench, *, stamped: bool, close: bool = True) -> Connection:
+    """A connection from the only ephemeral port, which the peer closed after us."""
+    conn = bench.stack.connect((PEER, 80), bench.now)
+    (syn,) = bench.take_segments()
+    options = tcp.syn_options(1460, -1, False, (1, syn.options.tsval) if stamped else None)
+    ends: dict[str, Any] = {"sport": 80, "dport": 40000}
+    bench.give(tcp_frame(SYN | ACK, PEER_ISS, syn.seq + 1, options=options, **ends))
+    if close:
+        conn.close()
+    else:
+        conn.shutdown_write()
+    bench.settle()
+    stamps = tcp.timestamps(2, conn.ts_now(bench.now)) if stamped else b""
+    bench.give(tcp_frame(FIN | ACK, PEER_ISS + 1, syn.seq + 2, options=stamps, **ends))
+    bench.take()
+    assert conn.state is State.TIME_WAIT
+    return conn
+
+
+def test_connect_takes_the_place_of_a_time_wait_of_more_than_a_second() -> None:
+    bench = Bench(ephemeral=(40000, 40000))
+    bench.meet()
+    old = in_time_wait(bench, stamped=True)
+    bench.advance(SEC)
+    with pytest.raises(OSError, match=error_of(errno.EADDRNOTAVAIL)):
+        bench.stack.connect((PEER, 80), bench.now)
+    bench.advance(MS)
+    new = bench.stack.connect((PEER, 80), bench.now)
+    assert list(bench.stack.connections()) == [new]
+    assert old.state is State.CLOSED
+    (syn,) = bench.take_segments()
+    assert syn.flags == SYN
+    assert new.snd.iss > old.snd.nxt
+    assert new.flow.local == (US, 40000)
+
+
+@pytest.mark.parametrize(("stamped", "close"), [(False, True), (True, False)])
+def test_connect_leaves_a_time_wait_without_timestamps_or_with_a_user(stamped: bool, close: bool) -> None:
+    bench = Bench(ephemeral=(40000, 40000))
+    bench.meet()
+    in_time_wait(bench, stamped=stamped, close=close)
+    bench.advance(10 * SEC)
+    with pytest.raises(OSError, match=error_of(errno.EADDRNOTAVAIL)):
+        bench.stack.connect((PEER, 80), bench.now)
 
 
 def test_listener_closed_its_connection_keeps_the_port_until_gone() -> None:
