@@ -47,6 +47,7 @@ from usertcp.units import MS, NEVER, US, from_seconds
 GRACE: Final = 10 * MS  # how often the keeper looks in; it takes the lead when nobody had it for so long
 PARK: Final = 50  # looks at one and the same leader after which the keeper sleeps until that leader leaves
 LINGER: Final = 5.0  # seconds that a closing host waits for acknowledgments
+BULK: Final = 128 << 10  # bytes in the network, from which on a sender looks for acknowledgments each time
 LONE: Final = 2048  # bytes; less than this in a turn is no bulk transfer
 CHUNK: Final = 64 << 10  # bytes; what ``recv`` takes when it is not told
 
@@ -348,8 +349,9 @@ class Host(_Watch):
     def _flush(self) -> None:
         """Send what a user's call has made ready, and see to it that somebody attends to what follows."""
         pump = self._pump
-        while pump.flush():
-            pass
+        if self.stack.stirred:
+            while pump.flush():
+                pass
         if self._sleeps_until:
             if pump.deadline(self._clock()) < self._sleeps_until:
                 self._rouse()
@@ -357,6 +359,13 @@ class Host(_Watch):
             self._stints += 1
             if pump.blocked:
                 self._look_in.notify()
+
+    def _turn(self) -> None:
+        """As ``_flush``, but look as well at what has come in, which keeps the flight short. Nobody leads."""
+        self._engine.handle([])
+        self._stints += 1
+        if self._pump.blocked:
+            self._look_in.notify()
 
     def _keep(self) -> None:
         """The keeper's thread."""
@@ -519,7 +528,11 @@ class Conn(_Endpoint):
             self._check()
             count = core.put(data)
             if count:
-                self._host._flush()
+                host = self._host
+                if host._leading or core.snd.board.in_flight < BULK:
+                    host._flush()
+                else:
+                    host._turn()
                 return count
             self._until(self._writable, deadline)
 

@@ -238,11 +238,6 @@ class Egress:
         header = ethernet.header(mac or ethernet.BROADCAST, mine, ethernet.ARP)
         self.backlog.frames.append((header + message, PLAIN))
 
-    @property
-    def waits(self) -> bool:
-        """Whether :meth:`flush` has something to hand over."""
-        return bool(self.backlog.frames or self._neighbors.requests)
-
     def flush(self) -> None:
         """Hand the backlog to the sink, as far as it takes it."""
         requests = self._neighbors.requests

@@ -261,6 +261,7 @@ class Stack:
         """Let everything out that may go: about ``budget`` segments. True: more waits although nothing new comes in
         (the budget is spent, or ``sink`` is full)."""
         egress, heap, asked = self._egress, self._heap, self._neighbors.asked
+        frames, requests = egress.backlog.frames, self._neighbors.requests
         egress.begin(sink, now)
         if (heap and heap[0][0] <= now) or (asked and asked[0][0] <= now):
             self._expire(now)
@@ -268,15 +269,15 @@ class Stack:
             for _ in range(min(len(egress.local), budget)):
                 packet, meta = egress.take_local()
                 self._on_ip(memoryview(packet), now, meta, group=False, local=True)
-        if egress.waits:
+        if frames or requests:
             egress.flush()
         if self._dirty:
             self._poll_connections(now, budget)
-        if egress.waits:
+        if frames or requests:
             egress.flush()
         if self.memory.pressed != self._pressed:
             self._save_memory()
-        if self._dirty or egress.local or egress.waits:
+        if self._dirty or egress.local or frames or requests:
             return True
         return bool(heap) and heap[0][0] <= now and self.next_deadline() <= now
 
@@ -360,7 +361,7 @@ class Stack:
     def stirred(self) -> bool:
         """Whether something waits for the next ``poll``, whatever the time."""
         egress = self._egress
-        return bool(self._dirty or egress.local or egress.waits)
+        return bool(self._dirty or egress.local or egress.backlog.frames or self._neighbors.requests)
 
     # --- the user's side ------------------------------------------------------------------------------------------
 

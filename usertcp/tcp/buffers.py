@@ -58,7 +58,8 @@ class SendBuffer:
             kept = self._kept
             granted = memory.allowance(ring.capacity) if kept is None else self.end - self.start + kept.allowance()
             limit = min(limit, granted)
-        return max(0, limit - self.end + self.start)
+        free = limit - self.end + self.start
+        return free if free > 0 else 0
 
     def inviting(self, aside: int = 0) -> bool:
         """Whether a third of what it may hold is free: time to tell a user who was turned away. The ``aside`` bytes

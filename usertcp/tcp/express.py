@@ -92,11 +92,14 @@ def _send_text(conn: "Connection", now: int, tx: output.Transmit, budget: int) -
         available = end - nxt
         length = min(available, una + snd.wnd - nxt, cc.cwnd - board.in_flight, burst)
         if length < available:
-            length = length - length % payload if length >= payload else snd.next_new(payload, burst, nodelay)
+            if length == burst:
+                length -= length % payload
+            else:
+                length = snd.next_new(payload, burst, nodelay)
         elif length % payload and not nodelay and una < snd.small_end:
             length -= length % payload
         if length <= 0:
-            snd.end_burst(payload)
+            snd.end_burst(payload, burst)
             return False
         if budget <= 0:
             return True

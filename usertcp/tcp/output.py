@@ -88,7 +88,7 @@ def _send_text(conn: "Connection", tx: Transmit, now: int, budget: int) -> bool:
             if not length and not snd.may_send_fin():
                 if snd.settle_for_old():
                     continue
-                snd.end_burst(payload)
+                snd.end_burst(payload, burst)
                 return False
         if budget <= 0:
             return True

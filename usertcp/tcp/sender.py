@@ -20,7 +20,7 @@ from usertcp.tcp.cc.base import AckSample
 from usertcp.tcp.cc.registry import create
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.memory import Memory
-from usertcp.tcp.pacing import Pacer
+from usertcp.tcp.pacing import QUANTUM, Pacer
 from usertcp.tcp.prr import Prr
 from usertcp.tcp.rack import Rack
 from usertcp.tcp.ranges import RangeSet
@@ -33,6 +33,7 @@ from usertcp.tcp.tlp import TailLossProbe
 from usertcp.units import NEVER
 
 DEFAULT_MSS: Final = 536  # without an MSS option from the peer, IPv4 (RFC 9293 §3.7.1, MUST-15)
+DEFERRING: Final = 4  # bursts in the network from which on parts of one wait for the rest
 MIN_MSS: Final = 48  # the least we believe a peer, so that room for text remains beside the options (Linux)
 
 
@@ -155,7 +156,8 @@ class Sender:
     @property
     def pipe(self) -> int:
         """Bytes believed to be in the network (RFC 6675 §4)."""
-        return max(0, self.board.in_flight - self.dup_credit)
+        pipe = self.board.in_flight - self.dup_credit
+        return pipe if pipe > 0 else 0
 
     @property
     def unsent(self) -> int:
@@ -404,6 +406,8 @@ class Sender:
         if length >= payload:
             if length == available and self._tail_may_go(nodelay):
                 return length
+            if length < min(available, burst) and self.defers(burst):
+                return 0
             return length - length % payload
         if length <= 0:
             return 0
@@ -411,6 +415,13 @@ class Sender:
             return length if self._tail_may_go(nodelay) else 0
         # The window, and not the buffer's end, makes it small: silly, unless it is half of all the peer ever offers.
         return length if length == window and length * 2 >= self.max_wnd else 0
+
+    def defers(self, burst: int) -> bool:
+        """Whether less than a burst waits until the windows let all of it go: many of them are in the network, whose
+        acknowledgments will see to that within a moment, and small ones cost as much (Linux: tcp_tso_should_defer)."""
+        if self.board.in_flight < DEFERRING * burst or self.phase != OPEN or self.pacer.rate:
+            return False
+        return burst * self.rtt.srtt <= self.cc.cwnd * QUANTUM
 
     def _tail_may_go(self, nodelay: bool) -> bool:
         """Nagle's rule (RFC 9293 §3.7.4) in Minshall's reading, as Linux: a small segment waits only while another
@@ -485,9 +496,12 @@ class Sender:
         cc, srtt = self.cc, self.rtt.srtt
         self.pacer.follow(cc.pacing_rate(srtt), cc.mss, srtt)
 
-    def end_burst(self, payload: int) -> None:
-        """All that may be sent now is out, in segments of ``payload`` bytes: was the window the limit, or the user?"""
+    def end_burst(self, payload: int, burst: int) -> None:
+        """All that may be sent now is out, in segments of ``payload`` bytes and bursts of up to ``burst``: was the
+        window the limit, or the user?"""
         pipe = self.pipe
+        if self.defers(burst):
+            payload = burst
         held_back = self.board.lost > 0 or self.buffer.end > self.nxt
         room = self.cc.cwnd - pipe
         full = held_back and room < payload <= self.una + self.wnd - self.nxt
