@@ -135,6 +135,9 @@ class Pump:
     def _settle(self, more: bool) -> bool:
         """Dispatch readiness, send what the callbacks wrote, and note what is left."""
         stack = self.stack
+        if not stack.news and self._dying is None:
+            self.pending = more and not self.blocked
+            return self.pending
         for _ in range(ROUNDS):
             if self._dying is not None:
                 self.fail(self._dying)

@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -304,6 +305,7 @@ def open_stack(
     return OpenStack(replace(spec, **words) if spec is not None else LinkSpec(**words), config, tcp, tracer)
 
 
+@lru_cache(maxsize=1024)
 def ipaddress_of(text: str) -> ipaddress.IPv4Address | None:
     """``text`` as an IPv4 address, None if it is none."""
     try:

@@ -453,6 +453,11 @@ class Stack:
             for ip in sorted(self._interface.own):
                 self._egress.send_arp(arp.REQUEST, ip, b"", ip)
 
+    @property
+    def news(self) -> bool:
+        """Whether :meth:`take_ready` would give something."""
+        return bool(self._ready)
+
     def take_ready(self) -> list[Connection | Listener | Pinger]:
         """What became ready since the last call, in order, each once."""
         if not self._ready:

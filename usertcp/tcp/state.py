@@ -27,6 +27,8 @@ class State(Enum):
     def __str__(self) -> str:
         return self.value
 
+    __hash__ = object.__hash__  # by identity, as it is compared: an Enum's own is a function in Python
+
 
 TRANSITIONS: Final[dict[State, dict[State, str]]] = {
     State.CLOSED: {

@@ -37,13 +37,16 @@ NAMES: Final = (
 )  # by id, for traces and tools
 
 
+_STOPPED: Final = [NEVER] * len(NAMES)
+
+
 class Timers:
     """The deadlines (ns) of one connection's timers, :data:`NEVER` for those that are stopped: ``due``, by timer."""
 
     __slots__ = ("due",)
 
     def __init__(self) -> None:
-        self.due = [NEVER] * len(NAMES)
+        self.due = _STOPPED[:]
 
     def set(self, timer: int, at: int) -> None:
         """Start ``timer``, or start it anew, so that it is due at ``at`` (ns)."""
@@ -55,7 +58,7 @@ class Timers:
 
     def stop_all(self) -> None:
         """Stop every timer."""
-        self.due = [NEVER] * len(NAMES)
+        self.due = _STOPPED[:]
 
     def is_set(self, timer: int) -> bool:
         """Whether ``timer`` runs."""
