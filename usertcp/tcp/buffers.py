@@ -56,7 +56,11 @@ class SendBuffer:
         limit = self.limit
         if memory.pressed or limit + limit > memory.limit - memory.used:
             kept = self._kept
-            granted = memory.allowance(ring.capacity) if kept is None else self.end - self.start + kept.allowance()
+            granted = (
+                memory.allowance(ring.capacity)
+                if kept is None
+                else self.end - self.start + kept.allowance(ring.capacity)
+            )
             limit = min(limit, granted)
         free = limit - self.end + self.start
         return free if free > 0 else 0
@@ -85,8 +89,6 @@ class SendBuffer:
 
     def write(self, data: Buffer) -> int:
         """Take as much of ``data`` as fits; return how many bytes that was, 0 when full."""
-        if self._kept is not None or keepable(data):
-            return self._keep(data)
         view = _bytewise(data)
         n = len(view)
         room = self.free
@@ -95,6 +97,8 @@ class SendBuffer:
             view = view[:n]
         if not n:
             return 0
+        if self._kept is not None or (keepable(data) and self._ring.memory.has(n)):
+            return self._keep(view)
         ring = self._ring
         start, end = self.start, self.end
         if end + n - start > ring.capacity:
@@ -104,12 +108,9 @@ class SendBuffer:
         self.end = end + n
         return n
 
-    def _keep(self, data: Buffer) -> int:
-        """The same for ``data`` of which a reference is kept, or that comes after such; the ring is used again when all
-        of that is acknowledged."""
-        view = _bytewise(data)[: self.free]
-        if not len(view):
-            return 0
+    def _keep(self, view: memoryview) -> int:
+        """Take ``view``, of which a reference is kept, or which comes after such, and for which there is memory; the
+        ring is used again when all of that is acknowledged."""
         if self._kept is None:
             self._kept = References(self._ring.memory, self.end)
         self._kept.append(view)

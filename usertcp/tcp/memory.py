@@ -81,6 +81,10 @@ class Memory:
         """The most to which a buffer's limit may be tuned: nobody grows into the others' part for the mere future."""
         return self.limit >> 2
 
+    def has(self, size: int) -> bool:
+        """Whether there is memory for ``size`` bytes more, at ease."""
+        return not self.pressed and self.limit - self.used >= size
+
     def charge(self, old: int, new: int) -> bool:
         """A ring wants to grow from ``old`` bytes to ``new``. False: it may not."""
         used = self.used + new - old

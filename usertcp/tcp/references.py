@@ -36,9 +36,9 @@ class Piece(NamedTuple):
 
 
 class References:
-    """Pieces from the number ``start`` to ``end``, without gaps."""
+    """Pieces from the number ``start`` to ``end``, without gaps; ``charged`` bytes of memory are theirs."""
 
-    __slots__ = ("_block", "_charged", "_ends", "_filled", "_memory", "_pieces", "end", "start")
+    __slots__ = ("_block", "_ends", "_filled", "_memory", "_pieces", "charged", "end", "start")
 
     def __init__(self, memory: Memory, start: int) -> None:
         self._memory = memory
@@ -46,33 +46,32 @@ class References:
         self._ends: list[int] = []  # of each piece, to find one by
         self._block = memoryview(b"")  # the memory for copies that the last piece is in; ``_filled`` bytes of it are
         self._filled = 0
-        self._charged = 0
+        self.charged = 0
         self.start = self.end = start
 
     def __del__(self) -> None:
         """As with a ring: whoever forgets it gives its charge back."""
         self.release(self.end)
 
-    def allowance(self) -> int:
+    def allowance(self, beside: int) -> int:
         """How many bytes more there is memory for, by the rules of ``memory``: a share of what is left when that is
-        little, and for the first ones always."""
+        little, and for the first ones always. ``beside``: what the buffer's ring takes."""
         memory = self._memory
         left = max(memory.limit - memory.used, 0)
-        return max(left >> SHARE if memory.pressed else left, memory.minimum - self._charged)
+        return max(left >> SHARE if memory.pressed else left, memory.minimum - self.charged - beside)
 
     def append(self, view: memoryview) -> None:
         """Take ``view`` (of bytes) behind what is there. There is memory for it: the buffer has asked."""
         if keepable(view):
-            self._memory.charge(0, len(view))
+            self._charge(len(view))
             self._block = view[:0]
             self._filled = 0
             self._add(view, len(view))
             return
         while len(view):
             if self._filled == len(self._block):
-                size = STEP if self._memory.charge(0, STEP) else len(view)
-                if size != STEP:
-                    self._memory.charge(0, size)
+                size = STEP if self._memory.has(STEP) else len(view)
+                self._charge(size)
                 self._block = memoryview(bytearray(size))
                 self._filled = 0
                 self._add(self._block[:0], size)
@@ -80,9 +79,13 @@ class References:
             view = view[len(part) :]
             self._copy(part)
 
+    def _charge(self, size: int) -> None:
+        granted = self._memory.charge(0, size)
+        assert granted  # the buffer had asked
+
     def _add(self, view: memoryview, charge: int) -> None:
         self._pieces.append(Piece(self.end, view, charge))
-        self._charged += charge
+        self.charged += charge
         self.end += len(view)
         self._ends.append(self.end)
 
@@ -114,6 +117,6 @@ class References:
         if gone:
             for piece in self._pieces[:gone]:
                 self._memory.credit(piece.charge)
-                self._charged -= piece.charge
+                self.charged -= piece.charge
             del self._pieces[:gone], self._ends[:gone]
             self.start = self._pieces[0].start if self._pieces else self.end
