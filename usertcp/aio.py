@@ -300,6 +300,8 @@ class Transport(asyncio.Transport):
         self._host = host
         self._loop = asyncio.get_running_loop()
         self._protocol = protocol
+        self._offered: memoryview | None = None  # the protocol's memory, into which what arrives goes
+        self._held = b""  # what has landed there when it was taken back
         self._waiting: deque[memoryview] = deque()
         self._waiting_size = 0
         self._high = self._low = 0
@@ -339,7 +341,7 @@ class Transport(asyncio.Transport):
         except BaseException as error:
             self._blame(error)
             return
-        if self.core.ready & (FAILED | GONE) and not self.core.readable and not self._lost:
+        if self.core.ready & (FAILED | GONE) and not (self.core.readable or self._held or self._lost):
             failure = self.core.take_error()
             self._end(None if self._eof_seen else failure)  # a reset after the FIN takes nothing from the reader
 
@@ -357,7 +359,8 @@ class Transport(asyncio.Transport):
             return
         self._lost = self._closing = True
         self.core.user = None
-        if self._waiting:
+        self._withdraw()
+        if self._waiting or self._held:
             self.core.abort()
         else:
             self.core.close()
@@ -370,7 +373,7 @@ class Transport(asyncio.Transport):
 
     def _feed(self) -> None:
         """Hand what has arrived to the protocol, up to a turn's worth."""
-        core, given = self.core, 0
+        core, given = self.core, self._feed_landed()
         while core.readable and not (self._reading_paused or self._closing):
             if given >= TURN:
                 self.on_ready()
@@ -392,9 +395,59 @@ class Transport(asyncio.Transport):
             self._eof_seen = True
             if not self._protocol.eof_received():  # type: ignore[attr-defined]
                 self.close()
+        self._offer()
+
+    def _offer(self) -> None:
+        """Nothing is left: let what comes next go where a protocol with a buffer of its own will want it."""
+        protocol = self._protocol
+        if not isinstance(protocol, asyncio.BufferedProtocol) or self._reading_paused or self._closing:
+            return
+        if self.core.readable or self.core.at_eof or self._offered is not None:
+            return
+        target = memoryview(protocol.get_buffer(-1)).cast("B")
+        if len(target) and self._host.driver.pump.offer(self.core, target):
+            self._offered = target
+
+    def _feed_landed(self) -> int:
+        """Hand over what came while the protocol's memory was offered; how much that was."""
+        if self._held:
+            return self._feed_held()
+        if self._offered is None:
+            return 0
+        self._offered = None
+        landed = self._host.driver.pump.take_back(self.core)
+        if landed:
+            self._protocol.buffer_updated(landed)  # type: ignore[attr-defined]
+        return landed
+
+    def _feed_held(self) -> int:
+        """The same for what had been taken back by then."""
+        given = 0
+        while self._held and not (self._reading_paused or self._closing):
+            protocol, data = self._protocol, self._held
+            self._held = b""
+            if isinstance(protocol, asyncio.BufferedProtocol):
+                target = memoryview(protocol.get_buffer(-1)).cast("B")
+                count = min(len(target), len(data))
+                target[:count] = data[:count]
+                self._held = data[count:]
+                protocol.buffer_updated(count)
+            else:
+                count = len(data)
+                protocol.data_received(data)  # type: ignore[attr-defined]
+            given += count
+        return given
+
+    def _withdraw(self) -> None:
+        """Take the protocol's memory back, before it is to be told of what is in it."""
+        target, self._offered = self._offered, None
+        if target is not None:
+            landed = self._host.driver.pump.take_back(self.core)
+            self._held = bytes(target[:landed])
 
     def pause_reading(self) -> None:
         """Leave what arrives in the receive buffer, whose filling closes the window."""
+        self._withdraw()
         self._reading_paused = True
 
     def resume_reading(self) -> None:
@@ -531,7 +584,10 @@ class Transport(asyncio.Transport):
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         """Hand what follows to another protocol."""
+        self._withdraw()
         self._protocol = protocol
+        if self._held:
+            self.on_ready()
 
     def get_protocol(self) -> asyncio.BaseProtocol:
         """The protocol."""

@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable, Iterator
 from socket import SHUT_RD, SHUT_RDWR, SHUT_WR
 from types import TracebackType
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 
 from usertcp.driver.base import BUDGET, Pump
 from usertcp.driver.control import ControlServer
@@ -49,9 +49,8 @@ PARK: Final = 50  # looks at one and the same leader after which the keeper slee
 LINGER: Final = 5.0  # seconds that a closing host waits for acknowledgments
 BULK: Final = 128 << 10  # bytes in the network, from which on a sender looks for acknowledgments each time
 LONE: Final = 2048  # bytes; less than this in a turn is no bulk transfer
+PLENTY: Final = 32 << 10  # bytes at a time; who receives so much finds more
 CHUNK: Final = 64 << 10  # bytes; what ``recv`` takes when it is not told
-
-_T = TypeVar("_T")
 
 Address = tuple[str, int]
 Buffer = bytes | bytearray | memoryview
@@ -465,38 +464,72 @@ class Conn(_Endpoint):
         super().__init__(host)
         self.core = core
         core.user = self
+        self._bulk = False  # what came last was much
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
     def recv(self, size: int = CHUNK) -> bytes:
         """At most ``size`` bytes, at least one; b"" at the end of the stream."""
-        return self._receive(lambda: self.core.read(size))
+        host, core = self._host, self.core
+        deadline = host._deadline(self._timeout)
+        with host._lock:
+            self._check()
+            while size and not self._readable():
+                self._until(self._readable, deadline)
+            data = core.read(size)
+            host._flush()
+            return data
 
     def recv_into(self, buffer: bytearray | memoryview, size: int = 0) -> int:
         """Fill ``buffer`` (at most ``size`` bytes of it, if given) with what is there; the count, 0 at the end."""
-        view = memoryview(buffer).cast("B")
+        view = memoryview(buffer)
+        if view.format != "B" or view.ndim != 1:
+            view = view.cast("B")
         if size:
             view = view[:size]
-        return self._receive(lambda: self.core.read_into(view))
-
-    def _receive(self, take: Callable[[], _T]) -> _T:
-        """What ``take`` gives as soon as there is something to take."""
-        host = self._host
-        deadline = host._deadline(self._timeout)
+        host, core = self._host, self.core
+        deadline = NEVER if self._timeout is None else host._deadline(self._timeout)
         with host._lock:
             while True:
                 self._check()
-                try:
-                    taken = take()
-                except BlockingIOError:
-                    self._until(self._readable, deadline)
-                    continue
-                host._flush()
-                return taken
+                taken = 0
+                if self._readable() or not len(view):
+                    taken = core.read_into(view)
+                    if not 0 < taken < len(view):
+                        host._flush()
+                        return taken
+                landed = self._land(view[taken:] if taken else view, deadline, wait=not taken)
+                if taken or landed:
+                    return taken + landed
+
+    def _land(self, view: memoryview, deadline: int, *, wait: bool) -> int:
+        """Offer ``view`` to what the device has and, with ``wait``, to what comes; how much of it was filled. 0: look
+        at what is there."""
+        host, core = self._host, self.core
+        pump = host._pump
+        if not pump.offer(core, view):  # another thread reads here, too
+            if wait:
+                self._until(self._readable, deadline)
+            host._flush()
+            return 0
+        try:
+            if (self._bulk or not wait) and not host._leading:  # there is probably something
+                host._stints += 1
+                host._engine.handle([])
+            if wait and not core.landed:
+                self._until(self._arrived, deadline)
+        finally:
+            landed = pump.take_back(core)
+        self._bulk = landed >= PLENTY
+        return landed
 
     def _readable(self) -> bool:
         core = self.core
         return bool(core.readable or core.at_eof or core.ready & (FAILED | GONE))
+
+    def _arrived(self) -> bool:
+        """The same for who has offered memory."""
+        return bool(self.core.landed) or self._readable()
 
     # -- sending -------------------------------------------------------------------------------------------------------
 

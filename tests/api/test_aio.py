@@ -204,6 +204,107 @@ def test_buffered_protocol_gets_its_bytes() -> None:
     run(main())
 
 
+class Pausing(Buffered):
+    """Stops reading, and goes on a little later, whenever it has got something."""
+
+    transport: aio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, aio.Transport)
+        self.transport = transport
+
+    def buffer_updated(self, nbytes: int) -> None:
+        super().buffer_updated(nbytes)
+        self.transport.pause_reading()
+        assert self.got == payload(40_000)[: len(self.got)]
+        asyncio.get_running_loop().call_soon(self.transport.resume_reading)
+
+
+def test_buffered_protocol_that_pauses_gets_its_bytes_in_order() -> None:
+    async def main() -> None:
+        async with two() as (left, right, _), await right.start_server(echo, None, PORT):
+            transport, protocol = await left.create_connection(Pausing, RIGHT, PORT)
+            assert isinstance(protocol, Pausing)
+            transport.write(payload(40_000))
+            transport.write_eof()
+            await protocol.ended
+            assert protocol.got == payload(40_000)
+
+    run(main())
+
+
+class Accepted(Recorder):
+    """Remembers its transport."""
+
+    transport: aio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, aio.Transport)
+        self.transport = transport
+
+
+async def landed(data: bytes, left: aio.Host, right: aio.Host) -> tuple[aio.Transport, Buffered, Accepted]:
+    """A connection, its buffered protocol in which ``data`` has landed without its knowing, and the other end."""
+    peers: list[Accepted] = []
+
+    def factory() -> Accepted:
+        peers.append(Accepted())
+        return peers[-1]
+
+    await right.create_server(factory, None, PORT)
+    transport, protocol = await left.create_connection(Buffered, RIGHT, PORT)
+    assert isinstance(protocol, Buffered)
+    while not (peers and transport.core.rcv.buffer.wanted):
+        await asyncio.sleep(0)
+    peers[0].transport.write(data)
+    while not transport.core.landed:
+        await asyncio.sleep(0)
+    return transport, protocol, peers[0]
+
+
+def test_bytes_that_landed_before_the_protocol_paused_come_when_it_resumes() -> None:
+    async def main() -> None:
+        async with two() as (left, right, _):
+            transport, protocol, peer = await landed(b"early", left, right)
+            transport.pause_reading()
+            peer.transport.write(b" and late")
+            for _ in range(50):
+                await asyncio.sleep(0.001)
+            assert protocol.got == b""
+            transport.resume_reading()
+            while len(protocol.got) < 14:
+                await asyncio.sleep(0.001)
+            assert protocol.got == b"early and late"
+
+    run(main())
+
+
+@pytest.mark.parametrize("other", [Buffered, Recorder])
+def test_bytes_that_landed_before_another_protocol_came_are_that_ones(other: type[Any]) -> None:
+    async def main() -> None:
+        async with two() as (left, right, _):
+            transport, protocol, _ = await landed(b"for the next", left, right)
+            successor = other()
+            transport.set_protocol(successor)
+            while not (successor.data if other is Recorder else successor.got):
+                await asyncio.sleep(0.001)
+            assert protocol.got == b""
+            assert (successor.data if other is Recorder else successor.got) == b"for the next"
+
+    run(main())
+
+
+def test_close_with_landed_bytes_that_nobody_saw_is_a_reset() -> None:
+    async def main() -> None:
+        async with two() as (left, right, _):
+            transport, _, peer = await landed(b"unseen", left, right)
+            transport.close()
+            await peer.lost
+            assert isinstance(peer.error, ConnectionResetError)
+
+    run(main())
+
+
 def test_cancelled_connect_leaves_nothing() -> None:
     async def main() -> None:
         async with two() as (left, _, flaky):

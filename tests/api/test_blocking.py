@@ -37,6 +37,12 @@ def echo(listener: blocking.Listener, times: int) -> None:
                 conn.sendall(data)
 
 
+def send_once(listener: blocking.Listener, data: bytes) -> None:
+    """Send ``data`` to who connects, and close."""
+    with listener.accept() as conn:
+        conn.sendall(data)
+
+
 def echoed(host: blocking.Host, data: bytes) -> bytes:
     with host.connect((RIGHT, PORT), timeout=PATIENCE) as conn, ThreadPoolExecutor(1) as pool:
         conn.settimeout(PATIENCE)
@@ -209,6 +215,54 @@ def test_recv_into_and_makefile_read_and_write() -> None:
             assert conn.recv_into(buffer) == 1
             assert buffer == b"rou" + bytes(7)
         serving.result(PATIENCE)
+
+
+@pytest.mark.parametrize("room", [1, 1000, 100_000, 3_000_000])
+def test_recv_into_any_buffer_gets_the_stream(room: int) -> None:
+    data = payload(200_000 if room < 1000 else 3_000_000)
+    with nothing_left(), two_blocking() as (left, right), ThreadPoolExecutor(1) as pool:
+        listener = right.listen(("", PORT))
+        sending = pool.submit(lambda: send_once(listener, data[: 2000 if room == 1 else len(data)]))
+        with left.connect((RIGHT, PORT), timeout=PATIENCE) as conn:
+            conn.settimeout(PATIENCE)
+            got, buffer = bytearray(), bytearray(room + 1)
+            while taken := conn.recv_into(memoryview(buffer)[:room]):
+                got += buffer[:taken]
+            assert got == data[: len(got)]
+            assert len(got) == (2000 if room == 1 else len(data))
+            assert buffer[-1] == 0  # nothing beyond what was offered
+        sending.result(PATIENCE)
+
+
+def test_two_threads_that_recv_into_their_buffers_share_the_stream() -> None:
+    data = bytes(range(256)) * 4000
+    with nothing_left(), two_blocking() as (left, right), ThreadPoolExecutor(3) as pool:
+        listener = right.listen(("", PORT))
+        with left.connect((RIGHT, PORT), timeout=PATIENCE) as conn:
+
+            def take() -> bytes:
+                got, buffer = bytearray(), bytearray(5000)
+                while taken := conn.recv_into(buffer):
+                    got += buffer[:taken]
+                return bytes(got)
+
+            takers = [pool.submit(take) for _ in range(2)]
+            send_once(listener, data)
+            assert sorted(b"".join(taker.result(PATIENCE) for taker in takers)) == sorted(data)
+
+
+def test_recv_into_that_timed_out_keeps_its_hands_off_the_buffer() -> None:
+    with nothing_left(), two_blocking() as (left, right):
+        listener = right.listen(("", PORT))
+        with left.connect((RIGHT, PORT), timeout=PATIENCE) as conn, listener.accept() as peer:
+            conn.settimeout(0.01)
+            buffer = bytearray(10)
+            with pytest.raises(TimeoutError):
+                conn.recv_into(buffer)
+            peer.sendall(b"late")
+            conn.settimeout(PATIENCE)
+            assert conn.recv(10) == b"late"
+            assert buffer == bytes(10)
 
 
 def test_getnames_state_and_info_tell_of_the_connection() -> None:

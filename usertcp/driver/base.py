@@ -7,7 +7,8 @@ thread, an asyncio loop, the simulated world) is only another answer to the ques
     tick the link -> read frames, a slice at a time -> after each slice let the stack send -> tell the front ends
 
 A turn is bounded by a budget of frames, so that whoever shares the thread gets its share of the time. Reading is cut in
-slices because acknowledgments leave between them: a peer whose window is full must not wait for a whole budget.
+slices because acknowledgments leave between them: a peer whose window is full must not wait for a whole budget. After a
+slice that made something ready the turn is over: who waits for it takes what came while it is still in the cache.
 
 Front ends are told through the free ``user`` slot of what became ready (a connection, a listener, a pinger): it holds
 None or an object with ``on_ready()``. Readiness is a level: ``on_ready`` says "look again", it carries no news itself.
@@ -23,13 +24,16 @@ from usertcp.errors import StackError
 from usertcp.frame import FrameMeta
 from usertcp.link.base import Link
 from usertcp.net.stack import Stack
+from usertcp.tcp.buffers import ReceiveBuffer
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.state import State
 from usertcp.units import MS, NEVER
 
 BUDGET: Final = 64  # frames read, and about as many sent, in one turn
-SLICE_FRAMES: Final = 8  # frames read before the stack may answer
-SLICE_BYTES: Final = 64 << 10  # bytes read before the stack may answer: one full super-segment
+SLICE_FRAMES: Final = 32  # frames read before the stack may answer
+SLICE_BYTES: Final = 256 << 10  # bytes read before the stack may answer
+OFFER_BYTES: Final = 1 << 20  # the same while a reader waits who takes as much
+LARGEST: Final = 64 << 10  # bytes of text in one frame, at most
 ROUNDS: Final = 16  # times that callbacks may cause callbacks within one turn
 RETRY: Final = 1 * MS  # a full device that cannot be polled for room is tried again after this long
 
@@ -55,18 +59,32 @@ class Watcher(Protocol):
 class Pump:
     """A stack on a link. Used by one thread at a time.
 
+    ``goal``     where text lands for the reader who waits (:meth:`offer`), of several the latest
     ``pending``  the last turn left work that needs no event to go on (budget spent)
     ``blocked``  the link was full: go on when it is writable, or after ``RETRY``
     ``failure``  why the device is gone, or None. Nothing moves any more once it is set
     ``lost``     frames that the device refused for good
     """
 
-    __slots__ = ("_dying", "_send", "blocked", "clock", "failure", "link", "lost", "on_failure", "pending", "stack")
+    __slots__ = (
+        "_dying",
+        "_send",
+        "blocked",
+        "clock",
+        "failure",
+        "goal",
+        "link",
+        "lost",
+        "on_failure",
+        "pending",
+        "stack",
+    )
 
     def __init__(self, stack: Stack, link: Link, clock: Callable[[], int]) -> None:
         self.stack = stack
         self.link = link
         self.clock = clock
+        self.goal: ReceiveBuffer | None = None
         self.pending = False
         self.blocked = False
         self.failure: OSError | None = None
@@ -93,6 +111,20 @@ class Pump:
         self.blocked = False
         return self._settle(self.stack.poll(now, self, budget))
 
+    def offer(self, conn: Connection, target: memoryview) -> bool:
+        """Let what comes next for ``conn`` go straight to ``target``, for a reader who waits; see
+        :meth:`Connection.offer`. Slices are cut to what it takes."""
+        if not conn.offer(target):
+            return False
+        self.goal = conn.rcv.buffer
+        return True
+
+    def take_back(self, conn: Connection) -> int:
+        """End the offer; how many bytes of the target were filled."""
+        if self.goal is conn.rcv.buffer:
+            self.goal = None
+        return conn.take_back()
+
     def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:
         """The sink that the stack sees: the link, with its errors turned into answers."""
         try:
@@ -109,28 +141,40 @@ class Pump:
 
         Every frame has its own time: a turn may last some milliseconds, and round trips are measured by it.
         """
-        read, receive, poll, clock = self.link.read, self.stack.receive, self.stack.poll, self.clock
+        poll, clock, goal = self.stack.poll, self.clock, self.goal
         self.blocked = False
         while True:
-            frames, size = min(SLICE_FRAMES, budget), SLICE_BYTES
-            while frames and size > 0:
-                try:
-                    got = read()
-                except OSError as error:
-                    got = None
-                    if self._survives(error):
-                        frames -= 1
-                        continue
-                if got is None:
-                    return poll(clock(), self, BUDGET)
-                frame, meta = got
-                size -= len(frame)
-                frames -= 1
-                receive(frame, clock(), meta)
-            budget -= SLICE_FRAMES
+            size = SLICE_BYTES
+            if goal is not None:  # not much more than it has room for: what is too much is copied twice
+                size = min(max(goal.wanted, SLICE_BYTES) - LARGEST, OFFER_BYTES)
+            dry = self._take_slice(min(SLICE_FRAMES, budget), size)
             more = poll(clock(), self, BUDGET)
-            if budget <= 0 or self.blocked:
+            if dry:
+                return more
+            budget -= SLICE_FRAMES
+            if budget <= 0 or self.blocked or self.stack.news:
                 return more or self.link.fileno() < 0  # what waits in a descriptor is told by that
+
+    def _take_slice(self, frames: int, size: int) -> bool:
+        """Receive up to ``frames``, until they have ``size`` bytes. True: nothing waits any more."""
+        read, clock = self.link.read, self.clock
+        receive, follow = self.stack.receive, self.stack.follow
+        while frames > 0 and size > 0:
+            try:
+                got, count, octets = follow(read, clock, frames, size)
+                frames -= count
+                size -= octets
+                if got is None:
+                    return frames > 0 and size > 0
+                frame, meta = got
+                frames -= 1
+                size -= len(frame)
+                receive(frame, clock(), meta)
+            except OSError as error:
+                if not self._survives(error):
+                    return True
+                frames -= 1
+        return False
 
     def _settle(self, more: bool) -> bool:
         """Dispatch readiness, send what the callbacks wrote, and note what is left."""

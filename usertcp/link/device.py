@@ -18,7 +18,7 @@ from usertcp.frame import PLAIN, FrameMeta, LinkCaps
 from usertcp.link.base import Link
 from usertcp.wire import vnet
 
-SLAB: Final = vnet.HEADER_LEN + 14 + 65536 + 64  # bytes; the largest frame the kernel hands over, with its header
+SLAB: Final = 14 + 65536 + 64  # bytes; the largest frame the kernel hands over
 
 ETHERNET: Final = 1  # ARPHRD_ETHER
 SIOCGIFNAME: Final = 0x8910  # linux/sockios.h
@@ -92,7 +92,10 @@ class DeviceLink(Link):
         self._ailing = False  # something was wrong: look whether it still is when nothing comes
         self._slab = bytearray(SLAB)
         self._view = memoryview(self._slab)
-        self._into = [self._slab]
+        self._head = bytearray(vnet.HEADER_LEN if vnet_header else 0)
+        self._into = [self._head, self._slab] if vnet_header else [self._slab]
+        self._last_head = b""  # what came before the latest frame, and what it says: of a stream it is always the same
+        self._last_meta = PLAIN
 
     def fileno(self) -> int:
         return self._fd
@@ -111,7 +114,11 @@ class DeviceLink(Link):
                 return None
             if not self._vnet:
                 return self._view[:size], PLAIN
-            return self._view[vnet.HEADER_LEN : size], vnet.decode(self._view)
+            head = self._head
+            if head != self._last_head:
+                self._last_head = bytes(head)
+                self._last_meta = vnet.decode(head)
+            return self._view[: size - vnet.HEADER_LEN], self._last_meta
 
     def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:
         try:

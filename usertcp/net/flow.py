@@ -34,6 +34,7 @@ class Flow:
 
     ``local``, ``remote``  as the user writes them
     ``local_ip``, ``remote_ip``, ``key``  as they are in packets
+    ``address_sum``  what the two addresses add to the checksum of an IP header
     ``next_hop``   the neighbour to send by, b"": this host itself
     ``opened_at``  ns
     ``wake``       when the stack's clock has an entry for the connection, ns; NEVER: none
@@ -43,6 +44,7 @@ class Flow:
 
     __slots__ = (
         "_remote_port",
+        "address_sum",
         "binding",
         "key",
         "local_ip",
@@ -62,6 +64,7 @@ class Flow:
         self.remote_ip = remote
         self._remote_port = remote_port
         self.key = flow_key(remote, local, remote_port, binding.port)
+        self.address_sum = int.from_bytes(remote + local, "big") % 0xFFFF
         self.next_hop = next_hop
         self.opened_at = now
         self.wake = NEVER

@@ -29,6 +29,7 @@ from usertcp.net.icmp import Icmp, Pinger
 from usertcp.net.interface import Interface
 from usertcp.net.neighbor import NeighborCache, Owner
 from usertcp.net.route import Routes
+from usertcp.net.shortcut import Frame, Read, Shortcut
 from usertcp.net.stats import Drop, Stats
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
@@ -92,6 +93,7 @@ class Stack:
         )
         self._egress = Egress(self._interface, caps, self._routes, self._neighbors, self.stats)
         self._flows: dict[bytes, Connection] = {}
+        self._shortcut = Shortcut(self._interface.mac, self._flows, self.stats)
         self._ports = Ports(config.ephemeral, random)
         self._listeners: dict[bytes, list[Listener]] = {}  # by address and port as in the frame
         self._icmp = Icmp(self._egress, self._routes, self.stats, self._flows, self.notify)
@@ -107,6 +109,8 @@ class Stack:
         stats = self.stats
         stats.frames_in += 1
         stats.bytes_in += len(frame)
+        if self._shortcut.take(frame, now, meta):
+            return
         view = memoryview(frame)
         if not self._interface.mac:
             self._on_ip(view, now, meta, group=False, local=False)
@@ -125,6 +129,11 @@ class Stack:
             self._on_arp(view[ethernet.HEADER_LEN :], now)
         else:
             stats.drop(Drop.UNKNOWN_ETHERTYPE)
+
+    def follow(self, read: Read, clock: Callable[[], int], frames: int, size: int) -> tuple[Frame | None, int, int]:
+        """Take from ``read`` what continues text that came before, up to ``frames`` and ``size`` bytes. The first frame
+        that does not, for :meth:`receive`, or None; how many did; their bytes."""
+        return self._shortcut.follow(read, clock, frames, size)
 
     def _on_arp(self, view: memoryview, now: int) -> None:
         """Answer who asks for one of our addresses, and learn what may be learned (RFC 826, RFC 5227 §2.4)."""

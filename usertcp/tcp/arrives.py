@@ -7,8 +7,9 @@
     all others      §3.10.7.4       ``_first_check_sequence`` ... ``_eighth_process_fin``
 
 In front of the eight steps stands header prediction: the next segment of an established stream passes the first four at
-one glance. RFC 5961 (blind attacks), RFC 7323 (PAWS) and RFC 1337 (TIME-WAIT) speak up where their step is. A step that
-answers False ends the matter. Nothing is sent here: replies become due and leave in ``output``.
+one glance. (What ``predicted`` takes does not even come here.) RFC 5961 (blind attacks), RFC 7323 (PAWS) and RFC 1337
+(TIME-WAIT) speak up where their step is. A step that answers False ends the matter. Nothing is sent here: replies
+become due and leave in ``output``.
 """
 
 import errno
@@ -56,7 +57,7 @@ def _in_syn_sent(conn: "Connection", seg: Segment, now: int) -> None:
         conn.enter(State.SYN_RECEIVED)
         conn.syn_due = True
         return
-    snd.on_ack(ack, now, echoed_at=_echoed_at(conn, seg, now))
+    snd.on_ack(ack, now, echoed_at=_echoed_at(conn, seg.options.tsecr, now))
     snd.wl2 = ack
     conn.establish(now)
     conn.ecn.on_established(conn, seg)
@@ -225,7 +226,7 @@ def _ack_of_syn(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) 
         return False
     if conn.listener is not None and not conn.listener.has_room():
         return False  # the accept queue is full: the peer's next segment tries again
-    snd.on_ack(ack, now, echoed_at=_echoed_at(conn, seg, now))
+    snd.on_ack(ack, now, echoed_at=_echoed_at(conn, seg.options.tsecr, now))
     snd.wnd = seg.wnd if seg.flags & SYN else seg.wnd << snd.shift  # a SYN's window is never scaled (RFC 7323 §2.2)
     snd.max_wnd = max(snd.max_wnd, snd.wnd)
     snd.wl1, snd.wl2 = seq, ack
@@ -249,9 +250,17 @@ def _take_ack(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) ->
         now,
         blocks=seg.options.sack,
         duplicate=duplicate and (snd.outstanding > 0 or snd.tlp.end >= 0),
-        echoed_at=_echoed_at(conn, seg, now),
+        echoed_at=_echoed_at(conn, seg.options.tsecr, now),
         marked=marked,
     )
+    after_ack(conn, acked, now)
+    if not acked and (changed or seg.options.sack):
+        rearm(conn, now)
+
+
+def after_ack(conn: "Connection", acked: int, now: int) -> None:
+    """The sender has taken an ACK of ``acked`` bytes: what follows for the user and for the timers."""
+    snd = conn.snd
     if not conn.ready & WRITABLE and conn.state in CAN_SEND:  # a user was turned away
         aside = snd.outstanding - snd.pipe
         snd.buffer.follow(snd.cc.cwnd, aside)
@@ -261,15 +270,14 @@ def _take_ack(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) ->
         conn.bytes_acked += acked
         rearm(conn, now, restart=snd.restarts_timer)
         arm_user_timeout(conn)
-    elif changed or seg.options.sack:
-        rearm(conn, now)
 
 
-def _echoed_at(conn: "Connection", seg: Segment, now: int) -> int:
-    """When the segment was sent, at the latest, whose timestamp is echoed (RFC 7323 §4.1), ns; -1 without one."""
-    if not conn.ts_ok or not seg.options.has_ts or not seg.options.tsecr:
+def _echoed_at(conn: "Connection", tsecr: int, now: int) -> int:
+    """When the segment was sent, at the latest, whose timestamp ``tsecr`` (0: none) echoes (RFC 7323 §4.1), ns; -1
+    without one."""
+    if not conn.ts_ok or not tsecr:
         return -1
-    ticks = (conn.ts_now(now) - seg.options.tsecr) & MASK32
+    ticks = (conn.ts_now(now) - tsecr) & MASK32
     return max(-1, (now // TS_TICK - ticks + 1) * TS_TICK - 1) if ticks < 1 << 31 else -1
 
 
@@ -303,16 +311,23 @@ def _seventh_process_text(conn: "Connection", seg: Segment, seq: int, now: int) 
             conn.reset_peer()
             conn.end()
             return
-        before = rcv.nxt
-        if rcv.take(seq, text, seg.gso_size or len(seg.payload)):
-            conn.bytes_received += rcv.nxt - before
-            conn.signal(READABLE)
-            if rcv.nxt > rcv.tuner.bar and now >= rcv.tuner.due:
-                rcv.tuner.measure(rcv.nxt, rcv.edge, _echoed_at(conn, seg, now), conn.snd.rtt.min_rtt, now)
+        take_text(conn, seq, text, seg.gso_size or len(seg.payload), seg.options.tsecr, now)
     if fin:
         rcv.take_fin(seq + len(text))
     if rcv.fin is not None and rcv.fin_reached():
         _eighth_process_fin(conn, now)
+
+
+def take_text(conn: "Connection", seq: int, text: memoryview, segment_size: int, tsecr: int, now: int) -> None:
+    """Text inside the window, for a user who reads; it came in segments of ``segment_size`` that echo ``tsecr``."""
+    rcv = conn.rcv
+    before = rcv.nxt
+    if rcv.take(seq, text, segment_size):
+        conn.bytes_received += rcv.nxt - before
+        conn.signal(READABLE)
+        tuner = rcv.tuner
+        if rcv.nxt > tuner.bar and now >= tuner.due:
+            tuner.measure(rcv.nxt, rcv.edge, _echoed_at(conn, tsecr, now), conn.snd.rtt.min_rtt, now)
 
 
 def _eighth_process_fin(conn: "Connection", now: int) -> None:

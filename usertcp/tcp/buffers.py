@@ -26,6 +26,9 @@ from usertcp.tcp.ring import Buffer, Ring
 CRUMB: Final = 8  # under pressure: what arrives behind a gap may make a ring so many times as large as all that is held
 
 
+NOTHING: Final = memoryview(bytearray())  # offered by nobody
+
+
 def _bytewise(data: Buffer) -> memoryview:
     """``data`` as a view of single bytes, whatever its items were."""
     view = memoryview(data)
@@ -156,9 +159,13 @@ class ReceiveBuffer:
 
     ``nxt`` is RCV.NXT as far as data goes, ``top`` the end of the highest byte held; they are equal when there is no
     gap. ``limit`` bytes are promised to the peer at most; lowering it throws nothing away.
+
+    A reader who waits may :meth:`offer` its own memory: what comes next in order is then copied there, once, instead of
+    into the ring and out of it again, and counts as read. Of that memory, ``target``, ``landed`` bytes are filled and
+    ``wanted`` are not.
     """
 
-    __slots__ = ("_ring", "arrived", "limit", "memory", "nxt", "read_seq", "top")
+    __slots__ = ("_ring", "arrived", "landed", "limit", "memory", "nxt", "read_seq", "target", "top", "wanted")
 
     def __init__(self, limit: int, memory: Memory | None = None) -> None:
         self.limit = limit
@@ -166,6 +173,8 @@ class ReceiveBuffer:
         self.memory = self._ring.memory
         self.arrived = RangeSet()
         self.read_seq = self.nxt = self.top = 0
+        self.target = NOTHING
+        self.wanted = self.landed = 0
 
     @property
     def readable(self) -> int:
@@ -205,6 +214,13 @@ class ReceiveBuffer:
         end on.
         """
         nxt = self.nxt
+        if self.wanted and seq == nxt == self.top == self.read_seq:
+            wanted = self.wanted
+            if len(data) <= wanted:
+                self._land(data)
+                return len(data)
+            self._land(data[:wanted])
+            return wanted + self.insert(seq + wanted, data[wanted:])
         end = seq + len(data)
         ring = self._ring
         if end - self.read_seq > ring.capacity and end > seq:
@@ -230,6 +246,32 @@ class ReceiveBuffer:
         self.nxt = first[1]
         arrived.remove_below(first[1])
         return first[1] - nxt
+
+    def _land(self, data: Buffer) -> None:
+        """Copy ``data``, which is next in order with nothing in front of it and no more than ``wanted``, to the waiting
+        reader."""
+        size, at = len(data), self.landed
+        self.target[at : at + size] = data
+        self.filled(size)
+
+    def filled(self, size: int) -> None:
+        """``size`` bytes, next in order and no more than ``wanted``, were copied to ``target`` behind ``landed``."""
+        self.landed += size
+        self.wanted -= size
+        self.nxt = self.top = self.read_seq = self.nxt + size
+
+    def offer(self, target: memoryview) -> None:
+        """Let what comes next go to ``target``, bytes, until :meth:`take_back`; one reader at a time."""
+        assert self.landed == self.wanted == 0
+        self.target = target
+        self.wanted = len(target)
+
+    def take_back(self) -> int:
+        """End the offer; how many bytes have landed."""
+        landed = self.landed
+        self.target = NOTHING
+        self.landed = self.wanted = 0
+        return landed
 
     def _is_crumb(self, seq: int, end: int) -> bool:
         """Whether memory is scarce and ``[seq, end)`` would take much of it for little: far behind a gap."""

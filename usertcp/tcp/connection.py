@@ -343,6 +343,22 @@ class Connection:
         self._after_read()
         return taken
 
+    def offer(self, target: memoryview) -> bool:
+        """Let what arrives next go straight to ``target`` (of bytes), until :meth:`take_back`. False: another reader's
+        memory is waiting already."""
+        buffer = self.rcv.buffer
+        if buffer.wanted or buffer.landed:
+            return False
+        buffer.offer(target)
+        return True
+
+    def take_back(self) -> int:
+        """End the offer; how many bytes of ``target`` were filled. What came after them is to be read as usual."""
+        landed = self.rcv.buffer.take_back()
+        if landed:
+            self._after_read()
+        return landed
+
     def read(self, limit: int) -> bytes:
         """Like :meth:`read_into`, as ``bytes`` of at most ``limit``."""
         data = self.rcv.buffer.read(limit)
@@ -390,6 +406,11 @@ class Connection:
     def readable(self) -> int:
         """Bytes that can be read now."""
         return self.rcv.buffer.readable
+
+    @property
+    def landed(self) -> int:
+        """Bytes that have arrived in what :meth:`offer` gave."""
+        return self.rcv.buffer.landed
 
     @property
     def writable(self) -> int:

@@ -66,6 +66,16 @@ class Rack:
         self.sent_at = -1
         self.end = 0
 
+    def on_in_order(self, newest: Sent, end: int, now: int) -> None:
+        """:meth:`on_delivered` for what was sent once and is acknowledged in the order in which it was sent, up to the
+        number ``end`` in the record ``newest``."""
+        if end > self.fack:
+            self.fack = end
+        sent_at = newest.sent_at
+        self.rtt = now - sent_at
+        self.sent_at = sent_at
+        self.end = end
+
     def on_dsack(self, una: int, nxt: int) -> None:
         """A retransmission was without need: widen the window, once a round trip (step 4)."""
         if una >= self._dsack_round:

@@ -58,16 +58,26 @@ class DeliveryRate:
     def sample(self, fresh: list[Fresh], sample: AckSample, *, blind: bool = False) -> None:
         """Take in what an ACK delivered and fill the rate's part of ``sample``, whose ``now`` and ``min_rtt`` stand.
         ``blind``: there was a gap, and no SACK."""
-        now = sample.now
         newest: Sent | None = None
+        delivered = 0
         for record, _, size in fresh:
-            self.delivered += size
+            delivered += size
             if newest is None or (record.sent_at, record.start) > (newest.sent_at, newest.start):
                 newest = record
+        if blind:
+            self._blind_until = self.delivered + delivered
+        if newest is not None:
+            self.take(newest, delivered, sample)
+        else:
+            sample.delivered = self.delivered
+            sample.rate = sample.interval = 0
+
+    def take(self, newest: Sent, delivered: int, sample: AckSample) -> None:
+        """The same for ``delivered`` bytes, of which those of the record ``newest`` were sent last."""
+        now = sample.now
+        self.delivered += delivered
         sample.delivered = self.delivered
         sample.rate = sample.interval = 0
-        if newest is None:
-            return
         self.delivered_at = now
         if self.app_limited and self.delivered > self.app_limited:
             self.app_limited = 0
@@ -77,8 +87,6 @@ class DeliveryRate:
         sample.app_limited = newest.app_limited
         self._first_sent_at = max(self._first_sent_at, newest.sent_at)
         interval = max(newest.sent_at - newest.first_sent_at, now - newest.delivered_at)
-        if blind:
-            self._blind_until = self.delivered
         if newest.delivered < self._blind_until or interval <= 0:
             return
         if interval < sample.min_rtt:  # a retransmission answered before it arrived

@@ -165,7 +165,8 @@ class Receiver:
 
     def take(self, seq: int, text: memoryview, segment_size: int) -> bool:
         """Keep ``text`` (already trimmed). True: in-order bytes were added. Decides about the ACK that is owed."""
-        self.mss = max(self.mss, min(segment_size, 0xFFFF))
+        if segment_size > self.mss:
+            self.mss = min(segment_size, 0xFFFF)
         buffer = self.buffer
         had_gaps = buffer.top != buffer.nxt
         if had_gaps and seq > self.nxt and self._crumbs(seq, seq + len(text)):
@@ -180,15 +181,21 @@ class Receiver:
             return False
         self.nxt = buffer.nxt
         self.duplicates = 0  # of a number that is no longer the next
-        self.since_ack += advanced
-        enough = 2 * (self.mss - MAX_OPTIONS_LEN)  # SHLD-19
-        refused = advanced < len(text)  # there was no memory for the rest: the peer is to know how far it is
-        if had_gaps or self.quick > 0 or self.since_ack >= enough or refused:
-            self.quick -= self.quick > 0
+        self.owe(advanced)
+        if self.quick > 0:
+            self.quick -= 1
+            self.ack = ACK_NOW
+        elif had_gaps or advanced < len(text):  # no memory for the rest: the peer is to know how far it is
+            self.ack = ACK_NOW
+        return True
+
+    def owe(self, size: int) -> None:
+        """``size`` bytes more are to be acknowledged: now, if they make two full segments (SHLD-19)."""
+        self.since_ack += size
+        if self.since_ack >= 2 * (self.mss - MAX_OPTIONS_LEN):
             self.ack = ACK_NOW
         elif self.ack == ACK_NONE:
             self.ack = ACK_DELAYED
-        return True
 
     def _crumbs(self, start: int, end: int) -> bool:
         """Whether there are more gaps than an honest wire makes, and this text makes one more: it is not taken. It was

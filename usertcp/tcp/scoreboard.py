@@ -228,6 +228,26 @@ class Scoreboard:
             gone += 1
         del records[:gone]
 
+    def ack_in_order(self, una: int) -> Sent:
+        """:meth:`ack_to` while all records are in flight, sent once, and lie before or around ``una``; the last record
+        of which something was acknowledged. ``fresh`` stays as it is."""
+        records = self._records
+        gone = 0
+        for record in records:
+            if record.end > una:
+                break
+            self._unlink(record)
+            record.state = GONE
+            gone += 1
+        self.in_flight -= una - records[0].start
+        if gone == len(records) or records[gone].start >= una:
+            record = records[gone - 1]
+        else:
+            record = records[gone]
+            record.start = una
+        del records[:gone]
+        return record
+
     def sack(self, start: int, end: int) -> None:
         """The peer reports ``[start, end)``: whole segments of it that it did not report before go to ``fresh``."""
         records = self._records

@@ -270,6 +270,53 @@ class Sender:
             self._pace()
         return acked
 
+    def expects(self, acked: int) -> bool:
+        """Whether an ACK of ``acked`` bytes more is the answer to what was sent while all is well: nothing is held for
+        lost, reported behind a gap, sent again, or probed for, and nothing that was sent later has been delivered. Then
+        :meth:`on_expected_ack` may take it."""
+        board, rack = self.board, self.rack
+        first = board.first
+        return (
+            first is not None
+            and acked <= self.nxt - self.una
+            and self.phase == OPEN
+            and self.wnd > 0
+            and self.sack_ok
+            and self.tlp.end < 0
+            and not (board.lost or board.sacked or board.retrans)
+            and rack.sent_at <= first.sent_at
+            and rack.fack <= self.una
+        )
+
+    def on_expected_ack(self, acked: int, now: int) -> None:
+        """:meth:`on_ack` for an ACK of ``acked`` bytes more that was expected: nobody needs to ask what is lost."""
+        board, sample, rtt = self.board, self.sample, self.rtt
+        una = self.una + acked
+        sample.now = now
+        sample.flight = board.in_flight
+        sample.ecn_marked = 0
+        first = board.first
+        assert first is not None
+        oldest = first.sent_at
+        newest = board.ack_in_order(una)
+        self.una = una
+        self.buffer.ack(una)
+        self.retries = 0
+        self.unacked_since = now
+        rtt.sample(now - oldest, now - newest.sent_at)
+        self.tlp.sampled = True
+        sample.rtt = max(now - newest.sent_at, 1)
+        sample.min_rtt, sample.srtt = rtt.min_rtt, rtt.srtt
+        sample.acked = acked
+        sample.cwnd_limited = self._was_cwnd_limited()
+        self.rack.on_in_order(newest, una, now)
+        self.rate.take(newest, acked, sample)
+        self.reorder_at = NEVER
+        sample.pipe = board.in_flight
+        sample.in_recovery = False
+        self.cc.on_ack(sample)
+        self._pace()
+
     def _take_blocks(self, blocks: tuple[tuple[int, int], ...]) -> tuple[int, int] | None:
         """Note what the SACK option reports; what it reports as received twice, if it does (RFC 2883 §4)."""
         una, nxt = self.una, self.nxt

@@ -61,7 +61,7 @@ _HEADER_TS: Final = struct.Struct("!HHIIHHHHIII")
 _TIMESTAMPS: Final = struct.Struct("!III")
 _TWO32: Final = struct.Struct("!II")
 _FLAGS: Final = 0x1FF  # in the word that begins with the data offset
-_NOP_NOP_TS: Final = 0x0101_080A  # RFC 7323 Appendix A's layout, which everybody sends
+NOP_NOP_TS: Final = 0x0101_080A  # RFC 7323 Appendix A's layout, which everybody sends
 _LENGTHS: Final = {MSS: 4, WINDOW_SCALE: 3, SACK_PERMITTED: 2, TIMESTAMPS: 10}  # SACK: 2 + 8 n
 
 EMPTY: Final = memoryview(b"")
@@ -167,7 +167,7 @@ def parse(view: memoryview, gso_size: int = 0) -> Segment:
     size = len(view)
     if size >= 32 and view[12] >> 4 == 8:
         sport, dport, seq, ack, word, wnd, _, urg, head, tsval, tsecr = _HEADER_TS.unpack_from(view)
-        if head == _NOP_NOP_TS:
+        if head == NOP_NOP_TS:
             options = Options(0, -1, False, (), True, tsval, tsecr, False)
         else:
             options = parse_options(view[20:32])
@@ -271,7 +271,7 @@ def syn_options(mss: int, wscale: int, sack_permitted: bool, ts: tuple[int, int]
 
 def timestamps(tsval: int, tsecr: int) -> bytes:
     """The 12 bytes NOP, NOP, Timestamps (RFC 7323 Appendix A); values 32-bit."""
-    return _TIMESTAMPS.pack(_NOP_NOP_TS, tsval, tsecr)
+    return _TIMESTAMPS.pack(NOP_NOP_TS, tsval, tsecr)
 
 
 def sack(blocks: Sequence[tuple[int, int]]) -> bytes:

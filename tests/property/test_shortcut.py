@@ -1,0 +1,291 @@
+"""The short way in against the general one: whatever happens on the wire, both give the same connection.
+
+Two stacks talk over a wire that loses, doubles and reorders, and everything they send and everything that can be known
+of them is noted at each step. Then it all happens again, with the same dice and without the short way.
+"""
+
+import random
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from usertcp.frame import PLAIN, FrameMeta, LinkCaps
+from usertcp.net.shortcut import Frame, Read, Shortcut
+from usertcp.net.stack import Stack, StackConfig
+from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.connection import Connection
+from usertcp.tcp.ecn_policy import Ecn
+from usertcp.tcp.state import State
+from usertcp.units import KIB, MS, NEVER, SEC, US
+
+MACS: Final = (bytes.fromhex("020000000001"), bytes.fromhex("020000000002"))
+STEPS: Final = 150
+VOUCHED: Final[dict[int, FrameMeta]] = {}  # by gso_size: links give the same one again
+
+
+class Counting:
+    """A shortcut that counts what it took; ``closed``: it takes nothing."""
+
+    def __init__(self, inner: Shortcut, *, closed: bool) -> None:
+        self.inner = inner
+        self.closed = closed
+        self.taken = 0
+        self.followed = 0  # of those, by comparison with the one before
+
+    def take(self, frame: bytes | bytearray | memoryview, now: int, meta: FrameMeta) -> bool:
+        taken = not self.closed and self.inner.take(frame, now, meta)
+        self.taken += taken
+        return taken
+
+    def follow(self, read: Read, clock: Callable[[], int], frames: int, size: int) -> tuple[Frame | None, int, int]:
+        if self.closed:
+            return read(), 0, 0
+        got, count, octets = self.inner.follow(read, clock, frames, size)
+        self.taken += count
+        self.followed += count
+        return got, count, octets
+
+
+@dataclass
+class End:
+    stack: Stack
+    shortcut: Counting
+    wire: deque[tuple[bytes, FrameMeta]] = field(default_factory=deque)  # what it sent and nobody has got yet
+    conn: Connection | None = None
+    target: bytearray | None = None  # offered to the connection
+
+    def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:
+        arrives = PLAIN
+        if meta.csum_start:
+            arrives = VOUCHED.setdefault(meta.gso_size, FrameMeta(meta.gso_size, csum_valid=True))
+        self.wire.append((b"".join((header, *payload)), arrives))
+        return True
+
+    def arrive(self, frames: list[tuple[bytes, FrameMeta]], now: int) -> None:
+        """As the pump does it."""
+        waiting = deque((memoryview(frame), meta) for frame, meta in frames)
+
+        def read() -> Frame | None:
+            return waiting.popleft() if waiting else None
+
+        while (got := self.stack.follow(read, lambda: now, 1000, 1 << 30)[0]) is not None:
+            self.stack.receive(got[0], now, got[1])
+
+
+class World:
+    """Two stacks and dice."""
+
+    def __init__(self, seed: int, *, closed: bool) -> None:
+        self.dice = dice = random.Random(seed)
+        self.now = 5 * SEC
+        offload = dice.random() < 0.7
+        ethernet = dice.random() < 0.7
+        self.loss = dice.choice([0, 0, 0, 0.02, 0.1])
+        self.double = dice.choice([0, 0, 0.05])
+        self.swap = dice.choice([0, 0, 0.1])
+        self.ends = [self._end(i, dice, offload, MACS[i] if ethernet else None, closed) for i in range(2)]
+        self.log: list[Any] = []
+
+    def _end(self, i: int, dice: random.Random, offload: bool, mac: bytes | None, closed: bool) -> End:
+        tcp = TcpConfig(
+            congestion=dice.choice(["cubic", "cubic", "reno", "bbr"]),
+            ecn=dice.choice([Ecn.PASSIVE, Ecn.PASSIVE, Ecn.CLASSIC, Ecn.ACCURATE]),
+            timestamps=dice.random() < 0.95,
+            sack=dice.random() < 0.9,
+            nodelay=dice.random() < 0.5,
+            receive_buffer=dice.choice([4 * KIB, 64 * KIB, 1024 * KIB]),
+            send_buffer=dice.choice([8 * KIB, 128 * KIB]),
+        )
+        caps = LinkCaps(1500, mac, offload, offload)
+        stack = Stack(StackConfig((f"10.9.0.{i + 1}/24",), tcp=tcp), caps, random.Random(i).randbytes)
+        shortcut = Counting(stack._shortcut, closed=closed)
+        stack._shortcut = shortcut  # type: ignore[assignment]
+        return End(stack, shortcut)
+
+    def run(self) -> None:
+        client, server = self.ends
+        listener = server.stack.listen(("", 80))
+        client.conn = client.stack.connect(("10.9.0.2", 80), self.now)
+        for _ in range(30):
+            self.carry_all()
+            if server.conn is None:
+                server.conn = listener.accept()
+        for n in range(STEPS):
+            self.step()
+            if n % 5 == 0:
+                self.note()
+
+    def step(self) -> None:
+        dice = self.dice
+        for end in self.ends:
+            conn = end.conn
+            if conn is None:
+                continue
+            if dice.random() < 0.4 and conn.writable:
+                conn.write(bytes(dice.choice([1, 1, 100, 1448, 5000, 60_000])))
+            if end.target is not None and dice.random() < 0.7:
+                landed, end.target = end.target[: conn.take_back()], None
+                self.log.append((bytes(landed), conn.readable))
+            if dice.random() < 0.6 and conn.readable and end.target is None:
+                conn.read(dice.choice([1, 3000, 1 << 20]))
+            if dice.random() < 0.5 and end.target is None:
+                end.target = bytearray(dice.choice([1, 5000, 1 << 20]))
+                conn.offer(memoryview(end.target))
+            if dice.random() < 0.003 and conn.state is State.ESTABLISHED:
+                conn.shutdown_write()
+        self.now += dice.choice([1 * US, 50 * US, 1 * MS, 45 * MS])
+        if dice.random() < 0.1:
+            due = min(end.stack.next_deadline() for end in self.ends)
+            if self.now < due < self.now + 10 * SEC:
+                self.now = due
+        self.carry_all()
+
+    def carry_all(self) -> None:
+        dice = self.dice
+        for me, other in ((self.ends[0], self.ends[1]), (self.ends[1], self.ends[0])):
+            me.stack.poll(self.now, me)
+            self.log.append(list(me.wire))
+            arriving = []
+            while me.wire:
+                place = dice.randrange(min(3, len(me.wire))) if dice.random() < self.swap else 0
+                frame, meta = me.wire[place]
+                if dice.random() >= self.double:
+                    del me.wire[place]
+                if dice.random() >= self.loss:
+                    arriving.append((frame, meta))
+            other.arrive(arriving, self.now)
+
+    def note(self) -> None:
+        for end in self.ends:
+            self.log.append((end.stack.snapshot(self.now), end.stack.counters()))
+            if end.conn is not None:
+                snd, rcv = end.conn.snd, end.conn.rcv
+                self.log.append((rcv.ts_recent, rcv.ts_recent_at, rcv.last_ack_sent, rcv.edge, rcv.ack, rcv.since_ack))
+                self.log.append((snd.una, snd.nxt, snd.wl1, snd.wl2, snd.max_wnd, snd.cc.cwnd, snd.reorder_at))
+                self.log.append((snd.rack.sent_at, snd.rack.end, snd.rack.rtt, snd.rack.fack, vars_of(snd.rate)))
+                self.log.append((vars_of(end.conn.timers), end.conn.ready, vars_of(rcv.tuner)))
+
+
+def vars_of(thing: Any) -> dict[str, Any]:
+    """What an object with slots holds."""
+    return {name: repr(getattr(thing, name)) for name in type(thing).__slots__ if name != "buffer"}
+
+
+def plain(log: list[Any]) -> list[Any]:
+    """Frames as bytes: a ``FrameMeta`` has no equality."""
+    return [[(frame, meta.gso_size) for frame, meta in entry] if isinstance(entry, list) else entry for entry in log]
+
+
+@given(seed=st.integers(0, 1 << 32))
+def test_any_traffic_by_the_short_way_and_by_the_general_one_gives_the_same(seed: int) -> None:
+    short, general = World(seed, closed=False), World(seed, closed=True)
+    short.run()
+    general.run()
+    for i, (one, other) in enumerate(zip(plain(short.log), plain(general.log), strict=True)):
+        assert one == other, f"entry {i}"
+
+
+def opened(*, closed: bool, offload: bool) -> tuple[World, End, End]:
+    """A connection without ECN on a quiet wire: the world, the client and the server."""
+    world = World(0, closed=closed)
+    world.loss = world.double = world.swap = 0
+    world.ends = [world._end(i, random.Random(18), offload, MACS[i], closed) for i in range(2)]
+    client, server = world.ends
+    listener = server.stack.listen(("", 80))
+    client.conn = client.stack.connect(("10.9.0.2", 80), world.now)
+    for _ in range(3):
+        world.carry_all()
+    server.conn = listener.accept()
+    assert client.conn.ts_ok
+    assert server.conn is not None
+    assert client.conn.ecn.name == "none"
+    return world, client, server
+
+
+def after_damage(at: int, bits: int, *, closed: bool, vouched: bool, burst: int = 0) -> tuple[list[Any], int]:
+    """What is to be seen after a frame with text of which the byte ``at`` was changed; how many took the short way.
+
+    ``burst``: so many came before it, whose reader waits.
+    """
+    world, client, server = opened(closed=closed, offload=False)
+    assert client.conn is not None
+    assert server.conn is not None
+    client.conn.write(b"x" * 1448 * (burst + 1))
+    client.stack.poll(world.now, client)
+    meta = FrameMeta(csum_valid=vouched)
+    target = bytearray(10_000)
+    if burst:
+        server.conn.rcv.quick = 0
+        server.conn.offer(memoryview(target))
+    frames = [frame for frame, _ in client.wire]
+    frames[burst] = bytes(each ^ (bits if n == at else 0) for n, each in enumerate(frames[burst]))
+    server.shortcut.taken = -burst
+    world.log.clear()
+    server.arrive([(frame, meta) for frame in frames[: burst + 1]], world.now)
+    taken = server.shortcut.taken
+    server.stack.poll(world.now, server)
+    world.note()
+    world.log.append(list(server.wire))
+    world.log.append((target, server.conn.take_back()))
+    world.log.append(server.conn.read(10_000) if server.conn.readable else b"")
+    return plain(world.log), taken
+
+
+@pytest.mark.parametrize(("vouched", "burst"), [(True, 0), (False, 0), (True, 4)])
+@pytest.mark.parametrize("bits", [0x01, 0x80])
+def test_frame_with_any_damage_to_its_headers_is_the_same_by_both_ways(bits: int, vouched: bool, burst: int) -> None:
+    ways = [after_damage(at, bits, closed=False, vouched=vouched, burst=burst) for at in range(67)]
+    for at, (seen, _) in enumerate(ways):
+        assert seen == after_damage(at, bits, closed=True, vouched=vouched, burst=burst)[0], f"byte {at}"
+    taken = [at for at, (_, short) in enumerate(ways) if short]
+    assert set(range(6, 12)) <= set(taken)  # the sender's hardware address is nobody's business
+    assert not set(taken) & {*range(6), *range(12, 34)}  # and everything in the IP header is summed
+
+
+def test_undamaged_frame_takes_the_short_way() -> None:
+    for vouched, burst in ((True, 0), (False, 0), (True, 4)):
+        assert after_damage(0, 0, closed=False, vouched=vouched, burst=burst)[1] == 1
+
+
+def test_frames_of_a_burst_whose_reader_waits_are_taken_by_comparison() -> None:
+    world, client, server = opened(closed=False, offload=True)
+    assert client.conn is not None
+    assert server.conn is not None
+    server.conn.rcv.quick = 0
+    server.conn.rcv.tuner.due = NEVER  # a segment by which the round trip is measured is looked at
+    target = bytearray(100_000)
+    server.conn.offer(memoryview(target))
+    text = bytes(range(120)) * 100
+    for at in range(0, 12_000, 3000):
+        client.conn.write(text[at : at + 3000])
+        client.stack.poll(world.now, client)
+    frames = list(client.wire)
+    server.arrive(frames, world.now)
+    assert server.shortcut.taken == len(frames)
+    assert server.shortcut.followed == len(frames) - 1 > 2
+    assert target[: server.conn.take_back()] == text
+
+
+@pytest.mark.parametrize("kind", ["text", "acknowledgments"])
+def test_undisturbed_transfer_takes_the_short_way(kind: str) -> None:
+    world, client, server = opened(closed=False, offload=True)
+    assert client.conn is not None
+    assert server.conn is not None
+    before = [end.stack.stats.segments_in for end in world.ends]
+    for end in world.ends:
+        end.shortcut.taken = 0
+    for _ in range(100):
+        if client.conn.writable:
+            client.conn.write(bytes(50_000))
+        world.now += 100 * US
+        world.carry_all()
+        server.conn.read(1 << 20)
+    end = server if kind == "text" else client
+    arrived = end.stack.stats.segments_in - before[world.ends.index(end)]
+    assert arrived > 50
+    assert end.shortcut.taken >= arrived - 1

@@ -1,0 +1,204 @@
+"""The short way in: the frames that nearly all of a stream's are, read at one glance.
+
+A segment of a connection that stands has nothing to be told apart: Ethernet to us, IPv4 without options and in one
+piece, TCP with the timestamps where everybody puts them (RFC 7323 Appendix A), ACK and perhaps PSH. All of its fields
+lie at fixed places and are taken out in one step, in groups::
+
+    head                            middle            key                  tail           options
+    | to | from | 0800 | 45 | tos | . | frag ttl TCP | . | addresses ports | . | ack 80 1x wnd | . | 0101080a val ecr |
+                                  len, ident         sum                   seq                 sum, urgent
+
+``head`` and ``middle`` are the same for all that a peer sends: looked at once, they are then only compared. ``tail``
+and ``options`` are the same for all of a burst of text. The connection is found by its ``key`` and decides whether it
+is the segment that it expects (``tcp.predicted``). A test that fails, here or there, changes nothing: the frame goes
+the general way, by ``wire`` and ``Stack``, which alone knows what is wrong with it and counts it. What is looked at
+there and not here follows from there being a connection: its addresses were checked when it was opened.
+"""
+
+from collections.abc import Callable
+from struct import Struct
+from typing import Final, TypeAlias
+
+from usertcp.frame import PLAIN, FrameMeta
+from usertcp.net.stats import Stats
+from usertcp.tcp.connection import Connection
+from usertcp.tcp.predicted import room_in_burst, take_burst, take_predicted
+from usertcp.units import MASK32
+from usertcp.wire import ethernet, ipv4, tcp
+from usertcp.wire.ecn import CE
+
+Frame: TypeAlias = tuple[memoryview, FrameMeta]
+Read: TypeAlias = Callable[[], Frame | None]
+
+_REST: Final = "H H 4s H 12s I 8s 4x 12s"  # from the IPv4 header's third byte on
+_ETHERNET: Final = Struct("! 16s" + _REST)
+_BARE: Final = Struct("! 2s" + _REST)
+_WORDS: Final = Struct("! H H")
+_TAIL: Final = Struct("! I H H")
+_OPTIONS: Final = Struct("! I I I")
+_IPV4: Final = b"\x45"  # version 4, five words: no options
+_ONE_PIECE: Final = 0x3FFF  # more fragments, fragment offset
+_EXPECTED: Final = tcp.HEADER_LEN + tcp.TIMESTAMPS_LEN << 10 | tcp.ACK  # data offset and flags
+_IGNORED: Final = 0xFFFF ^ tcp.PSH
+_HEADERS: Final = ipv4.HEADER_LEN + tcp.HEADER_LEN + tcp.TIMESTAMPS_LEN
+
+
+class Shortcut:
+    """Where ``Stack.receive`` tries first. ``flows``: the stack's connections by key.
+
+    ``_head``, ``_middle``  of the last frame that was looked at and found in order; ``_sum``: of their words
+    ``_burst``              the connection that has last got text for a reader who waits, its ``_count``-th segment;
+                            that had ``_tail``, ``_options`` and ``_meta``, and ``_seq`` comes next
+    """
+
+    __slots__ = (
+        "_burst",
+        "_count",
+        "_flows",
+        "_head",
+        "_ip",
+        "_least",
+        "_mac",
+        "_meta",
+        "_middle",
+        "_options",
+        "_seq",
+        "_start",
+        "_stats",
+        "_sum",
+        "_tail",
+        "_unpack",
+    )
+
+    def __init__(self, mac: bytes, flows: dict[bytes, Connection], stats: Stats) -> None:
+        """``mac``: our hardware address; b"": frames are bare IP packets."""
+        fields = _ETHERNET if mac else _BARE
+        self._mac = mac
+        self._start = ethernet.IPV4.to_bytes(2, "big") + _IPV4 if mac else _IPV4
+        self._unpack = fields.unpack_from
+        self._least = fields.size
+        self._ip = fields.size - _HEADERS
+        self._flows = flows
+        self._stats = stats
+        self._head = self._middle = self._tail = self._options = b""
+        self._sum = self._seq = self._count = 0
+        self._burst: Connection | None = None
+        self._meta = PLAIN
+
+    def take(self, frame: bytes | bytearray | memoryview, now: int, meta: FrameMeta) -> bool:
+        """True: a connection has taken the segment in ``frame``. False: nothing has changed."""
+        size, least = len(frame), self._least
+        if size < least:
+            return False
+        head, total_len, ident, middle, check, key, seq, tail, options = self._unpack(frame)
+        conn = self._flows.get(key)
+        end = self._ip + total_len
+        if conn is None or not least <= end <= size:
+            return False
+        if (head != self._head or middle != self._middle) and not self._in_order(head, middle):
+            return False
+        if (self._sum + conn.flow.address_sum + total_len + ident + check) % 0xFFFF:
+            return False
+        return self._take_any(conn, memoryview(frame)[:end], seq, tail, options, now, meta)
+
+    def _in_order(self, head: bytes, middle: bytes) -> bool:
+        """Whether there is nothing about ``head`` and ``middle`` that the general way should see."""
+        fragment, kind = _WORDS.unpack(middle)
+        if (
+            head[: len(self._mac)] != self._mac
+            or head[-4:-1] != self._start
+            or head[-1] & CE == CE
+            or fragment & _ONE_PIECE
+            or kind & 0xFF != ipv4.TCP
+        ):
+            return False
+        self._head, self._middle = head, middle
+        self._sum = int.from_bytes(head[-2:], "big") + fragment + kind
+        return True
+
+    def _take_any(
+        self, conn: Connection, frame: memoryview, seq: int, tail: bytes, options: bytes, now: int, meta: FrameMeta
+    ) -> bool:
+        """``frame`` has a TCP segment for ``conn`` in it, of which nothing has been looked at."""
+        ack, word, wnd = _TAIL.unpack(tail)
+        kind, tsval, tsecr = _OPTIONS.unpack(options)
+        if word & _IGNORED != _EXPECTED or kind != tcp.NOP_NOP_TS or not conn.flow.next_hop:
+            return False
+        if not meta.csum_valid:
+            flow = conn.flow
+            if not tcp.verify(flow.remote_ip, flow.local_ip, frame[self._ip + ipv4.HEADER_LEN :]):
+                return False
+        text = frame[self._least :]
+        if not take_predicted(conn, seq, ack, wnd, tsval, tsecr, text, meta.gso_size, now):
+            return False
+        self._stats.segments_in += 1
+        if conn.rcv.buffer.wanted and meta.csum_valid and len(text):
+            self._burst, self._count = conn, conn.segments_in
+            self._tail, self._options, self._meta = tail, options, meta
+            self._seq = seq + len(text) & MASK32
+        return True
+
+    def follow(self, read: Read, clock: Callable[[], int], frames: int, size: int) -> tuple[Frame | None, int, int]:
+        """Read on while frames continue the text that was last taken for a reader who waits: up to ``frames`` of them,
+        and until they have ``size`` bytes.
+
+        The first frame that does not (None: nothing waits, or those were all), how many did, and their bytes. All that
+        is asked for each is whether its headers are those of the last, its number the next, and its checksum right.
+        """
+        conn = self._burst
+        room = 0
+        if conn is not None and conn.segments_in == self._count:
+            room = room_in_burst(conn, clock())
+        if conn is None or room <= 0:
+            return read(), 0, 0
+        target, start = conn.rcv.buffer.target, conn.rcv.buffer.landed
+        most = MASK32 if self._meta.gso_size else conn.rcv.mss
+        least, ip, unpack, key, seq = self._least, self._ip, self._unpack, conn.flow.key, self._seq
+        constant = self._sum + conn.flow.address_sum
+        tail, options = self._tail, self._options
+        pushed = tail[:5] + bytes((tail[5] ^ tcp.PSH,)) + tail[6:]
+        at, last, count, octets, got = start, 0, 0, 0, None
+        try:
+            while count < frames and octets < size:
+                got = read()
+                if got is None:
+                    break
+                frame, meta = got
+                length = len(frame)
+                if length < least:
+                    break
+                head, total_len, ident, middle, check, whose, number, others, stamps = unpack(frame)
+                end = ip + total_len
+                text = end - least
+                if (
+                    number != seq
+                    or whose != key
+                    or stamps != options
+                    or (others != tail and others != pushed)
+                    or head != self._head
+                    or middle != self._middle
+                    or meta is not self._meta
+                    or not 0 < text <= room
+                    or text > most
+                    or end > length
+                    or (constant + total_len + ident + check) % 0xFFFF
+                ):
+                    break
+                target[at : at + text] = frame[least:end]
+                at += text
+                last = text
+                room -= text
+                seq = seq + text & MASK32
+                count += 1
+                octets += length
+                got = None
+        finally:
+            if count:
+                take_burst(conn, at - start, last, count, clock())
+                self._seq = seq
+                self._count += count
+                stats = self._stats
+                stats.frames_in += count
+                stats.segments_in += count
+                stats.bytes_in += octets
+        return got, count, octets

@@ -1,0 +1,129 @@
+"""Header prediction: the segment that a connection expects, taken without asking what else it might be.
+
+In a transfer nearly all that arrives is one of two kinds: the next text in order, which acknowledges nothing new or
+what we have just sent, and the acknowledgment, in order, of what we sent while all was well. For these most questions
+of ``arrives`` have known answers (Van Jacobson's header prediction, 1990)::
+
+    first, PAWS   SEG.SEQ = RCV.NXT, inside the window, the timestamp not older than the last
+    second..fourth, sixth, eighth   neither RST, SYN, URG nor FIN is set: the caller has looked
+    fifth         ESTABLISHED; nothing lost, SACKed, sent again or doubted; the peer's window is open
+    seventh       no gap to be filled, no FIN to look for, and a user who reads
+
+What remains is done by the same parts that do it for any other segment. Whatever does not fit is left, untouched, to
+``arrives``: every answer False here means that nothing has changed.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from usertcp.tcp.arrives import after_ack, take_text
+from usertcp.tcp.state import READABLE, WRITABLE, State
+from usertcp.units import MASK32
+
+if TYPE_CHECKING:
+    from usertcp.tcp.connection import Connection
+
+_HALF: Final = 1 << 31
+_ESTABLISHED: Final = State.ESTABLISHED
+
+
+def take_predicted(
+    conn: "Connection",
+    seq: int,
+    ack: int,
+    wnd: int,
+    tsval: int,
+    tsecr: int,
+    text: memoryview,
+    gso_size: int,
+    now: int,
+) -> bool:
+    """Take a segment of which all but its numbers is known: its checksum is right, it has ACK and at most PSH, the
+    timestamps and no other option, and no mark of congestion. Numbers as on the wire. False: it is not what was
+    expected, and nothing has changed.
+    """
+    rcv, snd = conn.rcv, conn.snd
+    nxt, size = rcv.nxt, len(text)
+    if (
+        seq != nxt & MASK32
+        or conn.state is not _ESTABLISHED
+        or rcv.buffer.top != nxt
+        or nxt + size > rcv.edge
+        or (tsval - rcv.ts_recent) & MASK32 >= _HALF
+        or not conn.ts_ok
+        or conn.orphan
+        or rcv.fin is not None
+        or conn.tracer is not None
+        or conn.ecn.accurate
+    ):
+        return False
+    acked = (ack - snd.una) & MASK32
+    window = wnd << snd.shift
+    if acked:
+        if not snd.expects(acked) or not window:
+            return False
+    elif not size or window != snd.wnd:
+        return False
+    conn.segments_in += 1
+    conn.last_received_at = now
+    if nxt <= rcv.last_ack_sent:  # RFC 7323 §4.3 (2)
+        rcv.ts_recent = tsval
+        rcv.ts_recent_at = now
+    if acked or snd.wl1 <= nxt:
+        snd.wl1, snd.wl2 = nxt, snd.una + acked
+    if acked:
+        if window != snd.wnd:
+            snd.wnd = window
+            if window > snd.max_wnd:
+                snd.max_wnd = window
+        snd.on_expected_ack(acked, now)
+    if acked or not conn.ready & WRITABLE:
+        after_ack(conn, acked, now)
+    conn.probes = 0
+    conn.soft_error = None
+    if size:
+        take_text(conn, nxt, text, gso_size or size, tsecr, now)
+    conn.host.dirty(conn)
+    return True
+
+
+def room_in_burst(conn: "Connection", now: int) -> int:
+    """Bytes of text that may follow the segment that was last taken by :func:`take_predicted`, in segments in which
+    nothing else differs, before anybody has to look again: :func:`take_burst` takes them. 0 or less: the next is to be
+    looked at.
+
+    What was found out about that one holds for them, if nothing else has come for ``conn`` since (the caller knows): as
+    long as the reader who waits has room, no writer waits, and up to where the round trip is measured.
+    """
+    rcv = conn.rcv
+    nxt, buffer, tuner = rcv.nxt, rcv.buffer, rcv.tuner
+    if (
+        not buffer.wanted
+        or rcv.quick
+        or buffer.read_seq != nxt
+        or conn.state is not _ESTABLISHED
+        or not conn.ready & WRITABLE
+    ):
+        return 0
+    room = min(buffer.wanted, rcv.edge - nxt)
+    return min(room, tuner.bar - nxt) if now >= tuner.due else room
+
+
+def take_burst(conn: "Connection", size: int, last: int, segments: int, now: int) -> None:
+    """``size`` bytes of text, no more than :func:`room_in_burst` says and ``last`` of them in the last segment, were
+    copied to ``conn.rcv.buffer.target``."""
+    rcv, snd = conn.rcv, conn.snd
+    if rcv.nxt <= rcv.last_ack_sent:  # RFC 7323 §4.3 (2); the timestamp is the same
+        rcv.ts_recent_at = now
+    rcv.buffer.filled(size)
+    rcv.nxt += size
+    seq = rcv.nxt - last
+    if snd.wl1 <= seq:
+        snd.wl1, snd.wl2 = seq, snd.una
+    rcv.owe(size)
+    conn.bytes_received += size
+    conn.segments_in += segments
+    conn.last_received_at = now
+    conn.probes = 0
+    conn.soft_error = None
+    conn.signal(READABLE)
+    conn.host.dirty(conn)
