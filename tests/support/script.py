@@ -246,7 +246,7 @@ class Script:
     def read(self) -> bytes:
         return self.user.read(1 << 20)
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         """Write all of ``data`` and poll."""
         assert self.user.write(data) == len(data)
         self.poll()

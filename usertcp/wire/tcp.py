@@ -256,7 +256,7 @@ def stamped_header(
     sport: int, dport: int, seq: int, ack: int, flags: int, wnd: int, tsval: int, tsecr: int
 ) -> bytearray:
     """A header as of :func:`header` with :func:`timestamps`; all numbers are masked already."""
-    return bytearray(_HEADER_TS.pack(sport, dport, seq, ack, 0x8000 | flags, wnd, 0, 0, _NOP_NOP_TS, tsval, tsecr))
+    return bytearray(_HEADER_TS.pack(sport, dport, seq, ack, 0x8000 | flags, wnd, 0, 0, NOP_NOP_TS, tsval, tsecr))
 
 
 def syn_options(mss: int, wscale: int, sack_permitted: bool, ts: tuple[int, int] | None) -> bytes:
