@@ -50,12 +50,22 @@ class LinkCaps:
     ``mac``           our hardware address (6 bytes); None on a link without Ethernet (TUN), which carries bare packets
     ``tx_checksum``   the device fills in the transport checksum (``FrameMeta.csum_start``)
     ``tx_gso``        the device segments TCP over IPv4 (``FrameMeta.gso_size``)
+    ``rx_queue``      segments that the device keeps until they are read; it loses further ones without a word. 0: no
+                      bound worth minding, as where a whole burst is one of them
     """
 
     mtu: int = 1500
     mac: bytes | None = None
     tx_checksum: bool = False
     tx_gso: bool = False
+    rx_queue: int = 0
+
+    @property
+    def offloads(self) -> str:
+        """What the device does for us, in words."""
+        if not self.tx_checksum:
+            return "none"
+        return "checksum, segmentation" if self.tx_gso else "checksum"
 
 
 class Sink(Protocol):

@@ -1,5 +1,7 @@
+import sys
 from itertools import pairwise
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,6 +31,33 @@ def word_by_word(data: bytes) -> int:
 @given(long_data)
 def test_sum_of_any_data_is_the_sum_word_by_word(data: bytes) -> None:
     assert checksum.sum16(data) == word_by_word(data)
+
+
+@given(long_data)
+def test_numpy_sums_as_python_does(data: bytes) -> None:
+    pytest.importorskip("numpy")
+    from usertcp.wire.checksum_numpy import sum_long
+
+    assert sum_long(data) == word_by_word(data)
+    assert sum_long(memoryview(b"x" + data)[1:]) == word_by_word(data)  # wherever it lies
+
+
+@given(long_data, st.integers(0, 0xFFFF))
+def test_sum_with_numpy_asked_for_is_the_sum_without(data: bytes, start: int) -> None:
+    pytest.importorskip("numpy")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checksum, "_sum_long", None)
+        plain = checksum.sum16(data, start)
+        assert checksum.use_numpy()
+        assert checksum.sum16(data, start) == plain
+
+
+def test_without_numpy_python_sums() -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checksum, "_sum_long", None)
+        patch.setitem(sys.modules, "usertcp.wire.checksum_numpy", None)
+        assert not checksum.use_numpy()
+        assert checksum.sum16(bytes(range(256)) * 4) == word_by_word(bytes(range(256)) * 4)
 
 
 @given(long_data, st.lists(st.integers(0, 700), max_size=5))

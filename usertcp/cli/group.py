@@ -5,6 +5,7 @@ Exit status: 0 done; 1 it could not be done, or a check failed (stderr: ``usertc
 what was made (namespaces, devices, addresses, rules) is gone.
 """
 
+import logging
 import sys
 from collections.abc import Sequence
 from importlib import metadata
@@ -36,11 +37,14 @@ def version() -> str:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version(), prog_name="usertcp", message="%(prog)s %(version)s")
-def cli() -> None:
+@click.option("-v", "--verbose", is_flag=True, help="Say on stderr what is opened, and what a device lacks.")
+def cli(verbose: bool) -> None:
     """A TCP/IP stack in user space: its demonstration, its scenarios, and everyday tools on it.
 
     Without a device option a subcommand makes a network namespace and a TAP of its own and removes them afterwards.
     """
+    if verbose:
+        logging.basicConfig(format="usertcp: %(message)s", level=logging.INFO)
 
 
 for command in (demo, lab, nc, ping, http_serve, get, up, down, ss):

@@ -34,7 +34,7 @@ NUMBERS: Final = (
 @click.option("--stats", is_flag=True, help="Show what was counted instead: frames, segments, drops by reason.")
 @click.argument("name", required=False)
 def ss(name: str | None, stats: bool, as_json: bool) -> None:
-    """Show the sockets of the stack NAME, or of all running ones."""
+    """Show the sockets of the stack NAME, or of all running ones, and what device each is on."""
     running = control.stacks()
     if name is not None and name not in running:
         known = (
@@ -52,12 +52,14 @@ def ss(name: str | None, stats: bool, as_json: bool) -> None:
     if not answers:
         click.echo("no stack is running")
     for each, answer in answers.items():
-        console(width=WIDTH).print(_counters(each, answer) if stats else _table(each, answer))
+        with doing(f"asking the stack {each}"):
+            title = f"{each} on {control.query(each, 'link')}"
+        console(width=WIDTH).print(_counters(title, answer) if stats else _table(title, answer))
 
 
-def _counters(name: str, counted: dict[str, int]) -> Table:
+def _counters(title: str, counted: dict[str, int]) -> Table:
     """One stack's counters; drops that never happened are left out."""
-    table = _bare(name)
+    table = _bare(title)
     table.add_column("counter", no_wrap=True)
     table.add_column("", justify="right", no_wrap=True)
     for counter, value in counted.items():
@@ -65,14 +67,14 @@ def _counters(name: str, counted: dict[str, int]) -> Table:
     return table
 
 
-def _bare(name: str) -> Table:
-    return Table(title=name, title_justify="left", title_style="bold", box=None, pad_edge=False)
+def _bare(title: str) -> Table:
+    return Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
 
 
-def _table(name: str, rows: list[dict[str, Any]]) -> Table:
+def _table(title: str, rows: list[dict[str, Any]]) -> Table:
     """One stack's sockets, listeners first. ``rate`` is the newest sample of what the network delivers, ``in vain`` how
     many retransmissions the peer says it did not need, ``held by`` what else than the network stood in the way."""
-    table = _bare(name)
+    table = _bare(title)
     for heading in ("state", "local", "remote"):
         table.add_column(heading, no_wrap=True)
     for heading in NUMBERS:

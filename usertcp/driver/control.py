@@ -2,8 +2,8 @@
 
 A stack listens on an AF_UNIX stream socket, ``/run/usertcp/NAME.ctl``, in a directory that only its owner may enter. A
 client sends one line, a command's name, and gets one JSON document and the end of the stream. The commands are
-``snapshot`` and ``stats``; an unknown one is answered ``{"error": ...}``. The socket is served by the engine, between
-turns, and never blocks it: a client that does not read is dropped with the buffer the kernel gives it.
+``snapshot``, ``stats`` and ``link``; an unknown one is answered ``{"error": ...}``. The socket is served by the
+engine, between turns, and never blocks it: a client that does not read is dropped with the buffer the kernel gives it.
 
 A socket whose owner has died is removed by whoever finds it. Nothing can be *changed* over it.
 """

@@ -14,6 +14,7 @@ Who drives the stack, and when, is not decided here.
 import errno
 import ipaddress
 import itertools
+import logging
 import os
 import socket
 import time
@@ -38,10 +39,13 @@ from usertcp.link.words import checked_name, checked_space, interface_of
 from usertcp.net.stack import Stack, StackConfig
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.trace import Tracer
+from usertcp.wire.checksum import use_numpy
 
 KERNEL_ADDRESS: Final = "10.9.0.1/24"  # of the kernel's side of a device that we make
 DEVICE: Final = "tap0"  # its name in a namespace of our own
 NAMES: Final = 100  # control sockets that one process may have
+
+_log: Final = logging.getLogger("usertcp")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +60,8 @@ class LinkSpec:
     ``ports``           when the kernel's own address is used: the ports (first, last) that are ours, to listen on too;
                         left out: some high ones that are free, to connect from
     ``mtu``             largest IP packet, bytes; 0: the device's (1500 on one that is made)
-    ``offload``         let the kernel cut super-segments and sum checksums
+    ``offload``         let the kernel cut super-segments and sum checksums, as far as the device can
+    ``gso``             whether the former is among it
     ``pcap``            a file that records what crosses the device
     ``rules``, ``seed``  what goes wrong on purpose (``usertcp.link.middleware``)
     ``control``         answer ``usertcp ss`` while the stack runs
@@ -72,6 +77,7 @@ class LinkSpec:
     ports: tuple[int, int] | None = None
     mtu: int = 0
     offload: bool = True
+    gso: bool = True
     pcap: str | Path | None = None
     rules: Sequence[Rule] = ()
     seed: int = 0
@@ -118,6 +124,7 @@ class OpenLink:
                     netns=spec.netns,
                     host_ports=self.ports,
                     offload=spec.offload,
+                    gso=spec.gso,
                 )
             else:
                 opened = self._attach()
@@ -159,7 +166,7 @@ class OpenLink:
             self._undo.enter_context(made)
         there = provision.addresses(name, netns=self.netns)
         self.kernel_address = there[0] if there else None
-        return TapLink.open(name, netns=self.netns, tun=tun, offload=spec.offload)
+        return TapLink.open(name, netns=self.netns, tun=tun, offload=spec.offload, gso=spec.gso)
 
     def _checked_address(self) -> str | None:
         """The address that was asked for, if any. The kernel answers for its own ones, so it is none of them."""
@@ -246,6 +253,8 @@ class OpenStack:
                 settings = replace(settings, tcp=tcp)
             if self.opened.ports is not None:
                 settings = replace(settings, ephemeral=self.opened.ports, ports=self.opened.ports)
+            if not caps.tx_checksum:
+                use_numpy()
             self.stack = Stack(settings, caps, os.urandom, tracer)
         except ValueError as error:
             self.opened.close()
@@ -255,6 +264,12 @@ class OpenStack:
             raise
         self.link = link
         self.spec = spec
+        _log.info(self.describe_link())
+
+    def describe_link(self) -> str:
+        """The device in words: its MTU and offloads, and what it lacks although it was asked for it."""
+        link, caps = self.link, self.stack.caps
+        return f"{link.name}, MTU {caps.mtu}, offloads: {caps.offloads}" + (f" ({link.lack})" if link.lack else "")
 
     @property
     def address(self) -> str:
@@ -276,10 +291,11 @@ class OpenStack:
         """Answer ``usertcp ss`` on ``engine``; None where that is unwanted or not allowed (no root)."""
         if not self.spec.control:
             return None
+        commands = {"snapshot": snapshot, "stats": self.stack.counters, "link": self.describe_link}
         for number in itertools.islice(itertools.count(1), NAMES):
             name = control.default_name() + (f"-{number}" if number > 1 else "")
             try:
-                return control.ControlServer(engine, name, {"snapshot": snapshot, "stats": self.stack.counters})
+                return control.ControlServer(engine, name, commands)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     return None

@@ -26,10 +26,12 @@ class Link(ABC):
 
     ``name``  for messages: the interface's name where there is one
     ``caps``  what the link can do; read once by the stack that is put on it
+    ``lack``  which offload the device was asked for and does not have, in words; "": none
     """
 
     name: str
     caps: LinkCaps
+    lack: str = ""
 
     def fileno(self) -> int:
         """The descriptor that polls readable when a frame waits; -1 for a link that has none."""
@@ -76,6 +78,7 @@ class Middleware(Link):
         self.inner = inner
         self.name = inner.name
         self.caps = inner.caps
+        self.lack = inner.lack
         self.now = 0  # ns; the last tick
 
     def fileno(self) -> int:

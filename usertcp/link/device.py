@@ -36,14 +36,18 @@ IFREQ: Final = struct.Struct("16s24s")  # struct ifreq: a name, and what is aske
 
 
 class Facts:
-    """What the kernel says of an interface in the calling thread's namespace. OSError(ENODEV) if there is none."""
+    """What the kernel says of an interface in the calling thread's namespace. OSError(ENODEV) if there is none.
 
-    __slots__ = ("index", "kind", "mac", "mtu", "up")
+    ``queue``  frames that it keeps for whom they are to be sent to (txqueuelen)
+    """
+
+    __slots__ = ("index", "kind", "mac", "mtu", "queue", "up")
 
     def __init__(self, name: str) -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
             (self.mtu,) = struct.unpack_from("=i", _ask(sock, name, SIOCGIFMTU))
             (self.index,) = struct.unpack_from("=i", _ask(sock, name, SIOCGIFINDEX))
+            (self.queue,) = struct.unpack_from("=i", _ask(sock, name, SIOCGIFTXQLEN))
             self.up = bool(_ask(sock, name, SIOCGIFFLAGS)[0] & IFF_UP)
             hardware = _ask(sock, name, SIOCGIFHWADDR)
             (self.kind,) = struct.unpack_from("=H", hardware)

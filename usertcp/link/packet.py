@@ -14,6 +14,7 @@ import errno
 import ipaddress
 import socket
 import struct
+from dataclasses import replace
 from fcntl import ioctl
 from typing import Final, Self
 
@@ -23,6 +24,7 @@ from usertcp.link import bpf
 from usertcp.link import netns as namespaces
 from usertcp.link.causes import AS_ROOT
 from usertcp.link.device import ETHERNET, IFREQ, SIOCGIFNAME, DeviceLink, Facts, neighbour_mac
+from usertcp.link.offload import NO_HEADER
 from usertcp.link.words import checked_name
 from usertcp.units import MIB
 
@@ -34,15 +36,18 @@ PACKET_MR_PROMISC: Final = 1
 ETH_P_ALL: Final = 3
 SO_SNDBUFFORCE: Final = 32
 SO_RCVBUFFORCE: Final = 33
-QUEUE: Final = 8 * MIB  # bytes the kernel keeps for us while we are busy
+QUEUE: Final = 32 * MIB  # bytes the kernel keeps for us while we are busy; it doubles that for its own bookkeeping
+OVERHEAD: Final = 2048  # bytes that a frame may cost it beyond the packet
 
 
 class PacketLink(DeviceLink):
     """A raw socket on one Ethernet interface; made by :meth:`open`."""
 
-    def __init__(self, sock: socket.socket, name: str, index: int, caps: LinkCaps) -> None:
-        super().__init__(sock.detach(), name, caps, True)
+    def __init__(self, sock: socket.socket, name: str, index: int, caps: LinkCaps, header: bool) -> None:
+        """``header``: there is a virtio header in front of each frame."""
+        super().__init__(sock.detach(), name, caps, header)
         self._index = index
+        self._granted = caps
 
     @classmethod
     def open(
@@ -54,6 +59,7 @@ class PacketLink(DeviceLink):
         host_ports: tuple[int, int] | None = None,
         mac: bytes | None = None,
         offload: bool = True,
+        gso: bool = True,
     ) -> Self:
         """A link on ``interface`` for the IPv4 ``address`` (a prefix length is ignored).
 
@@ -81,7 +87,7 @@ class PacketLink(DeviceLink):
                 bpf.attach(sock, bpf.for_address(mac))
                 membership = struct.pack("=iHH8s", facts.index, PACKET_MR_PROMISC, 0, b"")
                 sock.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership)
-            sock.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+            header = _has_header(sock)
             sock.setsockopt(SOL_PACKET, PACKET_IGNORE_OUTGOING, 1)
             sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, QUEUE)
             sock.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, QUEUE)
@@ -92,11 +98,16 @@ class PacketLink(DeviceLink):
         except BaseException:
             sock.close()
             raise
-        return cls(sock, interface, facts.index, LinkCaps(facts.mtu, mac, offload, offload))
+        kept = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // (facts.mtu + OVERHEAD)
+        offloads = header and offload
+        link = cls(sock, interface, facts.index, LinkCaps(facts.mtu, mac, offloads, offloads and gso, kept), header)
+        link.lack = NO_HEADER.lack if offload and not header else ""
+        return link
 
     def set_offload(self, on: bool) -> None:
         """For sending. What a local peer left undone arrives undone all the same."""
-        self.caps = LinkCaps(self.caps.mtu, self.caps.mac, on, on)
+        granted = self._granted
+        self.caps = granted if on else replace(granted, tx_checksum=False, tx_gso=False)
 
     def _exists(self) -> bool:
         try:
@@ -129,6 +140,15 @@ class PacketLink(DeviceLink):
         if error.errno in (errno.ENOBUFS, errno.ENOMEM, errno.EBADF):
             return False
         raise error
+
+
+def _has_header(sock: socket.socket) -> bool:
+    """Have a virtio header put in front of each frame, if there is such a thing here."""
+    try:
+        sock.setsockopt(SOL_PACKET, PACKET_VNET_HDR, 1)
+    except OSError:
+        return False
+    return True
 
 
 def _cannot_open(interface: str, error: OSError) -> SetupError:

