@@ -8,6 +8,8 @@ What the two sides tell each other about it (offloads) is a :class:`FrameMeta`; 
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+FLOW_FACTOR: Final = 0x9E3779B1  # 2^32 over the golden ratio: neighbouring ports are spread (Knuth 6.4)
+
 
 class FrameMeta:
     """What goes with one frame besides its bytes.
@@ -52,6 +54,8 @@ class LinkCaps:
     ``tx_gso``        the device segments TCP over IPv4 (``FrameMeta.gso_size``)
     ``rx_queue``      segments that the device keeps until they are read; it loses further ones without a word. 0: no
                       bound worth minding, as where a whole burst is one of them
+    ``queues``        how many the device has, each served by a stack of its own (:func:`flow_hash`)
+    ``queue``         which of them this link is
     """
 
     mtu: int = 1500
@@ -59,6 +63,8 @@ class LinkCaps:
     tx_checksum: bool = False
     tx_gso: bool = False
     rx_queue: int = 0
+    queues: int = 1
+    queue: int = 0
 
     @property
     def offloads(self) -> str:
@@ -66,6 +72,17 @@ class LinkCaps:
         if not self.tx_checksum:
             return "none"
         return "checksum, segmentation" if self.tx_gso else "checksum"
+
+
+def flow_hash(flow: bytes) -> int:
+    """16 bits that decide which queue of a device gets a TCP flow: that number modulo the queues.
+
+    ``flow``: source and destination address (IPv4), source and destination port, as in the packet; the other direction
+    has the same hash. The device computes it too (``link.steering``).
+    """
+    addresses = int.from_bytes(flow[:4], "big") ^ int.from_bytes(flow[4:8], "big")
+    ports = int.from_bytes(flow[8:10], "big") ^ int.from_bytes(flow[10:12], "big")
+    return ((addresses ^ ports) * FLOW_FACTOR & 0xFFFFFFFF) >> 16
 
 
 class Sink(Protocol):

@@ -8,6 +8,7 @@ from tests.netns.programs import ROOT, Program
 from usertcp.link import netns
 
 EXPECTED = {
+    "engine_echo.py": b"2 workers have answered",
     "blocking_client.py": b"usertcp received b'hello, user space'",
     "aio_server.py": b"the kernel received b'HELLO, USER SPACE",
     "socket_http.py": b"200 hello, 10.9.0.2",

@@ -44,4 +44,5 @@ def test_document_python_block_imports_what_exists(path: Path) -> None:
 def test_readme_tells_of_every_scenario_and_subcommand() -> None:
     text = (ROOT / "README.md").read_text()
     assert [name for name in SCENARIOS if f"`{name}`" not in text] == []
-    assert [name for name in cli.commands if f"usertcp {name}" not in text] == []
+    shown = [name for name, command in cli.commands.items() if not command.hidden]
+    assert [name for name in shown if f"usertcp {name}" not in text] == []

@@ -15,6 +15,7 @@ import click
 from usertcp.cli.causes import describe
 from usertcp.cli.demo import demo
 from usertcp.cli.down import down
+from usertcp.cli.engine import engine
 from usertcp.cli.get import get
 from usertcp.cli.http_serve import http_serve
 from usertcp.cli.lab import lab
@@ -24,6 +25,7 @@ from usertcp.cli.output import OutputGone, stdout_is_gone
 from usertcp.cli.ping import ping
 from usertcp.cli.ss import ss
 from usertcp.cli.up import up
+from usertcp.cli.worker import worker
 from usertcp.link.provision import unwinding
 
 
@@ -47,7 +49,7 @@ def cli(verbose: bool) -> None:
         logging.basicConfig(format="usertcp: %(message)s", level=logging.INFO)
 
 
-for command in (demo, lab, nc, ping, http_serve, get, up, down, ss):
+for command in (demo, lab, nc, ping, http_serve, get, up, down, ss, engine, worker):
     cli.add_command(command)
 
 

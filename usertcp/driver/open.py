@@ -62,6 +62,7 @@ class LinkSpec:
     ``mtu``             largest IP packet, bytes; 0: the device's (1500 on one that is made)
     ``offload``         let the kernel cut super-segments and sum checksums, as far as the device can
     ``gso``             whether the former is among it
+    ``queue``           (which, of how many): a TUN that is there, made for several stacks, of which this is one
     ``pcap``            a file that records what crosses the device
     ``rules``, ``seed``  what goes wrong on purpose (``usertcp.link.middleware``)
     ``control``         answer ``usertcp ss`` while the stack runs
@@ -78,6 +79,7 @@ class LinkSpec:
     mtu: int = 0
     offload: bool = True
     gso: bool = True
+    queue: tuple[int, int] | None = None
     pcap: str | Path | None = None
     rules: Sequence[Rule] = ()
     seed: int = 0
@@ -89,6 +91,8 @@ class LinkSpec:
         for name in (self.tap, self.tun, self.packet):
             if name is not None:
                 checked_name(name)
+        if self.queue is not None and self.tun is None:
+            raise SetupError("only a TUN has queues for several stacks", "name one made for that: tun=")
         if self.netns is not None:
             checked_space(self.netns)
         for address in (self.address, self.kernel_address):
@@ -166,7 +170,7 @@ class OpenLink:
             self._undo.enter_context(made)
         there = provision.addresses(name, netns=self.netns)
         self.kernel_address = there[0] if there else None
-        return TapLink.open(name, netns=self.netns, tun=tun, offload=spec.offload, gso=spec.gso)
+        return TapLink.open(name, netns=self.netns, tun=tun, offload=spec.offload, gso=spec.gso, queue=spec.queue)
 
     def _checked_address(self) -> str | None:
         """The address that was asked for, if any. The kernel answers for its own ones, so it is none of them."""

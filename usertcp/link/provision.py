@@ -256,8 +256,10 @@ def create_tap(
     mtu: int = 1500,
     tun: bool = False,
     ipv6: bool = False,
+    queues: bool = False,
 ) -> Made:
-    """A persistent TAP (or TUN) that is up, ``address`` on its kernel side. Attach with TapLink.open.
+    """A persistent TAP (or TUN) that is up, ``address`` on its kernel side. Attach with TapLink.open; with ``queues``
+    several may.
 
     Without ``ipv6`` the kernel does not speak IPv6 on it, so that only what is asked for crosses it.
     """
@@ -269,7 +271,8 @@ def create_tap(
         _refuse_name(route, name)
         if address is not None:
             _refuse_taken(route, interface_of(address))
-        with _or_removed(_new_link(route, name, netns, kind="tuntap", mode="tun" if tun else "tap")) as made:
+        kind = {"kind": "tuntap", "mode": "tun" if tun else "tap", "ifr": {"multi_queue": int(queues)}}
+        with _or_removed(_new_link(route, name, netns, **kind)) as made:
             index = index_of(route, name)
             if not ipv6:
                 _disable_ipv6(name)

@@ -9,6 +9,7 @@ attaches to it.
 
 import errno
 import os
+from dataclasses import replace
 from fcntl import ioctl
 from functools import partial
 from typing import Final, Self
@@ -19,6 +20,7 @@ from usertcp.link import netns as namespaces
 from usertcp.link.causes import AS_ROOT, TUN_DRIVER
 from usertcp.link.device import IFREQ, DeviceLink, Facts, activate, neighbour_mac
 from usertcp.link.offload import NO_HEADER, NOTHING, Grant, negotiate
+from usertcp.link.steering import steer
 from usertcp.link.words import checked_name
 
 DEVICE: Final = "/dev/net/tun"
@@ -30,15 +32,16 @@ IFF_TUN: Final = 0x0001
 IFF_TAP: Final = 0x0002
 IFF_NO_PI: Final = 0x1000
 IFF_VNET_HDR: Final = 0x4000
+IFF_MULTI_QUEUE: Final = 0x0100
 GONE: Final = (77, errno.EBADF)  # EBADFD: the device behind the descriptor was removed; EBADF: closed by us
 
 
 class TapLink(DeviceLink):
     """One attached TAP or TUN; made by :meth:`open`."""
 
-    def __init__(self, descriptor: int, name: str, facts: Facts, mac: bytes | None, grant: Grant, header: bool) -> None:
+    def __init__(self, descriptor: int, name: str, caps: LinkCaps, facts: Facts, grant: Grant, header: bool) -> None:
         """``header``: there is a virtio header in front of each frame."""
-        super().__init__(descriptor, name, LinkCaps(facts.mtu, mac), header)
+        super().__init__(descriptor, name, caps, header)
         self.lack = grant.lack
         self._grant = grant
         self._queue = facts.queue
@@ -55,9 +58,12 @@ class TapLink(DeviceLink):
         gso: bool = True,
         mac: bytes | None = None,
         create: bool = False,
+        queue: tuple[int, int] | None = None,
     ) -> Self:
         """Attach to the device ``name`` in the namespace ``netns``, with the best ``offload`` that the driver has;
         without ``gso`` none that segments.
+
+        ``queue`` (which, of how many): the device is a TUN made for several, of which all are attached in their order.
 
         With ``create`` a missing device is made and vanishes again with this link. ``mac`` is our end's address, not
         the kernel's. Raises SetupError.
@@ -73,10 +79,13 @@ class TapLink(DeviceLink):
                     Facts(name)
                 header = offload and bool(_features(descriptor) & IFF_VNET_HDR)
                 flags = (IFF_TUN if tun else IFF_TAP) | IFF_NO_PI | (IFF_VNET_HDR if header else 0)
+                flags |= IFF_MULTI_QUEUE if queue else 0
                 ioctl(descriptor, TUNSETIFF, IFREQ.pack(name.encode(), flags.to_bytes(2, "little")))
                 grant = NO_HEADER if offload else NOTHING
                 if header:
                     grant = negotiate(partial(ioctl, descriptor, TUNSETOFFLOAD), gso=gso)
+                if queue is not None:
+                    steer(descriptor)
                 activate(name)
                 facts = Facts(name)
             except OSError as error:
@@ -89,7 +98,8 @@ class TapLink(DeviceLink):
             mac = None
         elif mac is None:
             mac = neighbour_mac(facts.mac, name)
-        return cls(descriptor, name, facts, mac, grant, header)
+        which, queues = queue or (0, 1)
+        return cls(descriptor, name, LinkCaps(facts.mtu, mac, queues=queues, queue=which), facts, grant, header)
 
     def set_offload(self, on: bool) -> None:
         if self._vnet:
@@ -98,8 +108,8 @@ class TapLink(DeviceLink):
             self._use(grant)
 
     def _use(self, grant: Grant) -> None:
-        queue = 0 if grant.segmentation else self._queue
-        self.caps = LinkCaps(self.caps.mtu, self.caps.mac, grant.checksum, grant.segmentation, queue)
+        kept = 0 if grant.segmentation else self._queue
+        self.caps = replace(self.caps, tx_checksum=grant.checksum, tx_gso=grant.segmentation, rx_queue=kept)
 
     def _read_again(self, error: OSError) -> bool:
         if error.errno in GONE:

@@ -22,7 +22,7 @@ from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
 from usertcp.errors import WireError, os_error
-from usertcp.frame import PLAIN, FrameMeta, LinkCaps, Sink
+from usertcp.frame import PLAIN, FrameMeta, LinkCaps, Sink, flow_hash
 from usertcp.net.egress import MAX_BURST, Egress
 from usertcp.net.flow import Binding, Flow, Ports, flow_key
 from usertcp.net.icmp import Icmp, Pinger
@@ -234,6 +234,9 @@ class Stack:
         ``after``: the last sequence number that this flow has used.
         """
         stats = self.stats
+        if not self._is_ours(key):  # sent before all queues were there: its retransmission will find the right one
+            stats.drop(Drop.OTHER_QUEUE)
+            return
         listener = self._listener(key)
         if listener is not None and seg.flags & (SYN | ACK | RST) == SYN:
             hop = self._routes.next_hop(packet.src)
@@ -407,7 +410,8 @@ class Stack:
     def connect(
         self, remote: tuple[str, int], now: int, local: Local | None = None, config: TcpConfig | None = None
     ) -> Connection:
-        """Active OPEN; the SYN leaves at the next ``poll``. A binding passes to the connection.
+        """Active OPEN; the SYN leaves at the next ``poll``. A binding passes to the connection. Of several stacks on a
+        device's queues each takes ports whose answers come to it.
 
         ENETUNREACH: no route, or ``remote`` is not one host's address (RFC 9293 §3.9.1.1, MUST-46); EADDRNOTAVAIL: the
         address is not ours, the port is 0, or no four-tuple is free; EADDRINUSE: the local port is not; EINVAL: from
@@ -432,7 +436,7 @@ class Stack:
             source = wanted  # MUST-43; otherwise the route's choice, MUST-44
         if hop and source[0] == 127:
             raise os_error(errno.EINVAL)
-        if wanted_port and flow_key(ip, source, port, wanted_port) in self._flows:
+        if wanted_port and self._occupied(flow_key(ip, source, port, wanted_port), now):
             raise os_error(errno.EADDRNOTAVAIL)
         if binding is None and wanted_port:
             binding = self._ports.bind(wanted, wanted_port)
@@ -557,10 +561,22 @@ class Stack:
             raise os_error(errno.EADDRNOTAVAIL)
         return ip
 
+    def _flight(self, flow: Flow, mss: int) -> int:
+        """How many bytes may be on their way on ``flow``, each way. The link's queue holds the peer's text and its ACKs
+        of ours, of which there are no more than segments; each gets half of it."""
+        queue = self.caps.rx_queue
+        return max(queue // 2, 1) * mss if queue and flow.next_hop else UNBOUNDED
+
+    def _is_ours(self, key: bytes) -> bool:
+        """Whether the segments of a flow come to our queue of the device."""
+        caps = self.caps
+        return caps.queues == 1 or flow_hash(key) % caps.queues == caps.queue
+
     def _occupied(self, key: bytes, now: int) -> bool:
-        """Whether a new connection cannot have the flow ``key``: another has it, and needs it."""
+        """Whether a new connection cannot have the flow ``key``: another has it, and needs it, or its segments come to
+        another queue."""
         conn = self._flows.get(key)
-        return conn is not None and not conn.outlived(now)
+        return (conn is not None and not conn.outlived(now)) or not self._is_ours(key)
 
     def _displace(self, key: bytes) -> int | None:
         """End what is left in TIME-WAIT of an earlier incarnation of a flow; the last number it used."""
@@ -586,7 +602,7 @@ class Stack:
             iss=iss,
             ts_offset=timestamp_offset(flow.key, self._ts_secret),
             max_burst=max(MAX_BURST, mss),
-            flight=self.caps.rx_queue * mss if self.caps.rx_queue and flow.next_hop else UNBOUNDED,
+            flight=self._flight(flow, mss),
             tracer=self._tracer,
             memory=self.memory,
         )

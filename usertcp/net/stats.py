@@ -28,6 +28,7 @@ class Drop(Enum):
     UDP = "UDP, which nobody listens for"
     BAD_TCP = "malformed TCP header"
     BAD_TCP_CHECKSUM = "TCP checksum"
+    OTHER_QUEUE = "first segment of a flow that another queue of the device has"
     NO_CONNECTION = "segment for no connection and no listener"
     LISTEN_OVERFLOW = "the listener's backlog is full"
     NO_MEMORY = "a SYN when the memory of all connections was used up"

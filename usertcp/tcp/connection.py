@@ -98,8 +98,8 @@ class Connection:
     """A TCP connection. See the module's text for who calls what.
 
     ``mss`` is the largest segment the path carries: MTU less 40 bytes. ``max_burst`` bounds the text of one
-    super-segment, ``flight`` what may be on its way to us. ``iss`` and ``ts_offset`` come from the stack's keyed hash
-    (RFC 6528, RFC 7323 §5.4). ``memory`` is the budget of all connections of the stack; None: no bound.
+    super-segment, ``flight`` what may be on its way either way. ``iss`` and ``ts_offset`` come from the stack's keyed
+    hash (RFC 6528, RFC 7323 §5.4). ``memory`` is the budget of all connections of the stack; None: no bound.
     """
 
     __slots__ = (
@@ -180,7 +180,7 @@ class Connection:
         self.listener: Listener | None = None
         self.orphan = False  # the user has closed: nobody reads any more
         self.read_shut = False
-        self.snd = Sender(config, iss, mss, memory)
+        self.snd = Sender(config, iss, mss, memory, flight)
         self.rcv = Receiver(config, memory, flight)
         self.ecn = NOT_ECN
         self.timers = Timers()

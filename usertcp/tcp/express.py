@@ -90,7 +90,7 @@ def _send_text(conn: "Connection", now: int, tx: output.Transmit, budget: int) -
     cc.on_send(now, app_limited=rate.app_limited > 0, flight=board.in_flight)
     while True:
         available = end - nxt
-        length = min(available, una + snd.wnd - nxt, cc.cwnd - board.in_flight, burst)
+        length = min(available, una + snd.wnd - nxt, min(cc.cwnd, snd.flight) - board.in_flight, burst)
         if length < available:
             if length == burst:
                 length -= length % payload

@@ -19,7 +19,7 @@ from usertcp.tcp.buffers import SendBuffer
 from usertcp.tcp.cc.base import AckSample
 from usertcp.tcp.cc.registry import create
 from usertcp.tcp.config import TcpConfig
-from usertcp.tcp.memory import Memory
+from usertcp.tcp.memory import UNBOUNDED, Memory
 from usertcp.tcp.pacing import QUANTUM, Pacer
 from usertcp.tcp.prr import Prr
 from usertcp.tcp.rack import Rack
@@ -38,7 +38,10 @@ MIN_MSS: Final = 48  # the least we believe a peer, so that room for text remain
 
 
 class Sender:
-    """SND.* of RFC 9293 §3.3.1, in absolute sequence numbers and bytes."""
+    """SND.* of RFC 9293 §3.3.1, in absolute sequence numbers and bytes.
+
+    ``flight``: the most that may be in flight whatever the windows say, because the link would lose the ACKs for more.
+    """
 
     __slots__ = (
         "backed_off_probes",
@@ -53,6 +56,7 @@ class Sender:
         "fin_queued",
         "fin_sent",
         "first_resent_at",
+        "flight",
         "frto",
         "iss",
         "last_sent_at",
@@ -93,7 +97,10 @@ class Sender:
         "wnd",
     )
 
-    def __init__(self, config: TcpConfig, iss: int, mss: int, memory: Memory | None = None) -> None:
+    def __init__(
+        self, config: TcpConfig, iss: int, mss: int, memory: Memory | None = None, flight: int = UNBOUNDED
+    ) -> None:
+        self.flight = flight
         self.iss = iss
         self.una = iss
         self.nxt = iss
@@ -448,7 +455,7 @@ class Sender:
         if available <= 0 or (self.board.lost and self.frto != NEW_DATA):
             return 0
         window = self.una + self.wnd - self.nxt
-        allowed = min(window, self.cc.cwnd - self.pipe, burst)
+        allowed = min(window, min(self.cc.cwnd, self.flight) - self.pipe, burst)
         length = min(available, allowed)
         if length >= payload:
             if length == available and self._tail_may_go(nodelay):
