@@ -58,7 +58,11 @@ from usertcp.tcp.config import TcpConfig
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-SWITCH_INTERVAL: Final = 0.0005  # s; with the default of 5 ms a busy program delays every round trip by 15 ms
+# While an engine runs, a thread that computes must let go of the interpreter after so long (s) when the engine's wants
+# it: the engine asks after each system call. With Python's default, 5 ms, a computing thread brings bulk data down to
+# 0.01 Gbit/s and makes a round trip 15 ms long. The price is a change of threads, some 5 µs, each time, and only while
+# packets come. A program that computes much and needs the network's full speed has the engine in another process.
+SWITCH_INTERVAL: Final = 0.0001
 LINGER: Final = 5.0  # s that a closing engine waits for acknowledgments
 
 has_ipv6 = False
@@ -482,7 +486,8 @@ class socket(stdlib.socket):
             raise OverflowError("signed integer is out of range")
         tcp.set_option(level, optname, value)
         if (level, optname) == options.SO_SNDBUF and isinstance(value, int) and tcp.phase != CONNECTING:
-            _C.setsockopt(self, level, optname, min(max(value, MIN_SNDBUF), messages.BUFFER))
+            most = messages.BULK if tcp.phase == CONNECTED else messages.BUFFER
+            _C.setsockopt(self, level, optname, min(max(value, MIN_SNDBUF), most))
 
 
 # -- what the methods do ---------------------------------------------------------------------------------------------

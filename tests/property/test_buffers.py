@@ -9,14 +9,17 @@ BASE = 0xFFFF_FF00
 STREAM = bytes((i * 131 + (i >> 8)) & 0xFF for i in range(40_000))
 
 
-@given(steps=st.lists(st.tuples(st.integers(0, 9000), st.integers(0, 9000)), max_size=20), limit=st.integers(1, 12_000))
-def test_send_buffer_after_any_writes_and_acks_holds_the_stream(steps: list[tuple[int, int]], limit: int) -> None:
+@given(
+    steps=st.lists(st.tuples(st.integers(0, 9000), st.integers(0, 9000), st.booleans()), max_size=20),
+    limit=st.integers(1, 12_000),
+)
+def test_send_buffer_after_any_writes_and_acks_holds_the_stream(steps: list[tuple[int, int, bool]], limit: int) -> None:
     buffer = SendBuffer(limit)
     buffer.reset(BASE)
     start = end = 0
-    for n, acked in steps:
+    for n, acked, in_place in steps:
         data = STREAM[end : end + n]
-        taken = buffer.write(data)
+        taken = put(buffer, data) if in_place else buffer.write(data)
         assert taken == min(len(data), limit - (end - start))
         end += taken
         assert b"".join(buffer.views(BASE + start, end - start)) == STREAM[start:end]
@@ -25,6 +28,16 @@ def test_send_buffer_after_any_writes_and_acks_holds_the_stream(steps: list[tupl
         assert (buffer.start, buffer.end) == (BASE + start, BASE + end)
         assert (len(buffer), buffer.free) == (end - start, limit - (end - start))
         assert (buffer._ring.capacity == 0) == (start == end)
+
+
+def put(buffer: SendBuffer, data: bytes) -> int:
+    """``data`` into the places that the buffer offers for it."""
+    taken = 0
+    for place in buffer.offer(len(data)):
+        place[:] = data[taken : taken + len(place)]
+        taken += len(place)
+    buffer.filled(taken)
+    return taken
 
 
 @given(

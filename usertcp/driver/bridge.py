@@ -35,8 +35,10 @@ if TYPE_CHECKING:
     from usertcp.driver.broker import Broker
 
 EVENTS: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
-INPUT: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
-CHUNK: Final = 64 << 10  # bytes moved at a time
+ENDS: Final = select.EPOLLRDHUP | select.EPOLLHUP
+INPUT: Final = select.EPOLLIN | select.EPOLLERR | ENDS
+SMALL: Final = 16 << 10  # bytes that are read from a program first, by way of a buffer: mostly that is all
+CHUNK: Final = 256 << 10  # bytes moved at a time otherwise, between ``b`` and a ring, by no other way
 GRACE: Final = 60 * SEC  # ns that a connection shut both ways by its program waits for the peer's FIN (tcp_fin_timeout)
 
 # When a connection failed: a letter's second half.
@@ -59,6 +61,7 @@ class Bridge:
 
     __slots__ = (
         "_can_send",
+        "_ends",
         "_error_at_b",
         "_may_read",
         "_shut",
@@ -88,7 +91,7 @@ class Bridge:
         self.error = 0
         self.eof_in = self.eof_out = self.discard = self.hung_up = self.released = False
         self._can_send = self._may_read = True
-        self._error_at_b = self._shut = False
+        self._ends = self._error_at_b = self._shut = False
         conn.user = self
 
     @property
@@ -113,6 +116,8 @@ class Bridge:
             self._can_send = True
         if mask & INPUT:
             self._may_read = True
+            if mask & ENDS:
+                self._ends = True
             if mask & select.EPOLLERR:
                 self._error_at_b = True
             if mask & select.EPOLLHUP and not self.hung_up:
@@ -141,7 +146,7 @@ class Bridge:
         """Let the program send nothing more; what it has sent comes, and then the end."""
         with contextlib.suppress(OSError):  # closed meanwhile
             self.sock.shutdown(_socket.SHUT_RD)
-        self.on_event(select.EPOLLIN)
+        self.on_event(select.EPOLLIN | select.EPOLLRDHUP)
 
     def shut_read(self) -> None:
         """The program called shutdown(SHUT_RD): it reads what it has, then the end."""
@@ -247,24 +252,37 @@ class Bridge:
             self.sock.shutdown(_socket.SHUT_WR)
 
     def _to_peer(self) -> bool:
-        """``b`` to the send ring. False: the bridge is gone."""
+        """``b`` to the send ring. False: the bridge is gone.
+
+        A ring takes memory for what it is to receive, so that is not asked for before much is known to come. Less than
+        was asked for is all there is, but for an end that was announced: the kernel tells of what comes later.
+        """
         conn = self.conn
         if self.eof_in or not self._may_read:
             return True
         try:
-            buffer = self.broker.buffer
+            buffer, wanted = self.broker.buffer, SMALL
             while room := conn.writable:
-                count = self.sock.recv_into(buffer, min(room, CHUNK))
-                if not count:
-                    self.eof_in = True
+                wanted = min(room, wanted)
+                if wanted > SMALL:
+                    count = conn.write_from(self._read_into, wanted)
+                else:
+                    count = self.sock.recv_into(buffer, wanted)
+                    if count:
+                        conn.write(buffer[:count])
+                self.eof_in = not count
+                if self.eof_in or (count < wanted and not self._ends):
                     break
-                conn.write(buffer[:count])
+                wanted = CHUNK
         except BlockingIOError:
             self._may_read = False
         except ConnectionResetError:  # closed with unread bytes in the kernel
             self.reset()
             return False
         return True
+
+    def _read_into(self, places: list[memoryview]) -> int:
+        return self.sock.recvmsg_into(places)[0]
 
     # -- ends --------------------------------------------------------------------------------------------------------
 

@@ -29,7 +29,7 @@ from typing import Any, Final, TypeVar
 
 from usertcp.driver import messages
 from usertcp.driver.base import BUDGET, UNFINISHED, Pump
-from usertcp.driver.bridge import AT_ONCE, CHUNK, EVENTS, Bridge
+from usertcp.driver.bridge import AT_ONCE, EVENTS, SMALL, Bridge
 from usertcp.driver.engine import Engine
 from usertcp.driver.entries import RETRY, Arrival, Held, Post, Request, Timed
 from usertcp.driver.messages import Message
@@ -60,7 +60,7 @@ class Broker:
         self.token = messages.new_ident()
         self.now: Callable[[], int] = pump.clock
         self.table: dict[str, Held | Post | Bridge] = {}
-        self.buffer = memoryview(bytearray(CHUNK))  # the bridges', empty between two calls
+        self.buffer = memoryview(bytearray(SMALL))  # the bridges', empty between two calls
         self.arrivals: dict[str, Arrival] = {}
         self.letters: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self._requests: set[Request] = set()
@@ -199,7 +199,7 @@ class Broker:
         if isinstance(held, Held):
             held.close()
         del self.arrivals[ident]
-        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, messages.BUFFER)
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, _queue(config))
         self.engine.unregister(sock.fileno())
         self._bridge(Bridge(self, ident, sock, conn, chosen, request["fill"]))
 
@@ -222,7 +222,7 @@ class Broker:
         ident = messages.new_ident()
         name = messages.peer_name(self.token, ident, conn.flow.local, conn.flow.remote)
         try:
-            sock = _reach(post.ident, name)
+            sock = _reach(post.ident, name, _queue(conn.config))
         except OSError as error:
             return error.errno or errno.EAGAIN
         post.listener.accept()
@@ -349,7 +349,7 @@ class Broker:
     def _wake(self, ident: str) -> None:
         """Put a connection into the accept queue of ``ident`` whose name says that the engine is dead."""
         with contextlib.suppress(OSError):
-            _reach(ident, messages.dead_name(self.token, messages.new_ident())).close()
+            _reach(ident, messages.dead_name(self.token, messages.new_ident()), messages.BUFFER).close()
 
     def _unsettled(self) -> list[Arrival | Request]:
         return [*self.arrivals.values(), *self._requests]
@@ -410,12 +410,17 @@ def _listener(kind: int, name: bytes) -> _socket.socket:
     return sock
 
 
-def _reach(ident: str, name: bytes) -> _socket.socket:
+def _queue(config: TcpConfig) -> int:
+    """How much may wait in the kernel for the program, bytes."""
+    return messages.queue(config.receive_buffer, config.receive_buffer_max)
+
+
+def _reach(ident: str, name: bytes, queue: int) -> _socket.socket:
     """A non-blocking socket called ``name``, connected to the program's listener ``ident``."""
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
-        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, messages.BUFFER)
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, queue)
         sock.bind(name)
         sock.connect(messages.own_name(ident))
     except OSError:

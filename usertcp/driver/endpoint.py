@@ -45,6 +45,7 @@ class Endpoint:
 
     ``find_token``  names the engine when one is first needed
     ``bound``       the address that the user chose, to be had again after a failed connect
+    ``queue``       SO_SNDBUF of a descriptor that is connected
     ``announced``   whether a connect() has told that the handshake is done
     ``shut_read``   shutdown(SHUT_RD) was called
     ``dead``        ENETDOWN was raised: the engine is gone, and everything reads as the end from now on
@@ -60,6 +61,7 @@ class Endpoint:
         "local",
         "options",
         "phase",
+        "queue",
         "remote",
         "shut_read",
         "token",
@@ -77,6 +79,7 @@ class Endpoint:
         self.announced = True
         self.shut_read = False
         self.dead = False
+        self.queue = messages.BUFFER
         _known[ident] = self
 
     # -- asking ------------------------------------------------------------------------------------------------------
@@ -123,6 +126,9 @@ class Endpoint:
                 self.phase = CONNECTED if self.call("outcome")["connected"] else FAILED
             elif mask & select.POLLOUT:
                 self.phase = CONNECTED
+                if self.queue > messages.BUFFER:  # the connect request, padded for the smaller one, is away
+                    with View(fd) as view:
+                        view.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, self.queue)
         return self.phase
 
     def wait(self, fd: int, timeout: float | None) -> int:
@@ -173,6 +179,7 @@ class Endpoint:
                 self.renew(fd)
             raise
         self.local, self.remote = pair(answer["local"]), remote
+        self.queue = answer.get("queue", self.queue)
         self.phase, self.announced = CONNECTING, False
 
     def renew(self, fd: int) -> None:

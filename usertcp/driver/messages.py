@@ -37,7 +37,8 @@ from usertcp.errors import StackError, os_error
 PREFIX: Final = b"\0usertcp/"
 LENGTH: Final = struct.Struct("=I")  # before a connect request: its bytes, without this word and the padding
 CREDENTIALS: Final = struct.Struct("=3i")  # struct ucred: process, user, group
-BUFFER: Final = 32 << 10  # SO_SNDBUF of both ends, bytes; the kernel doubles it
+BUFFER: Final = 32 << 10  # SO_SNDBUF of a program's end before it is connected, bytes; the kernel doubles it
+BULK: Final = 256 << 10  # of both ends afterwards, if TCP's buffer may become as large: fewer, larger pieces
 MESSAGE: Final = 64 << 10  # a control message is smaller, bytes
 PATIENCE: Final = 30.0  # seconds for the answer of an engine that is alive
 CONNECT_TRIES: Final = 200  # times, 5 ms apart, that a full queue of the engine is tried
@@ -156,6 +157,12 @@ def names(fd: int) -> tuple[Name | None, Name | None]:
             return own, parse_name(view.getpeername())
         except OSError:
             return own, None
+
+
+def queue(size: int, maximum: int) -> int:
+    """SO_SNDBUF of an end whose bytes go to, or come from, a TCP buffer that begins with ``size`` and has at most
+    ``maximum`` bytes: who chose a small one does not want many times as much to wait in the kernel."""
+    return min(max(size, maximum, BUFFER), BULK)
 
 
 def trusted(sock: _socket.socket) -> bool:

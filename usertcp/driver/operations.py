@@ -9,7 +9,7 @@ import select
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from usertcp.driver import options
+from usertcp.driver import messages, options
 from usertcp.driver.base import UNFINISHED
 from usertcp.driver.bridge import AT_ONCE, WHILE_OPEN, Bridge
 from usertcp.driver.entries import LINGER_STEP, Held, Linger, Post, Request
@@ -74,7 +74,8 @@ def started(broker: "Broker", message: Message, request: Request) -> Message:
         arrival.on_event(select.EPOLLIN)
     bridge = broker.table.get(ident)
     if isinstance(bridge, Bridge):
-        return {"local": bridge.conn.flow.local}
+        config = bridge.conn.config
+        return {"local": bridge.conn.flow.local, "queue": messages.queue(config.send_buffer, config.send_buffer_max)}
     number, when = broker.letters.get(ident, (errno.EMFILE, AT_ONCE))  # none: there was no descriptor for it
     if when != AT_ONCE:
         return {"local": ("0.0.0.0", 0)}

@@ -20,7 +20,7 @@ from typing import Final
 
 from usertcp.tcp.memory import Memory
 from usertcp.tcp.ranges import RangeSet
-from usertcp.tcp.references import References, keepable
+from usertcp.tcp.references import STEP, References, keepable
 from usertcp.tcp.ring import Buffer, Ring
 
 CRUMB: Final = 8  # under pressure: what arrives behind a gap may make a ring so many times as large as all that is held
@@ -39,13 +39,14 @@ class SendBuffer:
     """Bytes ``[start, end)``: written by the user, not yet acknowledged. At most ``limit`` bytes, which may change, and
     by itself grows up to ``maximum`` (:meth:`follow`). What is not in ``_kept`` is in the ring."""
 
-    __slots__ = ("_kept", "_ring", "end", "limit", "maximum", "start")
+    __slots__ = ("_kept", "_ring", "_spare", "end", "limit", "maximum", "start")
 
     def __init__(self, limit: int, maximum: int = 0, memory: Memory | None = None) -> None:
         self.limit = limit
         self.maximum = maximum
         self._ring = Ring(memory)
         self._kept: References | None = None
+        self._spare = NOTHING  # offered while what is written goes behind references
         self.start = self.end = 0
 
     def __len__(self) -> int:
@@ -119,6 +120,27 @@ class SendBuffer:
         self._kept.append(view)
         self.end += len(view)
         return len(view)
+
+    def offer(self, n: int) -> list[memoryview]:
+        """The places of the next ``n`` bytes, or as many as are free, to be written to before anything else happens
+        here; :meth:`filled` tells how many were."""
+        n = min(n, self.free)
+        if n <= 0:
+            return []
+        if self._kept is not None:
+            self._spare = memoryview(bytearray(min(n, STEP)))
+            return [self._spare]
+        granted = self._ring.reserve(self.start, self.end + n)
+        assert granted  # ``free`` had asked
+        return self._ring.views(self.end, n)
+
+    def filled(self, n: int) -> None:
+        """The first ``n`` bytes of what :meth:`offer` gave are written."""
+        if self._kept is None:
+            self.end += n
+            return
+        _ = self._keep(self._spare[:n])
+        self._spare = NOTHING
 
     def views(self, seq: int, n: int) -> list[memoryview]:
         """The bytes ``[seq, seq + n)``, which must be held, uncopied, in one piece or more (none when ``n`` is 0).

@@ -12,6 +12,7 @@ and when to acknowledge in ``receiver``; how segments are built in ``output``; w
 """
 
 import errno
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final, Protocol
 
@@ -65,10 +66,10 @@ _UNREACHABLE_ERRNO: Final = {
     UNREACHABLE_PROTOCOL: errno.ENOPROTOOPT,
     UNREACHABLE_PORT: errno.ECONNREFUSED,
 }
+_TAKES_TEXT: Final = CAN_SEND | {State.SYN_SENT, State.SYN_RECEIVED}  # from the user: queued until it may go
 _KEEPS_ALIVE: Final = frozenset(
     {State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_1, State.FIN_WAIT_2, State.CLOSING, State.LAST_ACK}
 )
-_CAN_QUEUE: Final = CAN_SEND | {State.SYN_SENT, State.SYN_RECEIVED}
 _ABORT_SENDS_RESET: Final = frozenset(  # RFC 9293 §3.10.5
     {State.SYN_RECEIVED, State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2, State.CLOSE_WAIT}
 )
@@ -320,18 +321,35 @@ class Connection:
 
     def put(self, data: bytes | bytearray | memoryview) -> int:
         """The same, but 0 when the buffer is full."""
-        if self.error is not None:
-            self._raise_pending()
-        snd, state = self.snd, self.state
-        if snd.fin_queued or (state is not State.ESTABLISHED and state not in _CAN_QUEUE):
-            raise os_error(errno.EPIPE)
-        buffer = snd.buffer
+        if self.error is not None or self.snd.fin_queued or self.state is not State.ESTABLISHED:
+            self._check_sending()
+        buffer = self.snd.buffer
         taken = buffer.write(data)
         if buffer.free <= 0:
             self.ready &= ~WRITABLE
         if taken:
             self.host.dirty(self)
         return taken
+
+    def write_from(self, read: Callable[[list[memoryview]], int], limit: int) -> int:
+        """Queue what ``read`` puts into the views it is given, of ``limit`` bytes at most, and says how much that was:
+        a copy less than :meth:`write`. BlockingIOError as there; what ``read`` raises."""
+        self._check_sending()
+        buffer = self.snd.buffer
+        places = buffer.offer(limit)
+        if not places:
+            raise os_error(errno.EAGAIN)
+        taken = read(places)
+        buffer.filled(taken)
+        if buffer.free <= 0:
+            self.ready &= ~WRITABLE
+        self.host.dirty(self)
+        return taken
+
+    def _check_sending(self) -> None:
+        self._raise_pending()
+        if self.snd.fin_queued or self.state not in _TAKES_TEXT:
+            raise os_error(errno.EPIPE)
 
     def read_into(self, target: bytearray | memoryview) -> int:
         """Move received bytes into ``target``; 0 means the end: the peer's FIN, and nothing is left.

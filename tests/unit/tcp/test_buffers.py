@@ -53,6 +53,19 @@ def test_send_buffer_acknowledged_whole_gives_its_memory_back() -> None:
     assert b"".join(buffer.views(BASE + 10, 4)) == b"more"
 
 
+def test_send_buffer_filled_in_part_holds_that_part() -> None:
+    buffer = _sending(1000)
+    first, second = buffer.offer(600)  # the ring's end lies between
+    assert (len(first), len(second)) == (256, 344)
+    first[:], second[:44] = _text(300)[:256], _text(300)[256:]
+    buffer.filled(300)
+    assert (len(buffer), buffer.free) == (300, 700)
+    assert b"".join(buffer.views(BASE, 300)) == _text(300)
+    assert sum(map(len, buffer.offer(5000))) == 700
+    buffer.filled(700)
+    assert buffer.offer(1) == []
+
+
 def test_send_buffer_with_an_old_acknowledgment_is_unchanged() -> None:
     buffer = _sending()
     buffer.write(_text(10))
