@@ -16,6 +16,7 @@ from contextlib import suppress
 from usertcp.aio import Host
 from usertcp.link import provision
 
+HERE = os.path.dirname(os.path.abspath(__file__))  # where the workers find this file, as a module
 ADDRESS = ("10.9.0.2", 7000)
 
 
@@ -52,7 +53,7 @@ def main() -> None:
     with provision.Namespace.create() as space:
         engine = subprocess.Popen(
             [*command, "--tun", "tun0", "--netns", space.name, "engine_echo:serve", str(ADDRESS[1])],
-            cwd=os.path.dirname(os.path.abspath(__file__)),
+            env=os.environ | {"PYTHONPATH": os.pathsep.join([HERE, *filter(None, [os.environ.get("PYTHONPATH")])])},
         )
         answers = space.run(ask_all)
         engine.terminate()
