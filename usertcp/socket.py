@@ -93,8 +93,7 @@ class Engine:
             self._control = opened.serve_control(self._loop, lambda: stack.snapshot(time.monotonic_ns()))
         self._thread = EngineThread(self._loop, "usertcp-socket")
         self.token = self._loop.broker.token
-        self._interval = sys.getswitchinterval()
-        sys.setswitchinterval(min(SWITCH_INTERVAL, self._interval))
+        _switch_fast(self)
         self._thread.start()
         atexit.register(self.close)
 
@@ -158,7 +157,7 @@ class Engine:
         self._loop.close()
         if self._opened is not None:
             self._opened.close()
-        sys.setswitchinterval(max(self._interval, sys.getswitchinterval()))
+        _switch_as_before(self)
 
     def __enter__(self) -> Self:
         global _current
@@ -167,6 +166,26 @@ class Engine:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+_switching: Final[set[Engine]] = set()  # those that run
+_former_interval = SWITCH_INTERVAL
+
+
+def _switch_fast(engine: Engine) -> None:
+    """``engine`` begins: threads are to change often, until the last one has ended."""
+    global _former_interval  # noqa: PLW0603
+    if not _switching:
+        _former_interval = sys.getswitchinterval()
+        sys.setswitchinterval(min(SWITCH_INTERVAL, _former_interval))
+    _switching.add(engine)
+
+
+def _switch_as_before(engine: Engine) -> None:
+    if engine in _switching:
+        _switching.remove(engine)
+        if not _switching:
+            sys.setswitchinterval(_former_interval)
 
 
 _current: Engine | None = None

@@ -3,6 +3,7 @@
 import errno
 import os
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import usertcp.socket as us
 from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, FlakyLink, nothing_left, stack_on
 from usertcp.driver import control
 from usertcp.driver.base import Pump
@@ -219,3 +221,15 @@ def test_sockets_of_dead_stacks_go_when_a_stack_begins_to_answer(tmp_path: Path)
 def test_query_of_nobody_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         control.query("nobody", directory=tmp_path)
+
+
+def test_socket_engines_have_threads_change_fast_until_the_last_has_ended() -> None:
+    before = sys.getswitchinterval()
+    ends = memory_pair()
+    engines = [us.Engine(stack_on(end, address), end) for end, address in zip(ends, (LEFT, RIGHT), strict=True)]
+    assert sys.getswitchinterval() < before
+    engines[0].close()
+    engines[0].close()
+    assert sys.getswitchinterval() < before
+    engines[1].close()
+    assert sys.getswitchinterval() == before
