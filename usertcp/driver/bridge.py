@@ -9,7 +9,8 @@
     a.close         hang-up at b              close               FIN, or RST if something was unread
 
 Nothing is kept here: ``b`` is read only as far as the send ring has room, the receive ring is emptied only as far as
-the kernel takes it, so that each side's backpressure is the other's. ``b`` is registered once, edge-triggered.
+the kernel takes it, so that each side's backpressure is the other's. ``b`` is registered edge-triggered, for room only
+while it has none: the kernel would wake the engine for every piece that the program takes.
 
 What the kernel tells about ``a``, and what it does not:
 
@@ -34,7 +35,8 @@ from usertcp.units import SEC
 if TYPE_CHECKING:
     from usertcp.driver.broker import Broker
 
-EVENTS: Final = select.EPOLLIN | select.EPOLLOUT | select.EPOLLRDHUP | select.EPOLLET
+EVENTS: Final = select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET
+WITH_ROOM: Final = EVENTS | select.EPOLLOUT  # only while ``b`` is full: each piece that the program takes makes room
 ENDS: Final = select.EPOLLRDHUP | select.EPOLLHUP
 INPUT: Final = select.EPOLLIN | select.EPOLLERR | ENDS
 SMALL: Final = 16 << 10  # bytes that are read from a program first, by way of a buffer: mostly that is all
@@ -112,8 +114,9 @@ class Bridge:
 
     def on_event(self, mask: int) -> None:
         """The kernel reports ``mask`` of ``b``."""
-        if mask & select.EPOLLOUT:
+        if mask & select.EPOLLOUT and not self._can_send:
             self._can_send = True
+            self.broker.engine.modify(self.sock.fileno(), EVENTS)
         if mask & INPUT:
             self._may_read = True
             if mask & ENDS:
@@ -222,10 +225,14 @@ class Bridge:
                 conn.consume(min(conn.readable, CHUNK))
         elif self._can_send:
             try:
-                while conn.readable:
-                    conn.consume(self.sock.sendmsg(conn.peek(CHUNK)))
+                while wanted := min(conn.readable, CHUNK):
+                    sent = self.sock.sendmsg(conn.peek(wanted))
+                    conn.consume(sent)
+                    if sent < wanted:
+                        self._wait_for_room()
+                        break
             except BlockingIOError:
-                self._can_send = False
+                self._wait_for_room()
             except OSError:  # shut for reading behind our back, or closed: the kernel's event says which
                 self.discard = True
         if conn.readable:
@@ -239,6 +246,11 @@ class Bridge:
             self.drop()
             return False
         return True
+
+    def _wait_for_room(self) -> None:
+        """``b`` is full: have the kernel tell when it is no more."""
+        self._can_send = False
+        self.broker.engine.modify(self.sock.fileno(), WITH_ROOM)
 
     def _dead(self) -> None:
         """Everything was delivered: the end follows, and the errno waits for whoever asks."""
