@@ -91,6 +91,17 @@ def test_program_that_cannot_be_loaded_is_refused_before_anything_is_made() -> N
     assert "cannot load 'no_such_module:serve'" in program.errors
 
 
+def test_several_workers_on_a_tun_for_one_are_refused() -> None:
+    with (
+        Namespace.create() as made,
+        provision.create_tap("tun0", netns=made.name, address=f"{KERNEL}/24", tun=True),
+        engine(made, "fail") as program,
+    ):
+        program.finish(code=1, timeout=30)
+    assert "'tun0' is no TUN that several can attach to" in program.errors
+    assert "a worker did not start" in program.errors
+
+
 def test_several_workers_on_a_tap_are_refused() -> None:
     with Program(None, usertcp("engine", "--workers", 2, "--tap", "tap0", f"{MODULE}:fail")) as program:
         program.finish(code=1, timeout=30)

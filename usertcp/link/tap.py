@@ -90,7 +90,7 @@ class TapLink(DeviceLink):
                 facts = Facts(name)
             except OSError as error:
                 os.close(descriptor)
-                raise _cannot_attach(name, tun, error) from None
+                raise _cannot_attach(name, tun, queue is not None, error) from None
             except BaseException:
                 os.close(descriptor)
                 raise
@@ -142,7 +142,8 @@ def device_missing(number: int | None) -> SetupError:
     return SetupError(f"{DEVICE} has no driver behind it", TUN_DRIVER)
 
 
-def _cannot_attach(name: str, tun: bool, error: OSError) -> SetupError:
+def _cannot_attach(name: str, tun: bool, several: bool, error: OSError) -> SetupError:
+    """``several``: to one of several queues."""
     kind = "TUN" if tun else "TAP"
     if error.errno == errno.ENODEV:
         return SetupError(f"there is no interface {name!r}", f"make it with: ip tuntap add {name} mode {kind.lower()}")
@@ -150,6 +151,9 @@ def _cannot_attach(name: str, tun: bool, error: OSError) -> SetupError:
         return device_missing(error.errno)
     if error.errno == errno.EBUSY:
         return SetupError(f"{name!r} is in use by another program", "stop that program, or choose another name")
+    if error.errno == errno.EINVAL and several:
+        cure = f"make it with: ip tuntap add {name} mode tun multi_queue"
+        return SetupError(f"{name!r} is no TUN that several can attach to", cure)
     if error.errno == errno.EINVAL:
         return SetupError(f"{name!r} is no {kind} device", "choose another name, or --packet for an ordinary interface")
     if error.errno in (errno.EPERM, errno.EACCES):
