@@ -434,9 +434,11 @@ def test_ss_listener_and_connection_in_one_table_nothing_is_cut(
     conn |= {"congestion": "cubic", "phase": "RECOVERY", "delivery_app_limited": True}
     conn |= {"window_limited_time": 912_345_679, "buffer_limited_time": 0}
     monkeypatch.setattr("usertcp.cli.ss.control.stacks", lambda: ["name"])
-    monkeypatch.setattr("usertcp.cli.ss.control.query", lambda name, command: [listener, conn])
+    answers = {"snapshot": [listener, conn], "link": "tap0, MTU 1500, offloads: none (the driver has no virtio header)"}
+    monkeypatch.setattr("usertcp.cli.ss.control.query", lambda name, command: answers[command])
     assert program.run(["ss"]) == 0
     text = capsys.readouterr().out
+    assert text.startswith("name on tap0, MTU 1500, offloads: none (the driver has no virtio header) ")
     assert "0.0.0.0:80" in text
     assert "CLOSE-WAIT" in text
     assert "9000090.5 s" in text

@@ -187,6 +187,14 @@ def neighbor_failed() -> Bench:
     return bench
 
 
+def other_queue() -> Bench:
+    bench = Bench(replace(CAPS, queues=256))
+    bench.meet()
+    for port in range(40000, 40004):
+        bench.give(tcp_frame(SYN, sport=port))
+    return bench
+
+
 OTHER: list[tuple[Drop, Callable[[], Bench]]] = [
     (Drop.LISTEN_OVERFLOW, overflow_listener),
     (Drop.NO_MEMORY, no_memory),
@@ -195,6 +203,7 @@ OTHER: list[tuple[Drop, Callable[[], Bench]]] = [
     (Drop.UDP, limited),
     (Drop.ICMP_LIMITED, limited),
     (Drop.UNKNOWN_PROTOCOL, unknown_protocol),
+    (Drop.OTHER_QUEUE, other_queue),
     (Drop.NEIGHBOR_QUEUE, neighbor_queue),
     (Drop.NEIGHBOR_EVICTED, neighbor_evicted),
     (Drop.NEIGHBOR_FAILED, neighbor_failed),
