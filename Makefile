@@ -6,7 +6,7 @@ BIN = .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test bench bench-loss check format docs snapshots clean
+.PHONY: help setup demo lab test bench bench-loss check format docs snapshots clean bench-core
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -29,6 +29,10 @@ test: ## the whole test suite (root for tests/netns); ARGS="-k handshake" select
 bench: ## speed beside the kernel's and other stacks', some 15 minutes (root); ARGS="--quick" in short
 	@$(SETUP) bench
 	@$(BIN)/python -m benchmarks.speed $(ARGS)
+
+bench-core: ## the cost of a segment, in process, compared with the stored one; ARGS=--update stores it
+	@$(SETUP)
+	@$(BIN)/python -m benchmarks.core $(ARGS)
 
 bench-loss: ## goodput under loss beside the kernel's, some 20 minutes (root); ARGS="--quick" in short
 	@$(SETUP)
