@@ -26,7 +26,7 @@ from usertcp.cli.ping import ping
 from usertcp.cli.ss import ss
 from usertcp.cli.up import up
 from usertcp.cli.worker import worker
-from usertcp.link.provision import unwinding
+from usertcp.link.undo import unwinding
 
 
 def version() -> str:

@@ -8,7 +8,8 @@ Programs, the command line and the three roads to a connection all say what they
     packet=, address=   an existing interface, beside the kernel, with an address (and a MAC) of our own
     packet= alone       the same with the kernel's own address; the kernel is kept away from some ports of it
 
-Who drives the stack, and when, is not decided here.
+Who drives the stack, and when, is not decided here. What makes things in the kernel is imported when something is made:
+a stack on a device that is there needs none of it, and loading it takes longer than all the rest.
 """
 
 import errno
@@ -29,9 +30,8 @@ from typing import Any, Final, Self
 from usertcp.driver import control
 from usertcp.driver.engine import Engine
 from usertcp.errors import SetupError, os_error
-from usertcp.link import provision
 from usertcp.link.base import Link
-from usertcp.link.guard import free_ports, guard
+from usertcp.link.interfaces import addresses, link_exists
 from usertcp.link.middleware import Faults, Pcap, Rule
 from usertcp.link.packet import PacketLink
 from usertcp.link.tap import TapLink
@@ -162,13 +162,17 @@ class OpenLink:
         if name is None:
             name = DEVICE
             if self.netns is None:
+                from usertcp.link import provision
+
                 self.netns = self._undo.enter_context(provision.Namespace.create()).name
-        if not provision.link_exists(name, self.netns):
+        if not link_exists(name, self.netns):
+            from usertcp.link import provision
+
             made = provision.create_tap(
                 name, netns=self.netns, address=spec.kernel_address, mtu=spec.mtu or 1500, tun=tun
             )
             self._undo.enter_context(made)
-        there = provision.addresses(name, netns=self.netns)
+        there = addresses(name, netns=self.netns)
         self.kernel_address = there[0] if there else None
         return TapLink.open(name, netns=self.netns, tun=tun, offload=spec.offload, gso=spec.gso, queue=spec.queue)
 
@@ -177,7 +181,7 @@ class OpenLink:
         wanted = self.spec.address
         if wanted is not None:
             ip = wanted.partition("/")[0]
-            if ip in [there.partition("/")[0] for there in provision.addresses(None, netns=self.netns)]:
+            if ip in [there.partition("/")[0] for there in addresses(None, netns=self.netns)]:
                 raise SetupError(f"{ip} is the kernel's own address", "choose another one, or leave the address out")
         return wanted
 
@@ -215,7 +219,9 @@ class OpenLink:
 
     def _share_address(self, interface: str) -> str:
         """Use the kernel's own address on ``interface``, with the kernel kept away from our ports."""
-        there = provision.addresses(interface, netns=self.netns)
+        from usertcp.link.guard import free_ports, guard
+
+        there = addresses(interface, netns=self.netns)
         if not there:
             raise SetupError(f"{interface!r} has no address to share", "give one of our own, like 192.0.2.7/24")
         shared = there[0].partition("/")[0]

@@ -3,7 +3,8 @@
 Everything here is undone exactly: what makes something gives back a :class:`~usertcp.link.undo.Made`, a context
 manager, and each is remembered until it is undone (see :mod:`usertcp.link.undo`; :func:`unwinding` is for programs
 that may be ended by a signal). Every failure is a :class:`~usertcp.errors.SetupError` with cause and cure. Addresses
-and routes are IPv4. This is the only module that knows pyroute2; what ``usertcp up`` and ``down`` do with it is in
+and routes are IPv4. This is the only module that knows pyroute2, and loading that takes a while: who only opens what is
+there does without (:mod:`usertcp.link.interfaces`). What ``usertcp up`` and ``down`` do with it is in
 :mod:`usertcp.link.uplink`.
 
 A conversation is short: a thread of its own enters the namespace, opens a netlink socket, asks, and closes it. Nothing
@@ -30,6 +31,8 @@ from usertcp.link import netns as namespaces
 from usertcp.link import nft
 from usertcp.link.causes import failure
 from usertcp.link.device import activate
+from usertcp.link.interfaces import addresses as addresses
+from usertcp.link.interfaces import link_exists as link_exists
 from usertcp.link.marks import is_living, is_orphan, mark
 from usertcp.link.settings import set_sysctl as set_sysctl
 from usertcp.link.settings import sysctl as sysctl
@@ -200,10 +203,6 @@ def _link_info(item: Any) -> LinkInfo:
         item.get("master") or 0,
         item.get("ifalias") or "",
     )
-
-
-def link_exists(name: str, netns: str | None = None) -> bool:
-    return any(item.name == name for item in links(netns))
 
 
 def link_info(name: str, netns: str | None = None) -> LinkInfo:
@@ -437,16 +436,6 @@ def add_address(name: str, address: str, *, netns: str | None = None) -> Made:
             route.addr("del", index=index, address=str(wanted.ip), prefixlen=wanted.network.prefixlen)
 
     return talk(f"putting {wanted} on {name!r}", netns, make)
-
-
-def addresses(name: str | None, *, netns: str | None = None) -> list[str]:
-    """The IPv4 addresses of an interface (None: of all), with prefix length."""
-
-    def ask(route: IPRoute) -> list[str]:
-        index = index_of(route, name) if name is not None else 0
-        return [str(address) for there, address in _all_addresses(route) if index in (0, there)]
-
-    return talk(f"asking for the addresses of {name or 'all interfaces'!r}", netns, ask)
 
 
 def add_route(destination: str, *, via: str | None = None, device: str | None = None, netns: str | None = None) -> Made:
