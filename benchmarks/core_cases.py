@@ -40,14 +40,14 @@ class Ends:
 
     def __init__(self, *, gso: bool = True, idle: int = 0) -> None:
         self.now = START
-        links = memory_pair(offload=True)
-        for link in links:
+        self.links = memory_pair(offload=True)
+        for link in self.links:
             link.caps = replace(link.caps, tx_gso=gso)
         self.us, self.peer = (
             Pump(
                 Stack(StackConfig(addresses=(address,)), link.caps, random.Random(address).randbytes), link, self.clock
             )
-            for address, link in zip((f"{HERE}/24", f"{THERE}/24"), links, strict=True)
+            for address, link in zip((f"{HERE}/24", f"{THERE}/24"), self.links, strict=True)
         )
         self.listener = self.peer.stack.listen(("", PORT), backlog=OPENED_AT_ONCE)
         self._idle: list[Connection] = []
@@ -77,21 +77,25 @@ class Ends:
         self.settle()
         return conn, self.accept()
 
+    def we_turn(self) -> None:
+        """We do all that we can do now."""
+        turn, link = self.us.turn, self.links[0]
+        while turn() or len(link):
+            pass
+
     def peer_turns(self) -> None:
         """The peer does all that it can do now; a round trip passes."""
         self.now += TURN
-        while self.peer.turn():
+        while self.peer.turn() or len(self.links[1]):
             pass
 
     def settle(self) -> None:
         """Until neither has anything to say at once."""
         for _ in range(SETTLE):
-            more = self.us.turn()
-            before = self.peer.stack.stats.frames_out + self.us.stack.stats.frames_out
-            self.peer_turns()
-            more = self.us.turn() or more
-            if not more and before == self.peer.stack.stats.frames_out + self.us.stack.stats.frames_out:
+            self.we_turn()
+            if not len(self.links[1]):
                 return
+            self.peer_turns()
         raise AssertionError("two stacks never come to rest")
 
 
@@ -150,13 +154,13 @@ class BulkIn(_OneConnection):
         self.ends.peer_turns()
 
     def work(self) -> None:
-        turn, read_into, took = self.ends.us.turn, self.ours.read_into, self._took
+        pump, link = self.ends.us, self.ends.links[0]
         more = True
         while more:
-            more = turn()
+            more = pump.turn() or len(link) > 0
             if self.ours.readable:
-                read_into(took)
-                self.ends.us.flush()
+                self.ours.read_into(self._took)
+                pump.flush()
 
     @property
     def units(self) -> int:
@@ -175,13 +179,10 @@ class BulkOut(_OneConnection):
             self.ends.peer_turns()
 
     def work(self) -> None:
-        pump = self.ends.us
-        more = True
-        while more:
-            more = pump.turn()
+        self.ends.we_turn()
         if self.ours.writable:
             self.ours.write(self._gives)
-        while pump.flush():
+        while self.ends.us.flush():
             pass
 
     @property
