@@ -24,7 +24,7 @@ LAYERS: Final = (
     {"net"},
     {"driver"},
     {"blocking", "aio", "socket"},
-    {"lab"},
+    {"lab", "perf"},
     {"cli"},
 )
 LINK_MAY: Final = ("units", "errors", "frame", "wire.vnet", "wire.pcap", "link")

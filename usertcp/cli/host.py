@@ -6,9 +6,12 @@ import click
 
 from usertcp import blocking
 from usertcp.driver.open import LinkSpec
+from usertcp.tcp.config import TcpConfig
 
 
-def open_host(spec: LinkSpec, *, listen: int | None = None, linger: float = blocking.LINGER) -> blocking.Host:
+def open_host(
+    spec: LinkSpec, *, listen: int | None = None, linger: float = blocking.LINGER, tcp: TcpConfig | None = None
+) -> blocking.Host:
     """A stack on the device that was asked for. ``listen``: the port that it must be reached at.
 
     Where the kernel's own address is shared, that is the one port taken from the kernel.
@@ -16,7 +19,7 @@ def open_host(spec: LinkSpec, *, listen: int | None = None, linger: float = bloc
     if listen is not None and spec.packet is not None and spec.address is None:
         spec = replace(spec, ports=(listen, listen))
     words = {name: getattr(spec, name) for name in spec.__dataclass_fields__}
-    return blocking.open(linger=linger, **words)
+    return blocking.open(linger=linger, tcp=tcp, **words)
 
 
 def whereabouts(host: blocking.Host, listener: blocking.Listener) -> str:
