@@ -6,7 +6,7 @@ BIN = .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test bench bench-loss check format docs snapshots clean bench-core
+.PHONY: help setup demo lab test bench bench-loss check format docs snapshots clean bench-core hot test-hot
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +37,13 @@ bench-core: ## the cost of a segment, in process, compared with the stored one; 
 bench-loss: ## goodput under loss beside the kernel's, some 20 minutes (root); ARGS="--quick" in short
 	@$(SETUP)
 	@$(BIN)/python -m benchmarks.loss $(ARGS)
+
+hot: ## the core compiled by mypyc, in build/hot (build/hot/bin/usertcp)
+	@$(SETUP)
+	@scripts/hot
+
+test-hot: hot ## the test suite on the compiled core; ARGS="tests/unit" selects
+	@cd build/hot && ../../$(BIN)/python -m pytest $(ARGS)
 
 check: ## ruff, mypy --strict on package, tests and benchmarks, the import layers
 	@$(SETUP)

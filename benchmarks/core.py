@@ -26,7 +26,7 @@ from rich.table import Table
 
 from benchmarks.core_cases import CASES, Case, Ends
 from benchmarks.core_meters import Bytecode, Clock, Meter, processor
-from usertcp.tcp import sender
+from usertcp.cli.version import build, compiled
 
 BASELINE: Final = Path(__file__).with_name("core_baseline.json")
 TOLERANCE: Final = 0.10  # above which a figure has grown
@@ -54,11 +54,6 @@ class Cost:
 KEPT: Final = ("instructions", "calls")
 Costs = dict[str, Cost]
 Figures = dict[str, dict[str, float]]
-
-
-def compiled() -> bool:
-    """Whether it is the compiled stack that runs."""
-    return not str(sender.__file__).endswith(".py")
 
 
 def measured(case: Case, meter: Meter, rounds: int = ROUNDS) -> int:
@@ -131,7 +126,7 @@ def grown(costs: Costs, baseline: Figures) -> list[str]:
 
 def table(costs: Costs, baseline: Figures, units: dict[str, str]) -> Table:
     """One line a case."""
-    drawn = Table(title=f"usertcp, {'compiled' if compiled() else 'pure Python'}, Python {version()}: cost of one unit")
+    drawn = Table(title=f"usertcp, {build()}, Python {version()}: cost of one unit")
     for heading in ("case", "unit"):
         drawn.add_column(heading)
     for heading in ("ns", "bytecode", "change", "calls", "instructions"):

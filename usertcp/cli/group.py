@@ -8,7 +8,6 @@ what was made (namespaces, devices, addresses, rules) is gone.
 import logging
 import sys
 from collections.abc import Sequence
-from importlib import metadata
 
 import click
 
@@ -26,20 +25,13 @@ from usertcp.cli.perf import perf
 from usertcp.cli.ping import ping
 from usertcp.cli.ss import ss
 from usertcp.cli.up import up
+from usertcp.cli.version import build, version
 from usertcp.cli.worker import worker
 from usertcp.link.undo import unwinding
 
 
-def version() -> str:
-    """The installed version; of a bare checkout, that it is one."""
-    try:
-        return metadata.version("usertcp")
-    except metadata.PackageNotFoundError:
-        return "0 (not installed)"
-
-
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(version(), prog_name="usertcp", message="%(prog)s %(version)s")
+@click.version_option(version(), prog_name="usertcp", message=f"%(prog)s %(version)s, {build()}")
 @click.option("-v", "--verbose", is_flag=True, help="Say on stderr what is opened, and what a device lacks.")
 def cli(verbose: bool) -> None:
     """A TCP/IP stack in user space: its demonstration, its scenarios, and everyday tools on it.

@@ -176,7 +176,8 @@ class Ports:
 
     def _candidates(self) -> Iterator[int]:
         start = int.from_bytes(self._random(4), "big") % self._span
-        return (self._first + (start + n) % self._span for n in range(self._span))
+        for n in range(self._span):
+            yield self._first + (start + n) % self._span
 
     def _keep(self, binding: Binding) -> Binding:
         self._bound.setdefault(binding.port, []).append(binding)

@@ -44,19 +44,21 @@ class Drop(Enum):
     NEIGHBOR_FAILED = "no ARP reply"
 
 
+COUNTERS: Final = (
+    "bytes_in",
+    "bytes_out",
+    "frames_in",
+    "frames_out",
+    "resets_out",
+    "segments_in",
+    "segments_out",
+)
+
+
 class Stats:
     """Plain counters; ``drops`` has every reason, most of them 0. A super-segment counts as one segment and frame."""
 
-    __slots__ = (
-        "bytes_in",
-        "bytes_out",
-        "drops",
-        "frames_in",
-        "frames_out",
-        "resets_out",
-        "segments_in",
-        "segments_out",
-    )
+    __slots__ = ("drops", *COUNTERS)
 
     def __init__(self) -> None:
         self.frames_in = 0
@@ -74,5 +76,5 @@ class Stats:
 
     def as_dict(self) -> dict[str, int]:
         """Every counter by name; drop reasons that never happened are left out."""
-        counters = {name: getattr(self, name) for name in self.__slots__ if name != "drops"}
+        counters = {name: getattr(self, name) for name in COUNTERS}
         return counters | {f"drop_{reason.name.lower()}": n for reason, n in self.drops.items() if n}

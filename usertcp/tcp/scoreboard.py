@@ -56,6 +56,7 @@ class Sent:
         "start",
         "state",
     )
+    __deletable__ = ("newer", "older")  # what mypyc must be told
 
     def __init__(self, start: int, end: int, sent_at: int, size: int) -> None:
         self.start = start

@@ -8,10 +8,12 @@ import pytest
 from benchmarks.core import Cost, cost, grown, measured, update, version
 from benchmarks.core_cases import CASES, Case, Ends
 from benchmarks.core_meters import Bytecode, Processor
+from tests.support.pure import pure_only
 
 SOFTWARE, TASK_CLOCK = 1, 1  # perf_event_open: what every kernel counts, if it lets us
 
 
+@pure_only
 @pytest.mark.parametrize("kind", CASES, ids=lambda kind: kind.name)
 def test_case_repeated_in_new_stacks_costs_the_same_to_the_instruction(kind: type[Case]) -> None:
     found = []
@@ -59,6 +61,7 @@ def test_processor_counts_upwards_where_the_kernel_lets_us() -> None:
     assert meter.total > 0
 
 
+@pure_only
 def test_cost_has_what_every_machine_can_count() -> None:
     found = cost(CASES[0](Ends()))
     assert found.ns > 0

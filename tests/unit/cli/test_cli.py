@@ -19,6 +19,7 @@ from usertcp.cli.causes import describe, doing
 from usertcp.cli.options import device_options, port_number, seconds, seconds_or_zero
 from usertcp.cli.output import Output, OutputGone
 from usertcp.cli.streams import Stream
+from usertcp.cli.version import build, compiled, version
 from usertcp.driver.open import LinkSpec
 from usertcp.errors import SetupError, os_error
 from usertcp.lab.registry import SCENARIOS
@@ -47,7 +48,8 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> list[BaseException]:
 
 def test_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert program.run(["--version"]) == 0
-    assert capsys.readouterr().out == f"usertcp {program.version()}\n"
+    assert capsys.readouterr().out == f"usertcp {version()}, {build()}\n"
+    assert build() == ("compiled (mypyc)" if compiled() else "pure Python")
 
 
 def test_no_command_prints_the_help_and_names_every_subcommand(capsys: pytest.CaptureFixture[str]) -> None:

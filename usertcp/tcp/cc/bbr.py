@@ -41,10 +41,13 @@ class BbrState(Enum):
     PROBE_BW_UP = ("ProbeBW_UP", 125, 225)
     PROBE_RTT = ("ProbeRTT", 100, 50)
 
-    def __init__(self, title: str, pacing_gain: int, cwnd_gain: int) -> None:
-        self.title = title
-        self.pacing_gain = pacing_gain
-        self.cwnd_gain = cwnd_gain
+    @property
+    def pacing_gain(self) -> int:
+        return self.value[1]
+
+    @property
+    def cwnd_gain(self) -> int:
+        return self.value[2]
 
 
 STARTUP: Final = BbrState.STARTUP
