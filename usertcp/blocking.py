@@ -21,7 +21,6 @@ Errors are the builtin OSError kinds, time-outs TimeoutError. Not here: select()
 
 import atexit
 import errno
-import io
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -32,6 +31,7 @@ from typing import Any, Final, Self
 from usertcp.driver.base import BUDGET, Pump
 from usertcp.driver.control import ControlServer
 from usertcp.driver.engine import Engine
+from usertcp.driver.file import buffered
 from usertcp.driver.open import OpenStack, open_stack, resolve
 from usertcp.errors import StackError, os_error
 from usertcp.link.base import Link
@@ -639,14 +639,7 @@ class Conn(_Endpoint):
 
         Closing it leaves the connection open.
         """
-        raw = _Raw(self)
-        if mode == "rb":
-            return io.BufferedReader(raw, buffering)
-        if mode == "wb":
-            return io.BufferedWriter(raw, buffering)
-        if mode == "rwb":
-            return io.BufferedRWPair(raw, raw, buffering)
-        raise ValueError(f"mode is 'rb', 'wb' or 'rwb', not {mode!r}")
+        return buffered(self, mode, buffering)
 
 
 class Listener(_Endpoint):
@@ -689,22 +682,3 @@ class Listener(_Endpoint):
             self.core.close()
             self._host._flush()
             self.on_ready()
-
-
-class _Raw(io.RawIOBase):
-    """The unbuffered file under ``makefile``."""
-
-    def __init__(self, conn: Conn) -> None:
-        self._conn = conn
-
-    def readable(self) -> bool:
-        return True
-
-    def writable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        return self._conn.recv_into(buffer)
-
-    def write(self, data: Any) -> int:
-        return self._conn.send(data)
