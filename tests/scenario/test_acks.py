@@ -4,7 +4,7 @@ import pytest
 
 from tests.support.script import IRS, PLAIN, Script, with_options
 from usertcp.tcp.config import TcpConfig
-from usertcp.tcp.receiver import MAX_DUPLICATE_ACKS, QUICK_ACKS
+from usertcp.tcp.receiver import MAX_DUPLICATE_ACKS
 from usertcp.units import MS, NEVER
 from usertcp.wire.tcp import EMPTY
 
@@ -108,9 +108,9 @@ def test_super_segment_counts_as_the_segments_it_stands_for() -> None:
 def test_first_segments_are_acknowledged_at_once() -> None:
     """As Linux: the peer's slow start needs the ACKs."""
     s = Script.established(quick=True)
-    for line in burst(1, QUICK_ACKS, 10):
+    for line in burst(1, TcpConfig().quick_acks, 10):
         s.peer(line)
-    assert len(s.take()) == QUICK_ACKS
+    assert len(s.take()) == TcpConfig().quick_acks
     s.peer("P. 161:171(10) ack 1 win 1000")
     s.expect_nothing()
 

@@ -7,9 +7,10 @@ A flow is known by its key, the slice of the packet that holds addresses and por
 
 A port is held by bindings. Two on one port conflict if their addresses overlap (the same, or either is the wildcard),
 unless both asked to reuse the address and neither listens, or both asked to reuse the port: Linux's rules, which keep
-the port of a connection in TIME-WAIT from a server that did not say SO_REUSEADDR. A connection holds its binding
-until CLOSED. Ephemeral ports are searched for from a random start (RFC 6056 §3.3.1), for a connection by its
-four-tuple, so that one port serves many remotes.
+the port of a connection in TIME-WAIT from a server that did not say SO_REUSEADDR. The stand-in of ::1 is no part of
+the wildcard, unless a binding is for *both* families. A connection holds its binding until CLOSED. Ephemeral ports
+are searched for from a random start (RFC 6056 §3.3.1), for a connection by its four-tuple, so that one port serves
+many remotes.
 """
 
 import errno
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from usertcp.errors import os_error
+from usertcp.net.interface import LOOPBACK6
 from usertcp.net.template import Template
 from usertcp.units import NEVER
 from usertcp.wire import ipv4
@@ -83,10 +85,29 @@ class Flow:
 class Binding:
     """A local address and port, held. It ends when its user closed it and no listener or connection uses it."""
 
-    __slots__ = ("_holds", "_mine", "_ports", "automatic", "ip", "listening", "port", "reuse_address", "reuse_port")
+    __slots__ = (
+        "_holds",
+        "_mine",
+        "_ports",
+        "automatic",
+        "both",
+        "ip",
+        "listening",
+        "port",
+        "reuse_address",
+        "reuse_port",
+    )
 
     def __init__(
-        self, ports: "Ports", ip: bytes, port: int, *, reuse_address: bool, reuse_port: bool, automatic: bool
+        self,
+        ports: "Ports",
+        ip: bytes,
+        port: int,
+        *,
+        reuse_address: bool = False,
+        reuse_port: bool = False,
+        both: bool = False,
+        automatic: bool = False,
     ) -> None:
         self._ports = ports
         self._holds = 1
@@ -95,6 +116,7 @@ class Binding:
         self.port = port
         self.reuse_address = reuse_address
         self.reuse_port = reuse_port
+        self.both = both  # the wildcard of both families
         self.automatic = automatic  # chosen for one connection: shared with others of its kind, whose tuples differ
         self.listening = False
 
@@ -102,6 +124,12 @@ class Binding:
     def local(self) -> tuple[str, int]:
         """The address and port as the user writes them."""
         return ipv4.unpack(self.ip), self.port
+
+    @property
+    def places(self) -> list[bytes]:
+        """The addresses, with the port behind them, under which a listener on it is found."""
+        port = self.port.to_bytes(2, "big")
+        return [self.ip + port, LOOPBACK6 + port] if self.both else [self.ip + port]
 
     def close(self) -> None:
         """The user gives it up, or has handed it to a listener or connection. Harmless when repeated."""
@@ -134,7 +162,9 @@ class Ports:
         self._random = random
         self._bound: dict[int, list[Binding]] = {}
 
-    def bind(self, ip: bytes, port: int, *, reuse_address: bool = False, reuse_port: bool = False) -> Binding:
+    def bind(
+        self, ip: bytes, port: int, *, reuse_address: bool = False, reuse_port: bool = False, both: bool = False
+    ) -> Binding:
         """Hold ``port``, or with 0 an ephemeral one that nobody holds.
 
         EADDRINUSE: somebody holds it, or all of them; nothing of theirs is touched (RFC 9293 §3.9.1.1, MUST-41).
@@ -145,7 +175,7 @@ class Ports:
             port = next((each for each in self._candidates() if each not in self._bound), 0)
             if port == 0:
                 raise os_error(errno.EADDRINUSE)
-        binding = Binding(self, ip, port, reuse_address=reuse_address, reuse_port=reuse_port, automatic=False)
+        binding = Binding(self, ip, port, reuse_address=reuse_address, reuse_port=reuse_port, both=both)
         if any(_conflict(binding, other, listening=False) for other in self._bound.get(port, ())):
             raise os_error(errno.EADDRINUSE)
         return self._keep(binding)
@@ -157,7 +187,7 @@ class Ports:
         """
         for port in self._candidates():
             if all(other.automatic for other in self._bound.get(port, ())) and not taken(port):
-                return self._keep(Binding(self, ip, port, reuse_address=False, reuse_port=False, automatic=True))
+                return self._keep(Binding(self, ip, port, automatic=True))
         raise os_error(errno.EADDRNOTAVAIL)
 
     def listen(self, binding: Binding) -> None:
@@ -186,10 +216,15 @@ class Ports:
 
 def _conflict(new: Binding, other: Binding, *, listening: bool) -> bool:
     """Whether ``new`` may not be where ``other`` is; ``listening``: it is about to listen, beside non-listeners."""
-    if new.ip not in (other.ip, ipv4.ANY) and other.ip != ipv4.ANY:
+    if not (_covers(new, other.ip) or _covers(other, new.ip)):
         return False
     if new.reuse_port and other.reuse_port:
         return False
     if listening:
         return other.listening
     return other.listening or not (new.reuse_address and other.reuse_address)
+
+
+def _covers(binding: Binding, ip: bytes) -> bool:
+    """Whether ``ip`` is the address of ``binding``, or within it."""
+    return binding.ip == ip or (binding.ip == ipv4.ANY and (binding.both or ip != LOOPBACK6))

@@ -14,6 +14,7 @@ from usertcp.wire.ipv4 import ANY, LIMITED_BROADCAST
 
 RESERVED: Final = 240  # 240.0.0.0/4, class E: no source, and no destination but 255.255.255.255 (RFC 1122 §3.2.1.3)
 LOOPBACK: Final = bytes((127, 0, 0, 1))
+LOOPBACK6: Final = bytes((127, 255, 255, 6))  # stands for ::1 as long as there is no IPv6; no part of the wildcard
 
 
 class Interface:

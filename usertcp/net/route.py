@@ -8,7 +8,7 @@ is the link's MTU until an ICMP message says less (RFC 1191); that is remembered
 from collections import OrderedDict
 from typing import Final
 
-from usertcp.net.interface import LOOPBACK, Interface
+from usertcp.net.interface import LOOPBACK, LOOPBACK6, Interface
 from usertcp.units import MINUTE
 
 LOOPBACK_MTU: Final = 65535  # bytes: the width of IPv4's Total Length
@@ -43,7 +43,7 @@ class Routes:
     def source(self, dst: bytes) -> bytes | None:
         """Our address to talk to ``dst`` from (RFC 1122 §3.3.4.3); None if there is no route."""
         if self._interface.is_local(dst):
-            return LOOPBACK if dst[0] == 127 else dst
+            return LOOPBACK if dst[0] == 127 and dst != LOOPBACK6 else dst
         on_link = self._interface.on_link(dst)
         if on_link is not None:
             return on_link

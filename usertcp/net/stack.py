@@ -26,7 +26,7 @@ from usertcp.frame import PLAIN, FrameMeta, LinkCaps, Sink, flow_hash
 from usertcp.net.egress import MAX_BURST, Egress
 from usertcp.net.flow import Binding, Flow, Ports, flow_key
 from usertcp.net.icmp import Icmp, Pinger
-from usertcp.net.interface import Interface
+from usertcp.net.interface import LOOPBACK6, Interface
 from usertcp.net.neighbor import NeighborCache, Owner
 from usertcp.net.route import Routes
 from usertcp.net.shortcut import Frame, Read, Shortcut
@@ -262,8 +262,8 @@ class Stack:
 
     def _listener(self, key: bytes) -> Listener | None:
         """The listener for a flow: at its address before at any; among several (reuse_port) always the same one."""
-        port = key[10:12]
-        found = self._listeners.get(key[4:8] + port) or self._listeners.get(ipv4.ANY + port)
+        ip, port = key[4:8], key[10:12]
+        found = self._listeners.get(ip + port) or (self._listeners.get(ipv4.ANY + port) if ip != LOOPBACK6 else None)
         if not found:
             return None
         return found[0] if len(found) == 1 else found[int.from_bytes(key, "big") % 65521 % len(found)]
@@ -378,15 +378,20 @@ class Stack:
 
     # --- the user's side ------------------------------------------------------------------------------------------
 
-    def bind(self, local: tuple[str, int], *, reuse_address: bool = False, reuse_port: bool = False) -> Binding:
+    def bind(
+        self, local: tuple[str, int], *, reuse_address: bool = False, reuse_port: bool = False, both: bool = False
+    ) -> Binding:
         """Hold a local address ("" or "0.0.0.0": any) and port (0: an ephemeral one) for a listener or a connection.
 
+        ``both``: any address means that which stands for ::1, too.
         EADDRINUSE; EADDRNOTAVAIL: not an address, or not a port, of this host; ValueError: not an address at all.
         """
         first, last = self.config.ports
         if local[1] and not first <= local[1] <= last:
             raise os_error(errno.EADDRNOTAVAIL)
-        return self._ports.bind(self._own(local[0]), local[1], reuse_address=reuse_address, reuse_port=reuse_port)
+        ip = self._own(local[0])
+        both = both and ip == ipv4.ANY
+        return self._ports.bind(ip, local[1], reuse_address=reuse_address, reuse_port=reuse_port, both=both)
 
     def listen(self, local: Local, backlog: int = 128, config: TcpConfig | None = None) -> Listener:
         """Passive OPEN. A binding passes to the listener, and is free again when the last connection of it is.
@@ -404,7 +409,8 @@ class Stack:
         listener.flow = binding
         binding.hold()
         binding.close()
-        self._listeners.setdefault(_place(binding), []).append(listener)
+        for place in binding.places:
+            self._listeners.setdefault(place, []).append(listener)
         return listener
 
     def connect(
@@ -486,7 +492,7 @@ class Stack:
 
     def listeners(self) -> Iterable[Listener]:
         """Every listener that is not closed."""
-        return [listener for found in self._listeners.values() for listener in found]
+        return list(dict.fromkeys(listener for found in self._listeners.values() for listener in found))
 
     def snapshot(self, now: int) -> list[dict[str, Any]]:
         """Listeners, then connections (their ``TcpInfo`` and more), as ``usertcp ss`` shows them. Times in ns, sizes in
@@ -534,11 +540,11 @@ class Stack:
         """``item`` is CLOSED: it gets no more segments, and its port is free. Harmless when repeated."""
         if isinstance(item, Listener):
             binding: Binding = item.flow
-            found = self._listeners.get(_place(binding), [])
-            if item in found:
-                found.remove(item)
-                if not found:
-                    del self._listeners[_place(binding)]
+            for place in binding.places if binding.listening else ():
+                self._listeners[place].remove(item)
+                if not self._listeners[place]:
+                    del self._listeners[place]
+            if binding.listening:
                 binding.listening = False
                 binding.release()
             return
@@ -610,8 +616,3 @@ class Stack:
         self._flows[flow.key] = conn
         flow.binding.hold()
         return conn
-
-
-def _place(binding: Binding) -> bytes:
-    """The key of a listener."""
-    return binding.ip + binding.port.to_bytes(2, "big")

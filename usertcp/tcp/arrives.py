@@ -226,6 +226,9 @@ def _ack_of_syn(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) 
         return False
     if conn.listener is not None and not conn.listener.has_room():
         return False  # the accept queue is full: the peer's next segment tries again
+    if conn.passive and not seg.length and now < conn.opened_at + conn.config.defer_accept:
+        conn.timers.set(timer.RETRANSMIT, conn.opened_at + conn.config.defer_accept)  # then a SYN,ACK asks once more
+        return False
     snd.on_ack(ack, now, echoed_at=_echoed_at(conn, seg.options.tsecr, now))
     snd.wnd = seg.wnd if seg.flags & SYN else seg.wnd << snd.shift  # a SYN's window is never scaled (RFC 7323 §2.2)
     snd.max_wnd = max(snd.max_wnd, snd.wnd)
@@ -264,7 +267,8 @@ def after_ack(conn: "Connection", acked: int, now: int) -> None:
     if not conn.ready & WRITABLE and conn.state in CAN_SEND:  # a user was turned away
         aside = snd.outstanding - snd.pipe
         snd.buffer.follow(snd.cc.cwnd, aside)
-        if snd.buffer.inviting(aside):
+        lowat = conn.config.notsent_lowat
+        if snd.buffer.inviting(aside) and (not lowat or snd.unsent < lowat):
             conn.signal(WRITABLE)
     if acked:
         conn.bytes_acked += acked

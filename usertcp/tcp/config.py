@@ -30,7 +30,10 @@ class TcpConfig:
     send_buffer_max: int = 32 * MIB
     max_segment: int = 0  # upper bound of the segments of both directions (TCP_MAXSEG); 0: what the path carries
     congestion: str = "cubic"  # a name of tcp.cc.registry
+    window_clamp: int = 0  # the window we offer never grows beyond it (TCP_WINDOW_CLAMP); 0: the buffer decides
+    notsent_lowat: int = 0  # unsent bytes from which on ``writable`` is 0 (TCP_NOTSENT_LOWAT); 0: the buffer decides
     nodelay: bool = False  # True switches Nagle's algorithm off (RFC 9293 §3.7.4, MUST-17)
+    cork: bool = False  # True holds small segments back, for 200 ms at most (TCP_CORK)
     timestamps: bool = True  # RFC 7323 §3
     sack: bool = True  # RFC 2018
     dsack: bool = True  # report what came twice (RFC 2883)
@@ -38,11 +41,14 @@ class TcpConfig:
     ecn: Ecn = Ecn.PASSIVE  # RFC 3168, RFC 9768; Linux's default grants the former only
 
     delayed_ack: int = 40 * MS  # below 0.5 s (RFC 9293 §3.8.6.3, MUST-40)
+    quick_acks: int = 16  # segments from now on acknowledged at once, for the peer's slow start (TCP_QUICKACK)
     initial_rto: int = 1 * SEC  # RFC 6298 §2.1
     min_rto: int = 200 * MS  # by which the RTO exceeds SRTT at least (Linux); RFC 6298 §2.4 asks for an RTO of 1 s
     max_rto: int = 120 * SEC  # RFC 6298 §2.5 asks for at least 60 s
     syn_timeout: int = 180 * SEC  # R2 for SYN, at least 3 minutes (RFC 9293 §3.8.3, MUST-23); Linux gives up at 127 s
+    syn_retries: int = 0  # SYN retransmissions after which an active open is given up (TCP_SYNCNT); 0: time decides
     synack_retries: int = 5  # SYN,ACK retransmissions of a passive open
+    defer_accept: int = 0  # so long a passive open waits for text, not only the ACK of its SYN (TCP_DEFER_ACCEPT)
     r1: int = 3  # retransmissions after which IP is told (RFC 9293 §3.8.3, SHLD-10)
     r2: int = 15  # retransmissions after which the connection is given up (RFC 9293 §3.8.3, MUST-20)
     connect_fails_on_icmp: bool = (
@@ -68,3 +74,9 @@ class TcpConfig:
             raise ValueError("receive_buffer and send_buffer must be at least 1 byte")
         if self.receive_buffer_max < 0 or self.send_buffer_max < 0:
             raise ValueError("receive_buffer_max and send_buffer_max cannot be negative")
+
+    @property
+    def windows(self) -> tuple[int, int]:
+        """The receive buffer at first and at most, clamped."""
+        clamp = self.window_clamp or max(self.receive_buffer, self.receive_buffer_max)
+        return min(self.receive_buffer, clamp), min(self.receive_buffer_max, clamp)

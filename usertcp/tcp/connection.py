@@ -433,8 +433,16 @@ class Connection:
 
     @property
     def writable(self) -> int:
-        """Bytes that can be written now."""
-        return self.snd.buffer.free if self.state in CAN_SEND and not self.snd.fin_queued else 0
+        """Bytes that can be written now; 0 also while more is unsent than the user wants to be (TCP_NOTSENT_LOWAT)."""
+        snd, lowat = self.snd, self.config.notsent_lowat
+        if self.state not in CAN_SEND or snd.fin_queued:
+            return 0
+        if lowat:
+            room = max(0, min(snd.buffer.free, lowat - snd.unsent))
+            if not room:
+                self.ready &= ~WRITABLE
+            return room
+        return snd.buffer.free
 
     @property
     def at_eof(self) -> bool:
@@ -522,8 +530,10 @@ class Connection:
         self.config = config
         if (config.send_buffer, config.send_buffer_max) != (old.send_buffer, old.send_buffer_max):
             self.snd.buffer.limit, self.snd.buffer.maximum = config.send_buffer, config.send_buffer_max
-        if (config.receive_buffer, config.receive_buffer_max) != (old.receive_buffer, old.receive_buffer_max):
-            self.rcv.resize(config.receive_buffer, config.receive_buffer_max)
+        if config.windows != old.windows:
+            self.rcv.resize(*config.windows)
+        if "quick_acks" in changes:  # asked for again, it begins again
+            self.rcv.acknowledge_quickly(config.quick_acks)
         if self.state in _KEEPS_ALIVE and (config.keepalive, config.keepalive_idle) != (
             old.keepalive,
             old.keepalive_idle,

@@ -69,6 +69,7 @@ def is_plain(conn: "Connection") -> bool:
             or conn.probe_due
             or conn.keepalive_due
             or conn.override
+            or conn.config.cork
             or conn.tracer
             or rcv.dsacks
             or snd.board.lost

@@ -82,7 +82,7 @@ def _send_text(conn: "Connection", tx: Transmit, now: int, budget: int) -> bool:
         start, length = snd.next_resend(payload, burst)
         if not length:
             start = snd.nxt
-            length = snd.next_new(payload, burst, conn.config.nodelay)
+            length = snd.next_new(payload, burst, conn.config.nodelay, conn.config.cork)
             if not length and conn.override and snd.wnd:
                 length = min(snd.buffer.end - start, snd.una + snd.wnd - start)
             if not length and not snd.may_send_fin():

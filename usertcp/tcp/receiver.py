@@ -31,9 +31,6 @@ ACK_NONE: Final = 0
 ACK_DELAYED: Final = 1
 ACK_NOW: Final = 2
 
-QUICK_ACKS: Final = (
-    16  # segments at the start that are acknowledged at once, so that the peer's slow start runs (Linux)
-)
 MAX_SHIFT: Final = 14  # RFC 7323 §2.3
 PAWS_IDLE: Final = 24 * 24 * 3600 * SEC  # after 24 idle days ts_recent is worthless (RFC 7323 §5.5)
 MIN_RANGES: Final = 64  # gaps that any buffer keeps track of
@@ -84,21 +81,21 @@ class Receiver:
     )
 
     def __init__(self, config: TcpConfig, memory: Memory | None = None, flight: int = UNBOUNDED) -> None:
+        first, most = config.windows
         self.flight = flight
-        self.buffer = ReceiveBuffer(min(config.receive_buffer, flight), memory)
-        self.tuner = WindowTuner(self.buffer, min(config.receive_buffer_max, flight))
+        self.buffer = ReceiveBuffer(min(first, flight), memory)
+        self.tuner = WindowTuner(self.buffer, min(most, flight))
         self.irs = 0
         self.nxt = 0
         self.edge = 0  # RCV.NXT + RCV.WND as last told to the peer
         self.up = 0  # RCV.UP
-        largest = max(config.receive_buffer, config.receive_buffer_max)
-        self.shift = window_shift(largest) if config.window_scaling else 0
+        self.shift = window_shift(max(first, most)) if config.window_scaling else 0
         self.fin: int | None = None  # the sequence number of the peer's FIN, as soon as one was seen in the window
         self.mss = 536  # the largest segment seen: "full-sized" for delayed ACKs is one with as much, or more options
         self.ack = ACK_NONE
         self.duplicates = 0  # duplicate ACKs owed, one for each segment out of order (RFC 5681 §4.2)
         self.since_ack = 0  # bytes received since the last ACK was sent
-        self.quick = QUICK_ACKS
+        self.quick = config.quick_acks  # segments still to be acknowledged at once
         self.last_ack_sent = 0
         self.recent: list[int] = []  # a byte of each range that arrived lately, newest first: the order of SACK blocks
         self.reports_duplicates = False  # both ends agreed on SACK, and the user does not object
@@ -271,7 +268,7 @@ class Receiver:
     def resize(self, size: int, maximum: int) -> None:
         """The user wants another buffer, tuned up to ``maximum``; what was offered stays offered (SHLD-14). Less than
         the window field can say would be a window closed for ever."""
-        self.buffer.limit = max(min(size, self.flight), self.edge - self.buffer.read_seq, 1 << self.shift)
+        self.buffer.limit = max(min(size, self.flight), 1 << self.shift)
         self.tuner.maximum = min(maximum, self.flight)
 
     def _reachable_edge(self) -> int:
@@ -312,6 +309,12 @@ class Receiver:
         return opened >= half or (opened >= self.mss and opened >= self.edge - self.nxt)
 
     # --- acknowledgments ---------------------------------------------------------------------------------------------
+
+    def acknowledge_quickly(self, segments: int) -> None:
+        """Acknowledge the next ``segments`` at once, and what waits for company too; 0: delay from now on."""
+        self.quick = segments
+        if segments and self.ack == ACK_DELAYED:
+            self.ack = ACK_NOW
 
     def ack_sent(self) -> None:
         """A segment carrying our ACK has left."""

@@ -445,11 +445,12 @@ class Sender:
         size = min((text - 1) % last.size + 1, payload) + self.fin_sent if text else 1
         return last.end - size, size
 
-    def next_new(self, payload: int, burst: int, nodelay: bool) -> int:
+    def next_new(self, payload: int, burst: int, nodelay: bool, corked: bool = False) -> int:
         """Bytes of new text to send at ``nxt``, whole segments of ``payload`` or the rest; 0: nothing now.
 
         RFC 9293 §3.8.6.2.1 and §3.7.4: a segment that is not full goes only when it empties the buffer and Nagle
-        allows it, or when it fills half the largest window the peer ever offered.
+        allows it (``nodelay``: always; ``corked``: never), or when it fills half the largest window the peer ever
+        offered.
         """
         available = self.buffer.end - self.nxt
         if available <= 0 or (self.board.lost and self.frto != NEW_DATA):
@@ -458,7 +459,7 @@ class Sender:
         allowed = min(window, min(self.cc.cwnd, self.flight) - self.pipe, burst)
         length = min(available, allowed)
         if length >= payload:
-            if length == available and self._tail_may_go(nodelay):
+            if length == available and self._tail_may_go(nodelay, corked):
                 return length
             if length < min(available, burst) and self.defers(burst):
                 return 0
@@ -466,7 +467,7 @@ class Sender:
         if length <= 0:
             return 0
         if length == available:
-            return length if self._tail_may_go(nodelay) else 0
+            return length if self._tail_may_go(nodelay, corked) else 0
         # The window, and not the buffer's end, makes it small: silly, unless it is half of all the peer ever offers.
         return length if length == window and length * 2 >= self.max_wnd else 0
 
@@ -477,10 +478,11 @@ class Sender:
             return False
         return burst * self.rtt.srtt <= self.cc.cwnd * QUANTUM
 
-    def _tail_may_go(self, nodelay: bool) -> bool:
+    def _tail_may_go(self, nodelay: bool, corked: bool) -> bool:
         """Nagle's rule (RFC 9293 §3.7.4) in Minshall's reading, as Linux: a small segment waits only while another
-        small one is unacknowledged."""
-        return nodelay or self.fin_queued or self.una >= self.small_end or self.up > self.nxt
+        small one is unacknowledged. A cork holds it back until the override timer runs out."""
+        allowed = not corked and (nodelay or self.una >= self.small_end)
+        return allowed or self.fin_queued or self.up > self.nxt
 
     def silly_blocked(self) -> bool:
         """Whether text waits only because the open window is silly: the override timer must run (§3.8.6.2.1)."""

@@ -107,6 +107,9 @@ def _on_retransmit_timeout(conn: "Connection", now: int) -> None:
         if conn.passive and snd.retries >= config.synack_retries:
             conn.end()
             return
+        if not conn.passive and 0 < config.syn_retries <= snd.retries:
+            _timed_out(conn)
+            return
         snd.retries += 1  # an active open has its time limit in USER_TIMEOUT
         if snd.retries == config.r1:
             conn.host.suspect(conn)
