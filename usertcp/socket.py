@@ -11,10 +11,11 @@ kernel's own. What is left to this module is what the kernel cannot know: names,
         with socket.create_connection(("10.9.0.1", 80)) as s:
             s.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
 
-Without :func:`engine`, or after :func:`configure`, an engine is started when a socket first needs one, and closed when
-the program ends. Errors are those of Linux. Code in C that reads the descriptor itself sees the end of the stream
-where Python sees ECONNRESET. UDP, AF_UNIX, raw sockets, IPv6 other than TCP, and foreign descriptors are the kernel's;
-TCP over IPv6 says EAFNOSUPPORT. How the two ends talk is in :mod:`usertcp.driver.messages`.
+Without :func:`engine`, or after :func:`configure`, an engine is started when a socket first needs one, and closed
+when the program ends. Errors are those of Linux. Code in C that reads the descriptor itself sees the end of the
+stream where Python sees ECONNRESET. UDP, AF_UNIX, raw sockets, IPv6 other than TCP, and foreign descriptors are the
+kernel's. Of TCP over IPv6 there is ``::1``, ``::`` and mapped addresses (:mod:`usertcp.driver.addresses`). How the
+two ends talk is in :mod:`usertcp.driver.messages`.
 
 No public method calls another public method of ``self``: subclasses such as ``ssl.SSLSocket`` override them.
 """
@@ -32,6 +33,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from usertcp.driver import messages, options
+from usertcp.driver.addresses import NOWHERE, presented, resolve
 from usertcp.driver.base import Pump
 from usertcp.driver.broker import SocketEngine
 from usertcp.driver.endpoint import (
@@ -45,7 +47,6 @@ from usertcp.driver.endpoint import (
     MIN_SNDBUF,
     Endpoint,
     recognize,
-    resolve,
 )
 from usertcp.driver.engine import EngineThread
 from usertcp.driver.messages import Address
@@ -65,11 +66,13 @@ if TYPE_CHECKING:
 SWITCH_INTERVAL: Final = 0.0001
 LINGER: Final = 5.0  # s that a closing engine waits for acknowledgments
 
-has_ipv6 = False
-
 _C: Final = _socket.socket  # the methods that touch the descriptor
+_IGNORED: Final = (1, 2)  # SCM_RIGHTS, SCM_CREDENTIALS
+_FAMILIES: Final = (stdlib.AF_INET, stdlib.AF_INET6)
 _OURS: Final = (0, _socket.IPPROTO_TCP)
-_NATIVE: Final = frozenset({(_socket.SOL_SOCKET, 20), (_socket.SOL_SOCKET, 21)})  # SO_RCVTIMEO, SO_SNDTIMEO
+_NATIVE: Final = frozenset(  # what the descriptor itself knows, and AF_UNIX does as TCP
+    {(_socket.SOL_SOCKET, number) for number in (18, 19, 20, 21)}  # SO_RCVLOWAT, SO_SNDLOWAT, SO_RCVTIMEO, SO_SNDTIMEO
+)
 
 
 # -- engines ---------------------------------------------------------------------------------------------------------
@@ -238,28 +241,22 @@ class socket(stdlib.socket):
     def __init__(self, family: int = -1, type: int = -1, proto: int = -1, fileno: int | None = None) -> None:
         self._tcp: Endpoint | None = None
         if fileno is not None:
-            ours = family in (-1, stdlib.AF_INET) and isinstance(fileno, int) and fileno >= 0
+            ours = family in (-1, *_FAMILIES) and isinstance(fileno, int) and fileno >= 0
             tcp = recognize(fileno, _token, _current is not None) if ours else None
             if tcp is None:
                 super().__init__(family, type, proto, fileno)
                 return
             self._tcp = tcp
-            super().__init__(_socket.AF_INET, _socket.SOCK_STREAM, max(proto, 0), fileno)
+            super().__init__(_FAMILIES[tcp.six], _socket.SOCK_STREAM, max(proto, 0), fileno)
             return
         family = _socket.AF_INET if family == -1 else family
         type = _socket.SOCK_STREAM if type == -1 else type
         proto = max(proto, 0)
         flags = stdlib.SOCK_NONBLOCK | stdlib.SOCK_CLOEXEC
-        if (
-            type & ~flags != _socket.SOCK_STREAM
-            or proto not in _OURS
-            or family not in (stdlib.AF_INET, stdlib.AF_INET6)
-        ):
+        if type & ~flags != _socket.SOCK_STREAM or proto not in _OURS or family not in _FAMILIES:
             super().__init__(family, type, proto)
             return
-        if family == stdlib.AF_INET6:
-            raise os_error(errno.EAFNOSUPPORT)
-        fd, ident = messages.create(type & stdlib.SOCK_NONBLOCK)
+        fd, ident = messages.create(type & stdlib.SOCK_NONBLOCK, six=family == stdlib.AF_INET6)
         self._tcp = Endpoint(ident, _token)
         super().__init__(family, type, proto, fd)
 
@@ -270,7 +267,7 @@ class socket(stdlib.socket):
         if tcp is None:
             _C.bind(self, address)
             return
-        local = resolve(address, "bind")
+        local = resolve(address, "bind", tcp.six)
         fd = _fd(self)
         if tcp.look(fd) == FAILED:
             tcp.renew(fd)
@@ -314,24 +311,28 @@ class socket(stdlib.socket):
             sock.close()
             tcp.dead = True
             raise StackError(GONE)
-        return sock, accepted.remote
+        if tcp.options.flag(options.SO_OOBINLINE):
+            _C.setsockopt(sock, *options.SO_OOBINLINE, 1)
+        return sock, presented(accepted.remote or NOWHERE, tcp.six)
 
     def connect(self, address: Any, /) -> None:
         tcp = self._tcp
         if tcp is None:
             _C.connect(self, address)
         else:
-            _connect(self, tcp, resolve(address, "connect"))
+            _connect(self, tcp, resolve(address, "connect", tcp.six))
 
     def connect_ex(self, address: Any, /) -> int:
         tcp = self._tcp
         if tcp is None:
             return _C.connect_ex(self, address)
-        remote = resolve(address, "connect_ex")
         try:
+            remote = resolve(address, "connect_ex", tcp.six)
             _connect(self, tcp, remote)
         except TimeoutError as error:
             return error.errno or errno.EAGAIN
+        except stdlib.gaierror:
+            raise
         except OSError as error:
             return error.errno or errno.EIO
         return 0
@@ -375,9 +376,17 @@ class socket(stdlib.socket):
         return socket.recv_into(self, buffer, nbytes, flags), None
 
     def recvmsg(self, bufsize: int, ancbufsize: int = 0, flags: int = 0, /) -> tuple[bytes, list[Any], int, Any]:
-        if self._tcp is None:
+        tcp = self._tcp
+        if tcp is None:
             return _C.recvmsg(self, bufsize, ancbufsize, flags)
-        return socket.recv(self, bufsize, flags), [], 0, None
+        try:
+            data, _, result, _ = _C.recvmsg(self, bufsize, ancbufsize, flags)
+        except OSError as error:
+            _receiving_failed(tcp, error, flags)
+            return b"", [], 0, None
+        if not data and bufsize:
+            tcp.raise_pending(reading=True)
+        return data, [], result, None
 
     def recvmsg_into(
         self, buffers: "Iterable[WriteableBuffer]", ancbufsize: int = 0, flags: int = 0, /
@@ -387,7 +396,7 @@ class socket(stdlib.socket):
             return _C.recvmsg_into(self, buffers, ancbufsize, flags)
         kept = list(buffers)
         try:
-            count, _, result, _ = _C.recvmsg_into(self, kept, 0, flags)
+            count, _, result, _ = _C.recvmsg_into(self, kept, ancbufsize, flags)
         except OSError as error:
             _receiving_failed(tcp, error, flags)
             return 0, [], 0, None
@@ -419,9 +428,11 @@ class socket(stdlib.socket):
             raise _why_not_sent(tcp) from None
 
     def sendto(self, data: "ReadableBuffer", *rest: Any) -> int:
-        if self._tcp is None or not 1 <= len(rest) <= 2:
+        tcp = self._tcp
+        if tcp is None or not 1 <= len(rest) <= 2:
             return _C.sendto(self, data, *rest)
-        return socket.send(self, data, rest[0] if len(rest) == 2 else 0)  # the address of a stream is ignored
+        resolve(rest[-1], "sendto", tcp.six)  # the address of a stream is ignored, but must be one
+        return socket.send(self, data, rest[0] if len(rest) == 2 else 0)
 
     def sendmsg(
         self, buffers: "Iterable[ReadableBuffer]", ancdata: Iterable[Any] = (), flags: int = 0, address: Any = None, /
@@ -429,8 +440,9 @@ class socket(stdlib.socket):
         tcp = self._tcp
         if tcp is None:
             return _C.sendmsg(self, buffers, ancdata, flags, *(() if address is None else (address,)))
-        if list(ancdata):
-            raise os_error(errno.EINVAL)
+        _check_ancillary(ancdata)
+        if address is not None:
+            resolve(address, "sendmsg", tcp.six)
         if flags or tcp.phase != CONNECTED:
             _may_send(self, tcp, flags)
         try:
@@ -473,7 +485,7 @@ class socket(stdlib.socket):
         if tcp is None:
             return _C.getsockname(self)
         _fd(self)
-        return tcp.local
+        return presented(tcp.local, tcp.six)
 
     def getpeername(self) -> Any:
         tcp = self._tcp
@@ -482,7 +494,7 @@ class socket(stdlib.socket):
         fd = _fd(self)
         if tcp.look(fd) != CONNECTED or tcp.over(fd):
             raise os_error(errno.ENOTCONN)
-        return tcp.remote
+        return presented(tcp.remote or NOWHERE, tcp.six)
 
     def getsockopt(self, level: int, optname: int, buflen: int = 0, /) -> Any:
         tcp = self._tcp
@@ -490,7 +502,7 @@ class socket(stdlib.socket):
             return _C.getsockopt(self, level, optname, buflen) if buflen else _C.getsockopt(self, level, optname)
         value = tcp.option(_fd(self), level, optname)
         if buflen:
-            return value[:buflen]
+            return value[: 1 if level == _socket.IPPROTO_IP and buflen < options.INT.size else buflen]
         return options.INT.unpack(value[: options.INT.size])[0]
 
     def setsockopt(self, level: int, optname: int, value: Any, optlen: int | None = None, /) -> None:
@@ -504,7 +516,9 @@ class socket(stdlib.socket):
         if isinstance(value, int) and not -(1 << 31) <= value < 1 << 32:
             raise OverflowError("signed integer is out of range")
         tcp.set_option(level, optname, value)
-        if (level, optname) == options.SO_SNDBUF and isinstance(value, int) and tcp.phase != CONNECTING:
+        if (level, optname) == options.SO_OOBINLINE:
+            _C.setsockopt(self, level, optname, value)
+        elif (level, optname) == options.SO_SNDBUF and isinstance(value, int) and tcp.phase != CONNECTING:
             most = messages.BULK if tcp.phase == CONNECTED else messages.BUFFER
             _C.setsockopt(self, level, optname, min(max(value, MIN_SNDBUF), most))
 
@@ -559,9 +573,7 @@ def _receiving_failed(tcp: Endpoint, error: OSError, flags: int) -> None:
 
 
 def _may_send(sock: socket, tcp: Endpoint, flags: int) -> None:
-    """Refuse what AF_UNIX would take and TCP would not."""
-    if flags & stdlib.MSG_OOB:
-        raise os_error(errno.EOPNOTSUPP)
+    """Refuse what AF_UNIX would take and TCP would not; announce what is urgent."""
     fd = _fd(sock)
     phase = tcp.look(fd)
     if phase == CONNECTING:
@@ -571,6 +583,19 @@ def _may_send(sock: socket, tcp: Endpoint, flags: int) -> None:
         phase = tcp.wait(fd, timeout)
     if phase in (FRESH, HELD, LISTENING):
         raise os_error(errno.EPIPE)
+    if flags & stdlib.MSG_OOB:
+        tcp.tell("urgent")
+
+
+def _check_ancillary(ancdata: Iterable[Any]) -> None:
+    """TCP passes nothing on: what it ignores is dropped, anything else is refused (as Linux)."""
+    for item in ancdata:
+        if not isinstance(item, tuple) or len(item) != 3:
+            raise TypeError("[sendmsg() ancillary data items] must be sequence of length 3")
+        level, kind, data = item
+        memoryview(data)
+        if level.__index__() == stdlib.SOL_SOCKET and kind.__index__() not in _IGNORED:
+            raise os_error(errno.EINVAL)
 
 
 def _why_not_sent(tcp: Endpoint) -> OSError:
@@ -578,8 +603,6 @@ def _why_not_sent(tcp: Endpoint) -> OSError:
 
 
 # -- the rest of the standard module ---------------------------------------------------------------------------------
-
-SocketType = socket
 
 
 def _adopt() -> None:

@@ -30,6 +30,7 @@ from usertcp.driver import messages, options
 from usertcp.link.faults import Drop, Duplicate, Reorder
 from usertcp.link.memory import memory_pair
 from usertcp.link.middleware import Faults
+from usertcp.net.stack import Stack, StackConfig
 from usertcp.tcp.config import TcpConfig
 from usertcp.units import MS, SEC
 
@@ -137,6 +138,23 @@ def test_reuseaddr_binds_over_time_wait_and_without_it_not(engine: us.Engine) ->
         reusing.setsockopt(us.SOL_SOCKET, us.SO_REUSEADDR, 1)
         reusing.bind(address)
         reusing.listen()
+
+
+def test_ephemeral_ports_used_up_is_eaddrnotavail_for_connect_and_eaddrinuse_for_bind() -> None:
+    link, other = memory_pair()
+    config = StackConfig(addresses=(f"{LEFT}/24",), ephemeral=(40000, 40003))
+    with us.Engine(Stack(config, link.caps, os.urandom), link), us.create_server(("127.0.0.1", 7)) as listener:
+        address = listener.getsockname()
+        clients = [us.create_connection(address, PATIENCE) for _ in range(4)]
+        assert {sock.getsockname()[1] for sock in clients} == {40000, 40001, 40002, 40003}
+        with us.socket() as fifth:
+            assert number(lambda: fifth.connect(address)) == "EADDRNOTAVAIL"
+            assert number(lambda: fifth.bind(("", 0))) == "EADDRINUSE"
+            clients.pop().setsockopt(us.SOL_SOCKET, us.SO_LINGER, struct.pack("ii", 1, 0))
+            until(lambda: not number(lambda: fifth.connect(address)), "a port that is free again")
+        for sock in clients:
+            sock.close()
+    other.close()
 
 
 def test_bound_client_connects_from_its_port(engine: us.Engine) -> None:
@@ -257,9 +275,11 @@ def test_accepted_socket_inherits_the_listeners_options(engine: us.Engine) -> No
         (us.IPPROTO_IP, us.IP_TTL, 256, "EINVAL"),
         (us.IPPROTO_TCP, us.TCP_NODELAY, b"\1", "EINVAL"),
         (us.SOL_SOCKET, us.SO_LINGER, 1, "EINVAL"),
-        (us.IPPROTO_TCP, us.TCP_CORK, 1, "ENOPROTOOPT"),
-        (us.IPPROTO_TCP, us.TCP_DEFER_ACCEPT, 1, "ENOPROTOOPT"),
-        (us.SOL_SOCKET, us.SO_OOBINLINE, 0, "ENOPROTOOPT"),
+        (us.IPPROTO_TCP, us.TCP_FASTOPEN, 1, "ENOPROTOOPT"),
+        (us.IPPROTO_TCP, us.TCP_SYNCNT, 128, "EINVAL"),
+        (us.SOL_SOCKET, us.SO_PRIORITY, 1, "ENOPROTOOPT"),
+        (us.IPPROTO_IPV6, us.IPV6_V6ONLY, 1, "ENOPROTOOPT"),
+        (us.IPPROTO_TCP, us.TCP_CONGESTION, b"", "EINVAL"),
         (us.IPPROTO_TCP, us.TCP_CONGESTION, b"nosuch", "ENOENT"),
     ],
 )

@@ -8,6 +8,9 @@
     a.shutdown(WR)  end of file at b          shutdown_write      FIN
     a.close         hang-up at b              close               FIN, or RST if something was unread
 
+Urgent data (RFC 9293 §3.8.5) is AF_UNIX's out-of-band byte on both sides: the last byte before the urgent pointer, as
+Linux reads it. The program says that it will send one, so that the mark is looked for only then.
+
 Nothing is kept here: ``b`` is read only as far as the send ring has room, the receive ring is emptied only as far as
 the kernel takes it, so that each side's backpressure is the other's. ``b`` is registered edge-triggered, for room only
 while it has none: the kernel would wake the engine for every piece that the program takes.
@@ -24,12 +27,13 @@ What the kernel tells about ``a``, and what it does not:
 import _socket
 import contextlib
 import errno
+import fcntl
 import select
 from typing import TYPE_CHECKING, Final
 
 from usertcp.driver.options import Options
 from usertcp.tcp.connection import Connection
-from usertcp.tcp.state import CONNECTED, EOF, FAILED, GONE
+from usertcp.tcp.state import CONNECTED, EOF, FAILED, GONE, URGENT
 from usertcp.units import SEC
 
 if TYPE_CHECKING:
@@ -41,6 +45,7 @@ ENDS: Final = select.EPOLLRDHUP | select.EPOLLHUP
 INPUT: Final = select.EPOLLIN | select.EPOLLERR | ENDS
 SMALL: Final = 16 << 10  # bytes that are read from a program first, by way of a buffer: mostly that is all
 CHUNK: Final = 256 << 10  # bytes moved at a time otherwise, between ``b`` and a ring, by no other way
+SIOCATMARK: Final = 0x8905  # Linux
 GRACE: Final = 60 * SEC  # ns that a connection shut both ways by its program waits for the peer's FIN (tcp_fin_timeout)
 
 # When a connection failed: a letter's second half.
@@ -58,6 +63,7 @@ class Bridge:
     ``eof_out``    ``b`` is shut for writing: the program reads the end of the stream
     ``discard``    the program reads no more, but has not closed
     ``hung_up``    the kernel says so, see above
+    ``urgent``     the program has said that an urgent byte comes, and it was not read from ``b`` yet
     ``released``   the program says that it closed, which the kernel cannot tell when both directions were shut before
     """
 
@@ -79,6 +85,7 @@ class Bridge:
         "options",
         "released",
         "sock",
+        "urgent",
     )
 
     def __init__(
@@ -93,7 +100,7 @@ class Bridge:
         self.error = 0
         self.eof_in = self.eof_out = self.discard = self.hung_up = self.released = False
         self._can_send = self._may_read = True
-        self._ends = self._error_at_b = self._shut = False
+        self._ends = self._error_at_b = self._shut = self.urgent = False
         conn.user = self
 
     @property
@@ -156,6 +163,11 @@ class Bridge:
         self.discard = True
         self._end_of_stream()
         self.advance()
+
+    def expect_urgent(self) -> None:
+        """The program is about to send a byte out of band. It is read in line here, but by itself."""
+        self.sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_OOBINLINE, 1)
+        self.urgent = True
 
     def advance(self) -> None:
         """Move what can be moved and act on what was learned. Harmless when nothing changed."""
@@ -225,6 +237,8 @@ class Bridge:
                 conn.consume(min(conn.readable, CHUNK))
         elif self._can_send:
             try:
+                if conn.ready & URGENT:
+                    self._urgent_to_program()
                 while wanted := min(conn.readable, CHUNK):
                     sent = self.sock.sendmsg(conn.peek(wanted))
                     conn.consume(sent)
@@ -252,6 +266,15 @@ class Bridge:
         self._can_send = False
         self.broker.engine.modify(self.sock.fileno(), WITH_ROOM)
 
+    def _urgent_to_program(self) -> None:
+        """What lies before the urgent byte, then that byte out of band. BlockingIOError when ``b`` is full."""
+        conn = self.conn
+        while conn.readable and (ahead := conn.urgent_mark) is not None:
+            if ahead > 1:
+                conn.consume(self.sock.sendmsg(conn.peek(min(ahead - 1, CHUNK))))
+            else:
+                conn.consume(self.sock.sendmsg(conn.peek(1), (), _socket.MSG_OOB))
+
     def _dead(self) -> None:
         """Everything was delivered: the end follows, and the errno waits for whoever asks."""
         if self.error:
@@ -273,6 +296,8 @@ class Bridge:
         if self.eof_in or not self._may_read:
             return True
         try:
+            if self.urgent:
+                self._urgent_to_peer()
             buffer, wanted = self.broker.buffer, SMALL
             while room := conn.writable:
                 wanted = min(room, wanted)
@@ -296,6 +321,18 @@ class Bridge:
     def _read_into(self, places: list[memoryview]) -> int:
         return self.sock.recvmsg_into(places)[0]
 
+    def _urgent_to_peer(self) -> None:
+        """What was sent before the urgent byte, then that byte, which the kernel does not read together with others.
+        BlockingIOError when ``b`` is empty."""
+        conn, buffer = self.conn, self.broker.buffer
+        while self.urgent and (room := conn.writable):
+            mark = _at_mark(self.sock)
+            count = self.sock.recv_into(buffer, 1 if mark else min(room, len(buffer)))
+            if not count:
+                return
+            conn.write(buffer[:count], urgent=mark)
+            self.urgent = not mark
+
     # -- ends --------------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
@@ -312,3 +349,8 @@ class Bridge:
         """Let ``b`` go: the program's end hangs up."""
         self.conn.user = None
         self.broker.forget(self, self.sock)
+
+
+def _at_mark(sock: _socket.socket) -> bool:
+    """Whether the next byte is the one that was sent out of band."""
+    return any(fcntl.ioctl(sock.fileno(), SIOCATMARK, bytes(4)))

@@ -28,6 +28,7 @@ from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from usertcp.driver import messages
+from usertcp.driver.addresses import LOCAL6, NOWHERE
 from usertcp.driver.base import BUDGET, UNFINISHED, Pump
 from usertcp.driver.bridge import AT_ONCE, EVENTS, SMALL, Bridge
 from usertcp.driver.engine import Engine
@@ -182,7 +183,8 @@ class Broker:
         """Open the connection that ``arrival`` asks for; an error is left as a letter."""
         ident, sock = arrival.ident, arrival.sock
         host, port = request["remote"]
-        host = "127.0.0.1" if host == "0.0.0.0" else host  # this host, as on Linux
+        if host == NOWHERE[0]:  # this host, as on Linux
+            host = LOCAL6 if messages.is_six(ident) else "127.0.0.1"
         held = self.table.get(ident)
         chosen = held.options if isinstance(held, Held) else Options.load(request["options"])
         config = chosen.config(self.base())
@@ -219,7 +221,7 @@ class Broker:
     def offer(self, post: Post, conn: Connection) -> int:
         """Put ``conn``, the first that waits at ``post``, into the program's accept queue. 0, or the errno:
         ECONNREFUSED if the program has closed its listener, anything else to try again later."""
-        ident = messages.new_ident()
+        ident = messages.new_ident(six=messages.is_six(post.ident))
         name = messages.peer_name(self.token, ident, conn.flow.local, conn.flow.remote)
         try:
             sock = _reach(post.ident, name, _queue(conn.config))

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from usertcp.driver import messages, options
+from usertcp.driver.addresses import LOCAL6, NOWHERE
 from usertcp.driver.messages import Address, Message, View
 from usertcp.driver.options import Options
 from usertcp.errors import StackError, os_error
@@ -32,7 +33,6 @@ CONNECTING: Final = 3
 CONNECTED: Final = 4  # or was once
 FAILED: Final = 5  # the connect failed; the errno may still be pending
 
-NOWHERE: Final = ("0.0.0.0", 0)
 GONE: Final = "the engine of this socket is gone"
 MIN_SNDBUF: Final = 4096  # bytes of AF_UNIX buffer below which a connect request might not fit
 
@@ -81,6 +81,11 @@ class Endpoint:
         self.dead = False
         self.queue = messages.BUFFER
         _known[ident] = self
+
+    @property
+    def six(self) -> bool:
+        """Whether it is an AF_INET6 socket to its user."""
+        return messages.is_six(self.ident)
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
@@ -150,14 +155,24 @@ class Endpoint:
 
     def bind(self, address: Address) -> None:
         """Hold a local address."""
-        answer = self.call("bind", address=address, options=self.options.dump())
-        self.local = self.bound = pair(answer["local"])
+        answer = self.call("bind", **self._at(address), options=self.options.dump())
+        self.local = self.bound = (address[0], pair(answer["local"])[1])
         self.phase = HELD
 
     def listen(self, backlog: int) -> None:
         """Have the engine listen; the descriptor does already."""
-        answer = self.call("listen", backlog=backlog, options=self.options.dump())
-        self.local, self.phase = pair(answer["local"]), LISTENING
+        answer = self.call("listen", **self._at(NOWHERE), backlog=backlog, options=self.options.dump())
+        if self.phase == FRESH:
+            self.local = (NOWHERE[0], pair(answer["local"])[1])
+        self.phase = LISTENING
+
+    def _at(self, address: Address) -> Message:
+        """The words of a message that say where: what the wildcard of an AF_INET6 socket covers is its option's."""
+        if not self.six or address[0] != NOWHERE[0]:
+            return {"address": address, "both": False}
+        if self.options.flag(options.IPV6_V6ONLY):
+            return {"address": (LOCAL6, address[1]), "both": False}
+        return {"address": address, "both": True}
 
     def begin(self, fd: int, remote: Address, sndbuf: int) -> None:
         """Begin to connect. The errors that need no network are raised here, and the socket is as before."""
@@ -178,19 +193,22 @@ class Endpoint:
             with contextlib.suppress(OSError):
                 self.renew(fd)
             raise
-        self.local, self.remote = pair(answer["local"]), remote
+        self.local, self.remote = pair(answer["local"]), pair(answer.get("remote", remote))
         self.queue = answer.get("queue", self.queue)
         self.phase, self.announced = CONNECTING, False
 
     def renew(self, fd: int) -> None:
         """Put a fresh AF_UNIX socket under ``fd``: after a failed connect TCP's is like new, AF_UNIX's is not."""
         blocking = os.get_blocking(fd)
-        new, ident = messages.create()
+        new, ident = messages.create(six=self.six)
         try:
             os.dup2(new, fd, os.get_inheritable(fd))
         finally:
             os.close(new)
         os.set_blocking(fd, blocking)
+        if self.options.flag(options.SO_OOBINLINE):
+            with View(fd) as view:
+                view.setsockopt(*options.SO_OOBINLINE, 1)
         _known.pop(self.ident, None)
         _known[ident] = self
         self.ident, self.phase, self.remote = ident, FRESH, None
@@ -216,6 +234,10 @@ class Endpoint:
 
     def set_option(self, level: int, name: int, value: int | bytes) -> None:
         """Linux's errnos, ENOPROTOOPT for what is not here."""
+        if level == _socket.IPPROTO_IPV6 and not self.six:
+            raise os_error(errno.ENOPROTOOPT)
+        if (level, name) == options.IPV6_V6ONLY and self.phase != FRESH:
+            raise os_error(errno.EINVAL)
         self.options.set(level, name, value)
         if self.phase != FRESH:
             self.tell("set", level=level, name=name, value=value if isinstance(value, int) else value.hex())
@@ -223,6 +245,8 @@ class Endpoint:
     def option(self, fd: int, level: int, name: int) -> bytes:
         """An option's value; SO_ERROR is taken by it."""
         phase = self.look(fd)
+        if level == _socket.IPPROTO_IPV6 and not self.six:
+            raise os_error(errno.EOPNOTSUPP)
         if level == _socket.SOL_SOCKET:
             if name == _socket.SO_ERROR:
                 number = self.take_error() if phase in (CONNECTED, FAILED) else 0
@@ -231,7 +255,7 @@ class Endpoint:
                 return options.INT.pack(number)
             told = {
                 _socket.SO_TYPE: int(_socket.SOCK_STREAM),
-                stdlib.SO_DOMAIN: int(_socket.AF_INET),
+                stdlib.SO_DOMAIN: int(_socket.AF_INET6 if self.six else _socket.AF_INET),
                 stdlib.SO_PROTOCOL: int(_socket.IPPROTO_TCP),
                 _socket.SO_ACCEPTCONN: int(phase == LISTENING),
             }.get(name)
@@ -287,30 +311,6 @@ def pair(address: Iterable[Any]) -> Address:
     """An address as a message carries it, as a tuple."""
     host, port = address
     return str(host), int(port)
-
-
-def resolve(address: Any, caller: str) -> Address:
-    """A user's address with a numeric host. TypeError, OverflowError and gaierror as of the standard class."""
-    if not isinstance(address, tuple):
-        raise TypeError(f"{caller}(): AF_INET address must be tuple, not {type(address).__name__}")
-    if len(address) != 2:
-        raise TypeError(f"{caller}(): AF_INET address must be a pair (host, port)")
-    host, port = address
-    if not hasattr(port, "__index__"):
-        raise TypeError(f"'{type(port).__name__}' object cannot be interpreted as an integer")
-    if not isinstance(host, str | bytes | bytearray):
-        raise TypeError(f"str, bytes or bytearray expected, not {type(host).__name__}")
-    port = port.__index__()
-    if not 0 <= port <= 0xFFFF:
-        raise OverflowError(f"{caller}(): port must be 0-65535.")
-    if isinstance(host, bytearray):
-        host = bytes(host)
-    if host in ("", b""):
-        return NOWHERE[0], port
-    if host in ("<broadcast>", b"<broadcast>"):
-        return "255.255.255.255", port
-    found = _socket.getaddrinfo(host, None, _socket.AF_INET, _socket.SOCK_STREAM)
-    return str(found[0][4][0]), port
 
 
 def _poll(fd: int, timeout: float | None) -> int:

@@ -12,6 +12,8 @@ The identity of a socket is in the kernel too, where dup, detach, fork and SCM_R
     \\0usertcp/T/b/ID/LOCAL/REMOTE     the engine's end of an accepted connection: the peer name of the program's end
     \\0usertcp/T/dead/ID              a connection that wakes accept() because the engine is gone
 
+The ID of an AF_INET6 socket ends in "v6".
+
 ``LOCAL`` and ``REMOTE`` are address and port bytes in hex. A name dies with the last descriptor of its socket, which
 tells the engine that a listener is gone, however it went.
 
@@ -34,6 +36,7 @@ from typing import Any, Final, NamedTuple
 
 from usertcp.errors import StackError, os_error
 
+SIX: Final = "v6"
 PREFIX: Final = b"\0usertcp/"
 LENGTH: Final = struct.Struct("=I")  # before a connect request: its bytes, without this word and the padding
 CREDENTIALS: Final = struct.Struct("=3i")  # struct ucred: process, user, group
@@ -106,9 +109,14 @@ def _unpack(text: str) -> Address:
     return _socket.inet_ntoa(raw[:-2]), int.from_bytes(raw[-2:], "big")
 
 
-def new_ident() -> str:
-    """A fresh identity, unlike any other on this machine."""
-    return os.urandom(8).hex()
+def new_ident(*, six: bool = False) -> str:
+    """A fresh identity, unlike any other on this machine; ``six``: of an AF_INET6 socket."""
+    return os.urandom(8).hex() + SIX * six
+
+
+def is_six(ident: str) -> bool:
+    """Whether the identity is that of an AF_INET6 socket."""
+    return ident.endswith(SIX)
 
 
 # -- a program's socket, seen as what the kernel knows it to be ------------------------------------------------------
@@ -133,13 +141,13 @@ class View:
         self._sock.detach()
 
 
-def create(flags: int = 0) -> tuple[int, str]:
+def create(flags: int = 0, *, six: bool = False) -> tuple[int, str]:
     """A new program's socket: (descriptor, identity). It is named at once."""
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | stdlib.SOCK_CLOEXEC | flags)
     try:
         sock.settimeout(0.0 if flags & stdlib.SOCK_NONBLOCK else None)
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, BUFFER)
-        ident = new_ident()
+        ident = new_ident(six=six)
         sock.bind(own_name(ident))
         return sock.detach(), ident
     finally:

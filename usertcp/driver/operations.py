@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from usertcp.driver import messages, options
+from usertcp.driver.addresses import NOWHERE
 from usertcp.driver.base import UNFINISHED
 from usertcp.driver.bridge import AT_ONCE, WHILE_OPEN, Bridge
 from usertcp.driver.entries import LINGER_STEP, Held, Linger, Post, Request
@@ -40,6 +41,7 @@ def bind(broker: "Broker", message: Message, request: Request) -> Message:
             (host, port),
             reuse_address=chosen.flag(options.SO_REUSEADDR),
             reuse_port=chosen.flag(options.SO_REUSEPORT),
+            both=bool(message["both"]),
         )
     )
     broker.hold(Held(ident, chosen, binding))
@@ -55,7 +57,7 @@ def listen(broker: "Broker", message: Message, request: Request) -> Message:
     if isinstance(entry, Bridge):
         raise os_error(errno.EINVAL)
     if entry is None:
-        bind(broker, {**message, "address": ("0.0.0.0", 0)}, request)
+        bind(broker, message, request)
         entry = broker.table[ident]
     assert isinstance(entry, Held)
     config = entry.options.config(broker.base())
@@ -74,11 +76,12 @@ def started(broker: "Broker", message: Message, request: Request) -> Message:
         arrival.on_event(select.EPOLLIN)
     bridge = broker.table.get(ident)
     if isinstance(bridge, Bridge):
-        config = bridge.conn.config
-        return {"local": bridge.conn.flow.local, "queue": messages.queue(config.send_buffer, config.send_buffer_max)}
+        config, flow = bridge.conn.config, bridge.conn.flow
+        queue = messages.queue(config.send_buffer, config.send_buffer_max)
+        return {"local": flow.local, "remote": flow.remote, "queue": queue}
     number, when = broker.letters.get(ident, (errno.EMFILE, AT_ONCE))  # none: there was no descriptor for it
     if when != AT_ONCE:
-        return {"local": ("0.0.0.0", 0)}
+        return {"local": NOWHERE}
     broker.letters.pop(ident, None)
     return {"errno": number}
 
@@ -120,6 +123,8 @@ def names(broker: "Broker", message: Message, request: Request) -> Message:
 def set_option(broker: "Broker", message: Message, request: Request) -> Message:
     entry = entry_of(broker, message)
     value = message["value"]
+    if not value and (message["level"], message["name"]) == options.TCP_WINDOW_CLAMP and isinstance(entry, Bridge):
+        raise os_error(errno.EINVAL)
     changes = entry.options.set(
         message["level"], message["name"], bytes.fromhex(value) if isinstance(value, str) else value
     )
@@ -139,6 +144,8 @@ def get_option(broker: "Broker", message: Message, request: Request) -> Message:
         value = options.tcp_info(conn.info(broker.now()) if conn is not None else None, state, broker.now())
     elif key == options.TCP_MAXSEG and conn is not None and conn.state is not State.SYN_SENT:
         value = options.INT.pack(conn.info().snd_mss)
+    elif key == options.TCP_WINDOW_CLAMP and conn is not None:
+        value = options.INT.pack(max(conn.config.windows))
     elif key in options.BUFFERS and conn is not None and not entry.options.chosen(key):
         info = conn.info()
         value = options.INT.pack(info.receive_buffer if key == options.SO_RCVBUF else info.send_buffer)  # as tuned
@@ -153,6 +160,14 @@ def shut_read(broker: "Broker", message: Message, request: Request) -> Message:
         entry.shut_read()
     else:
         broker.close_entry(message["id"])
+    return {}
+
+
+def urgent(broker: "Broker", message: Message, request: Request) -> Message:
+    """The program is about to send a byte out of band."""
+    entry = entry_of(broker, message)
+    if isinstance(entry, Bridge):
+        entry.expect_urgent()
     return {}
 
 
@@ -197,6 +212,7 @@ OPERATIONS: Final[dict[str, Callable[["Broker", Message, Request], Message | Non
     "set": set_option,
     "get": get_option,
     "shut_read": shut_read,
+    "urgent": urgent,
     "gone": gone,
     "linger": linger,
 }

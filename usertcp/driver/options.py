@@ -42,6 +42,7 @@ INFO_FIELDS: Final = (
 )
 # fmt: on
 _WIDE: Final = frozenset(INFO_FIELDS[32:36] + INFO_FIELDS[42:46] + INFO_FIELDS[48:50])
+_DEFAULTS: Final = TcpConfig()
 MAX_U32: Final = 0xFFFF_FFFF
 MAX_U64: Final = 0xFFFF_FFFF_FFFF_FFFF
 HEADERS: Final = 40  # bytes of IPv4 and TCP header without options
@@ -53,6 +54,11 @@ MIN_RCVBUF: Final = 2304  # bytes, after doubling (Linux: SOCK_MIN_RCVBUF)
 MIN_SNDBUF: Final = 4608  # bytes, after doubling (Linux: SOCK_MIN_SNDBUF)
 MAX_BUFFER: Final = 4 << 20  # bytes, before doubling (Linux: net.core.rmem_max, wmem_max since 6.x)
 NAME_LENGTH: Final = 16  # bytes of a congestion control's name (Linux: TCP_CA_NAME_MAX)
+SYN_RETRIES: Final = 6  # what TCP_SYNCNT tells by default (Linux: tcp_syn_retries); the core gives up by time
+MIN_CLAMP: Final = 1152  # bytes; TCP_WINDOW_CLAMP (Linux: half of SOCK_MIN_RCVBUF)
+MAX_LINGER2: Final = 120  # s; TCP_LINGER2 (Linux: TCP_FIN_TIMEOUT_MAX)
+MAX_RTO: Final = 120  # s; the longest wait between two SYN,ACKs (Linux: TCP_RTO_MAX)
+MAX_RETRIES: Final = 255  # SYN,ACKs that TCP_DEFER_ACCEPT can mean (Linux: u8)
 ROUTE_TTL: Final = 64  # what IP_TTL answers and -1 restores (RFC 1700; Linux: ip_default_ttl)
 
 Key = tuple[int, int]
@@ -67,6 +73,9 @@ BUFFERS: Final = (SO_RCVBUF, SO_SNDBUF)
 TCP_INFO: Final = (so.IPPROTO_TCP, so.TCP_INFO)
 TCP_MAXSEG: Final = (so.IPPROTO_TCP, so.TCP_MAXSEG)
 TCP_CONGESTION: Final = (so.IPPROTO_TCP, so.TCP_CONGESTION)
+TCP_WINDOW_CLAMP: Final = (so.IPPROTO_TCP, so.TCP_WINDOW_CLAMP)
+IPV6_V6ONLY: Final = (so.IPPROTO_IPV6, so.IPV6_V6ONLY)
+SO_OOBINLINE: Final = (so.SOL_SOCKET, so.SO_OOBINLINE)
 
 # The number in TCP_INFO of each state (Linux: net/tcp_states.h).
 PHASE_NUMBERS: Final = {"OPEN": 0, "CWR": 2, "RECOVERY": 3, "LOSS": 4}  # of TCP_INFO (Linux: enum tcp_ca_state)
@@ -108,11 +117,8 @@ def _tos(value: int) -> int:
     return value & 0xFF & ~3  # the lowest two bits are ECN's, and TCP's own (Linux: INET_ECN_MASK)
 
 
-def _inline(value: int) -> int:
-    """Urgent data is always delivered in line (RFC 6093 §6); the other way is not here."""
-    if not value:
-        raise os_error(errno.ENOPROTOOPT)
-    return 1
+def _tclass(value: int) -> int:
+    return 0 if value == -1 else _tos(_ranged(0, 255)(value))
 
 
 def _maxseg(value: int) -> int:
@@ -120,16 +126,40 @@ def _maxseg(value: int) -> int:
 
 
 def _receive_buffer(value: int) -> int:
-    return max(2 * min(max(value, 0), MAX_BUFFER), MIN_RCVBUF)
+    return max(2 * min(value & MAX_U32, MAX_BUFFER), MIN_RCVBUF)
 
 
 def _send_buffer(value: int) -> int:
-    return max(2 * min(max(value, 0), MAX_BUFFER), MIN_SNDBUF)
+    return max(2 * min(value & MAX_U32, MAX_BUFFER), MIN_SNDBUF)
+
+
+def _clamp(value: int) -> int:
+    return max(value, MIN_CLAMP) if value else 0
+
+
+def _linger2(value: int) -> int:
+    return -1 if value < 0 else min(value, MAX_LINGER2)
+
+
+def _defer(value: int) -> int:
+    """Seconds, up to the next that a series of SYN,ACKs ends after, each wait twice the one before."""
+    if value <= 0:
+        return 0
+    period = wait = count = 1
+    while value > period and count < MAX_RETRIES:
+        count += 1
+        wait = min(2 * wait, MAX_RTO)
+        period += wait
+    return period
+
+
+def _any(value: int) -> int:
+    return value
 
 
 class _Option:
     """One integer option: how it is checked, which field of TcpConfig it is, and the unit of that field; without a
-    field, what it is by default."""
+    field, or with one that does not tell, what it is by default."""
 
     __slots__ = ("check", "default", "field", "unit")
 
@@ -142,10 +172,12 @@ class _Option:
 
 _TCP: Final = so.IPPROTO_TCP
 _IP: Final = so.IPPROTO_IP
+_LEVELS: Final = (so.SOL_SOCKET, _TCP, _IP, so.IPPROTO_IPV6)
 _OPTIONS: Final[dict[Key, _Option]] = {
     SO_REUSEADDR: _Option(_flag),
     SO_REUSEPORT: _Option(_flag),
-    (so.SOL_SOCKET, so.SO_OOBINLINE): _Option(_inline, default=1),
+    SO_OOBINLINE: _Option(_flag),
+    (so.SOL_SOCKET, so.SO_BROADCAST): _Option(_flag),  # means nothing to TCP, on Linux neither
     (so.SOL_SOCKET, so.SO_KEEPALIVE): _Option(_flag, "keepalive"),
     SO_RCVBUF: _Option(_receive_buffer, "receive_buffer"),
     SO_SNDBUF: _Option(_send_buffer, "send_buffer"),
@@ -155,8 +187,18 @@ _OPTIONS: Final[dict[Key, _Option]] = {
     (_TCP, so.TCP_KEEPCNT): _Option(_ranged(1, 127), "keepalive_count"),
     (_TCP, so.TCP_USER_TIMEOUT): _Option(_ranged(0, 0x7FFF_FFFF), "user_timeout", MS),
     TCP_MAXSEG: _Option(_maxseg, "max_segment"),
+    (_TCP, so.TCP_CORK): _Option(_flag, "cork"),
+    (_TCP, so.TCP_QUICKACK): _Option(_flag, "quick_acks", default=1),
+    (_TCP, so.TCP_DEFER_ACCEPT): _Option(_defer, "defer_accept", SEC),
+    (_TCP, so.TCP_SYNCNT): _Option(_ranged(1, 127), "syn_retries", default=SYN_RETRIES),
+    (_TCP, so.TCP_LINGER2): _Option(_linger2, "fin_wait_2_timeout", SEC),
+    (_TCP, so.TCP_NOTSENT_LOWAT): _Option(_any, "notsent_lowat"),
+    TCP_WINDOW_CLAMP: _Option(_clamp, "window_clamp"),
     (_IP, so.IP_TTL): _Option(_ttl, "ttl"),
     (_IP, so.IP_TOS): _Option(_tos, "tos"),
+    IPV6_V6ONLY: _Option(_flag),
+    (so.IPPROTO_IPV6, so.IPV6_UNICAST_HOPS): _Option(_ttl, "ttl"),
+    (so.IPPROTO_IPV6, so.IPV6_TCLASS): _Option(_tclass, "tos"),
 }
 
 
@@ -188,6 +230,8 @@ class Options:
             self.linger = (int(on != 0), seconds)
             return {}
         if key == TCP_CONGESTION:
+            if value == b"":
+                raise os_error(errno.EINVAL)
             text = b"" if isinstance(value, int) else bytes(value).split(b"\0", 1)[0][: NAME_LENGTH - 1]
             if text.decode("ascii", "replace") not in NAMES:
                 raise os_error(errno.ENOENT)
@@ -205,7 +249,8 @@ class Options:
         return _change(option, kept)
 
     def get(self, level: int, name: int, config: TcpConfig) -> bytes:
-        """An option's value; what was not chosen is ``config``'s. ENOPROTOOPT if it does not exist."""
+        """An option's value; what was not chosen is ``config``'s. ENOPROTOOPT if it does not exist, EOPNOTSUPP if its
+        level does not."""
         key = (level, name)
         if key == SO_LINGER:
             return LINGER.pack(*self.linger)
@@ -215,10 +260,11 @@ class Options:
             return INT.pack(self._values.get(key) or DEFAULT_MSS)
         option = _OPTIONS.get(key)
         if option is None:
-            raise os_error(errno.ENOPROTOOPT)
+            raise os_error(errno.ENOPROTOOPT if level in _LEVELS else errno.EOPNOTSUPP)
         value = self._values.get(key)
-        if value is None:
-            value = int(getattr(config, option.field)) // option.unit if option.field else option.default
+        if value is None or (value == 0 and key == (_TCP, so.TCP_LINGER2)):
+            tells = option.field and not option.default
+            value = int(getattr(config, option.field)) // option.unit if tells else option.default
         return INT.pack(value)
 
     def flag(self, key: Key) -> bool:
@@ -267,8 +313,14 @@ class Options:
 def _change(option: _Option, value: int) -> Changes:
     if not option.field:
         return {}
-    if option.field in ("keepalive", "nodelay"):
+    if option.field in ("keepalive", "nodelay", "cork"):
         return {option.field: bool(value)}
+    if option.field == "quick_acks":
+        return {option.field: _DEFAULTS.quick_acks if value else 0}
+    if option.field == "fin_wait_2_timeout":  # 0: the default; negative: do not wait at all
+        return {option.field: max(value, 0) * SEC if value else _DEFAULTS.fin_wait_2_timeout}
+    if option.field == "notsent_lowat":
+        return {option.field: value & MAX_U32}
     if option.field in ("receive_buffer", "send_buffer"):  # whoever chooses a size keeps it (as Linux)
         return {option.field: value, option.field + "_max": 0}
     return {option.field: value * option.unit}
