@@ -6,7 +6,7 @@ BIN = .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test bench bench-loss check format docs snapshots clean bench-core hot test-hot
+.PHONY: help setup demo lab test cpython bench bench-loss check format docs snapshots clean bench-core hot test-hot
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -25,6 +25,10 @@ lab: ## every scenario, against the kernel's TCP (root)
 test: ## the whole test suite (root for tests/netns); ARGS="-k handshake" selects
 	@$(SETUP) tools
 	@$(BIN)/python -m pytest $(ARGS)
+
+cpython: ## CPython's own network tests on usertcp.socket, beside the kernel; ARGS="test_ftplib" selects
+	@$(SETUP) cpython
+	@$(BIN)/python -m tests.cpython $(ARGS)
 
 bench: ## speed beside the kernel's and other stacks', some 15 minutes (root); ARGS="--quick" in short
 	@$(SETUP) bench
