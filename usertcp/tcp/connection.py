@@ -531,7 +531,7 @@ class Connection:
         if (config.send_buffer, config.send_buffer_max) != (old.send_buffer, old.send_buffer_max):
             self.snd.buffer.limit, self.snd.buffer.maximum = config.send_buffer, config.send_buffer_max
         if config.windows != old.windows:
-            self.rcv.resize(*config.windows)
+            self.rcv.resize(*config.windows, shrink=config.window_clamp != old.window_clamp)
         if "quick_acks" in changes:  # asked for again, it begins again
             self.rcv.acknowledge_quickly(config.quick_acks)
         if self.state in _KEEPS_ALIVE and (config.keepalive, config.keepalive_idle) != (

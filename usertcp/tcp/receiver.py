@@ -265,10 +265,12 @@ class Receiver:
 
     # --- the window (RFC 9293 §3.8.6.2.2, RFC 7323 §2) ---------------------------------------------------------------
 
-    def resize(self, size: int, maximum: int) -> None:
+    def resize(self, size: int, maximum: int, *, shrink: bool = False) -> None:
         """The user wants another buffer, tuned up to ``maximum``; what was offered stays offered (SHLD-14). Less than
-        the window field can say would be a window closed for ever."""
-        self.buffer.limit = max(min(size, self.flight), 1 << self.shift)
+        the window field can say would be a window closed for ever. ``shrink``: it is offered no more as it is used up.
+        """
+        offered = 0 if shrink else self.edge - self.buffer.read_seq
+        self.buffer.limit = max(min(size, self.flight), offered, 1 << self.shift)
         self.tuner.maximum = min(maximum, self.flight)
 
     def _reachable_edge(self) -> int:
