@@ -64,10 +64,11 @@ def started(
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End a process and those that it has started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    """End a process and those that it has started; one that has been waited for is no concern, nor is its number."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
 
 
 def finished(process: subprocess.Popen[bytes], seconds: float) -> Result:
