@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
-from benchmarks.speed_job import CHUNK, GSO, Count, Job, chunks, say
+from benchmarks.speed_job import CHUNK, GSO, PLAIN, Count, Job, chunks, say
 from benchmarks.speed_net import NEAR, PREFIX, TAP
 from usertcp import aio
 from usertcp.tcp.config import TcpConfig
@@ -203,7 +203,8 @@ async def run(space: str, job: Job) -> dict[str, Any]:
         tap=TAP,
         netns=space,
         address=f"{NEAR}/{PREFIX}",
-        offload=job.offload == GSO,
+        offload=job.offload != PLAIN,
+        gso=job.offload == GSO,
         control=False,
     ) as host:
         return await RUNS[job.kind](host, job)

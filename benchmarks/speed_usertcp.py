@@ -5,27 +5,21 @@ A process for each run: a stack on the TAP that is there, opened as any program 
 
 import asyncio
 import gc
-import os
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fcntl import ioctl
 from typing import Any, Final, cast
 
 from benchmarks.speed_calls import RUNS, Road, Stream
-from benchmarks.speed_job import GSO, START, SUM, Job, job_from, say
+from benchmarks.speed_job import GSO, PLAIN, START, Job, job_from, say
 from benchmarks.speed_net import NEAR, PREFIX, TAP
 from usertcp import blocking
 from usertcp import socket as dropin
-from usertcp.frame import LinkCaps
-from usertcp.link.tap import TUNSETOFFLOAD, TapLink
-from usertcp.net.stack import Stack, StackConfig
 from usertcp.tcp.config import TcpConfig
 
 ADDRESS: Final = f"{NEAR}/{PREFIX}"
 SETTINGS: Final = TcpConfig(nodelay=True)
-TUN_F_CSUM: Final = 1  # linux/if_tun.h
 
 
 class BlockingRoad:
@@ -81,30 +75,17 @@ class SocketRoad:
         conn.close()
 
 
-def checksum_only(space: str) -> tuple[Stack, TapLink]:
-    """A stack on a link that sums, and does not cut."""
-    link = TapLink.open(TAP, netns=space)
-    ioctl(link.fileno(), TUNSETOFFLOAD, TUN_F_CSUM)
-    link.caps = LinkCaps(link.caps.mtu, link.caps.mac, tx_checksum=True)
-    return Stack(StackConfig(addresses=(ADDRESS,), tcp=SETTINGS), link.caps, os.urandom), link
-
-
 @contextmanager
 def opened(road: str, space: str, job: Job) -> Iterator[Road]:
     """The road's stack, running."""
     words: dict[str, Any] = {"tap": TAP, "netns": space, "address": ADDRESS, "control": False}
+    words |= {"offload": job.offload != PLAIN, "gso": job.offload == GSO}
     if road == "socket":
-        with dropin.engine(tcp=SETTINGS, offload=job.offload == GSO, **words) as engine:
+        with dropin.engine(tcp=SETTINGS, **words) as engine:
             yield SocketRoad(engine)
             engine.close(linger=0)
         return
-    if job.spin:
-        words["busy_poll"] = job.spin
-    if job.offload == SUM:
-        host = blocking.Host(*checksum_only(space), linger=0)
-    else:
-        host = blocking.open(tcp=SETTINGS, linger=0, offload=job.offload == GSO, **words)
-    with host:
+    with blocking.open(tcp=SETTINGS, linger=0, busy_poll=job.spin, **words) as host:
         yield BlockingRoad(host)
 
 
