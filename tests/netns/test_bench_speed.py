@@ -7,7 +7,16 @@ from pathlib import Path
 from tests.netns.programs import Program
 from usertcp.link import netns
 
-COMMAND = [sys.executable, "-m", "benchmarks.speed", "--quick", "--seconds", "0.2", "--without", "lwip,gvisor,pytcp"]
+COMMAND = [
+    sys.executable,
+    "-m",
+    "benchmarks.speed",
+    "--quick",
+    "--seconds",
+    "0.2",
+    "--columns",
+    "veth,blocking,aio,socket",
+]
 
 
 def test_two_rows_are_measured_intact_and_leave_nothing(tmp_path: Path) -> None:
