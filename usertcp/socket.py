@@ -23,6 +23,7 @@ No public method calls another public method of ``self``: subclasses such as ``s
 import _socket
 import atexit
 import errno
+import operator
 import os
 import socket as stdlib
 import sys
@@ -594,7 +595,7 @@ def _check_ancillary(ancdata: Iterable[Any]) -> None:
             raise TypeError("[sendmsg() ancillary data items] must be sequence of length 3")
         level, kind, data = item
         memoryview(data)
-        if level.__index__() == stdlib.SOL_SOCKET and kind.__index__() not in _IGNORED:
+        if operator.index(level) == stdlib.SOL_SOCKET and operator.index(kind) not in _IGNORED:
             raise os_error(errno.EINVAL)
 
 
