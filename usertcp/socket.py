@@ -593,9 +593,9 @@ def _check_ancillary(ancdata: Iterable[Any]) -> None:
     for item in ancdata:
         if not isinstance(item, tuple) or len(item) != 3:
             raise TypeError("[sendmsg() ancillary data items] must be sequence of length 3")
-        level, kind, data = item
-        memoryview(data)
-        if operator.index(level) == stdlib.SOL_SOCKET and operator.index(kind) not in _IGNORED:
+        level, kind = map(operator.index, item[:2])
+        memoryview(item[2])
+        if level == stdlib.SOL_SOCKET and kind not in _IGNORED:
             raise os_error(errno.EINVAL)
 
 

@@ -127,3 +127,12 @@ def test_socket_forgotten_without_close_warns_and_ends_its_connection(engine: us
         with pytest.warns(ResourceWarning, match="unclosed"):
             others.clear()
         assert client.recv(1) == b""
+
+
+@pytest.mark.parametrize("item", [7, (0, 0), (0, 0, b"", 1), (object(), 0, b""), (0, object(), b""), (0, 0, object())])
+def test_ancillary_data_of_the_wrong_kind_raises_as_the_standard_class(engine: us.Engine, item: object) -> None:
+    client, server = local_pair(engine)
+    with client, server:
+        with pytest.raises(TypeError):
+            client.sendmsg([b"x"], [item])  # type: ignore[list-item]
+        assert client.sendmsg([b"x"], [(us.SOL_SOCKET, us.SCM_RIGHTS, b"")]) == 1
