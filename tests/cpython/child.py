@@ -7,6 +7,7 @@ module before anything else imports it: both ends of all connections are then on
 segments go between them; or ``faulty``, the same with a loopback that loses and reorders (:mod:`tests.cpython.faulty`).
 """
 
+import faulthandler
 import importlib
 import json
 import os
@@ -124,6 +125,7 @@ def load(name: str) -> ModuleType:
 def main() -> None:
     fd, mode, name, wanted = int(sys.argv[1]), sys.argv[2], sys.argv[3], set(sys.argv[4:])
     os.set_inheritable(fd, False)
+    faulthandler.enable()
     del sys.argv[1:]
     if mode in ("usertcp", "faulty"):
         put_in_place(faulty=mode == "faulty")

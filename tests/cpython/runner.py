@@ -20,6 +20,7 @@ from typing import Final
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 LIMIT: Final = 60.0  # seconds for one test
+DUMP: Final = 5.0  # seconds that a hung process gets to write where it hangs
 START: Final = 60.0  # seconds until the first test starts: imports, on a busy machine
 
 
@@ -75,6 +76,12 @@ class Child:
                 return
             self._rest += data
 
+    def break_off(self) -> None:
+        """End it, and have it write to the log where each of its threads was."""
+        self._process.send_signal(signal.SIGABRT)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(DUMP)
+
     def close(self) -> None:
         """End it, and whatever it has started."""
         with contextlib.suppress(ProcessLookupError):
@@ -124,6 +131,7 @@ def _follow(child: Child, outcomes: Outcomes, limit: float) -> bool:
             case ["done"]:
                 return True
             case None if running:
+                child.break_off()
                 outcomes[running] = Outcome("hung", f"nothing happened for {time.monotonic() - since:.0f} s")
                 return False
     if running:
