@@ -205,6 +205,19 @@ def test_linger_zero_close_resets_the_peer_after_queued_bytes(engine: us.Engine)
             client.send(b"x")
 
 
+def test_linger_zero_close_sends_what_was_sent_before_and_returns_when_it_is_reset(engine: us.Engine) -> None:
+    for _ in range(20):
+        client, server = local_pair(engine)
+        with client:
+            linger(server, 1, 0)
+            server.sendall(b"sent")
+            server.close()
+            assert "HUP" in polled(client).split("|")
+            assert client.recv(100) == b"sent"
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+
+
 def test_linger_seconds_close_returns_when_everything_is_acknowledged() -> None:
     with two_engines() as (left, right), ThreadPoolExecutor(1) as pool:
         client, server = connected(left, right)

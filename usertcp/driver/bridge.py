@@ -72,6 +72,7 @@ class Bridge:
         "_ends",
         "_error_at_b",
         "_may_read",
+        "_resets",
         "_shut",
         "broker",
         "conn",
@@ -100,7 +101,7 @@ class Bridge:
         self.error = 0
         self.eof_in = self.eof_out = self.discard = self.hung_up = self.released = False
         self._can_send = self._may_read = True
-        self._ends = self._error_at_b = self._shut = self.urgent = False
+        self._ends = self._error_at_b = self._resets = self._shut = self.urgent = False
         conn.user = self
 
     @property
@@ -144,8 +145,12 @@ class Bridge:
             self.on_event(mask)
 
     def on_due(self, now: int) -> None:
-        """``GRACE`` is over: the connection goes as soon as everything that the program sent is in the send ring."""
-        self.release()
+        """``GRACE`` is over: the connection goes as soon as everything that the program sent is in the send ring.
+        Or what was sent before a reset has had its turn."""
+        if self._resets:
+            self.reset()
+        else:
+            self.release()
 
     def release(self) -> None:
         """The program has closed, as far as that can be known: do not wait for the peer's FIN."""
@@ -183,7 +188,10 @@ class Bridge:
             if conn.ready & GONE:
                 self.drop()
                 return
-            if conn.readable or self.options.linger == (1, 0):
+            if self.options.linger == (1, 0):
+                self._reset_behind()
+                return
+            if conn.readable:
                 self.reset()
                 return
         elif not self._to_program():
@@ -193,7 +201,7 @@ class Bridge:
         if not self.eof_in:
             return
         if self.hung_up and self.options.linger == (1, 0) and not self.discard and not self.broker.is_alive(self.ident):
-            self.reset()
+            self._reset_behind()
         elif (self.hung_up and not self.eof_out) or (
             self.eof_out and (self.released or not self.discard or conn.ready & EOF)
         ):
@@ -344,6 +352,16 @@ class Bridge:
         """The program closed with unread bytes, or asked for it: RST."""
         self.conn.abort()
         self.drop()
+
+    def _reset_behind(self) -> None:
+        """SO_LINGER says reset: what was sent before leaves in this turn as far as the windows let it, then RST."""
+        if not self._shut and not self._to_peer():
+            return
+        if self.conn.snd.unsent and not self._resets:
+            self._resets = True
+            self.broker.call_at(self, self.broker.now())
+        elif not self._resets:
+            self.reset()
 
     def drop(self) -> None:
         """Let ``b`` go: the program's end hangs up."""

@@ -225,7 +225,7 @@ class Endpoint:
         try:
             if self.phase in (HELD, LISTENING) or self.shut_read:
                 self.call("gone")
-            elif on and seconds > 0 and self.phase == CONNECTED:
+            elif on and seconds >= 0 and self.phase == CONNECTED:
                 self.call("linger", seconds + messages.PATIENCE, seconds=seconds)
         except OSError:  # the engine is gone, and with it everything that was to be told
             self.dead = True

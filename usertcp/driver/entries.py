@@ -150,7 +150,7 @@ class Request:
 class Linger:
     """A close() that blocks until the peer has acknowledged everything (SO_LINGER), or its time is over."""
 
-    __slots__ = ("broker", "conn", "deadline", "ident", "request")
+    __slots__ = ("broker", "conn", "deadline", "done", "ident", "request")
 
     def __init__(self, broker: "Broker", ident: str, conn: Connection, request: Request, deadline: int) -> None:
         self.broker = broker
@@ -158,10 +158,14 @@ class Linger:
         self.conn = conn
         self.request = request
         self.deadline = deadline
+        self.done = False
 
     def on_due(self, now: int) -> None:
         done = self.ident not in self.broker.table and self.conn.state not in UNFINISHED
-        if done or now >= self.deadline:
+        if self.done or now >= self.deadline:
             self.request.reply({})
+        elif done:  # a turn later what ended it, a reset, has left
+            self.done = True
+            self.broker.call_at(self, now)
         else:
             self.broker.call_at(self, min(now + LINGER_STEP, self.deadline))

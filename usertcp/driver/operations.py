@@ -184,7 +184,7 @@ def gone(broker: "Broker", message: Message, request: Request) -> Message:
 
 
 def linger(broker: "Broker", message: Message, request: Request) -> Message | None:
-    """Answer when everything was acknowledged, or after the time that SO_LINGER gave."""
+    """Answer when everything was acknowledged, or after the time that SO_LINGER gave; 0: when the reset is out."""
     ident = message["id"]
     entry = broker.table.get(ident)
     conn = broker.closing.pop(ident, None)
@@ -197,8 +197,9 @@ def linger(broker: "Broker", message: Message, request: Request) -> Message | No
         return {}
     for name in [name for name, other in broker.closing.items() if other.state not in UNFINISHED]:
         del broker.closing[name]
-    now = broker.now()
-    broker.call_at(Linger(broker, ident, conn, request, now + from_seconds(message["seconds"])), now + LINGER_STEP)
+    now, seconds = broker.now(), message["seconds"]
+    item = Linger(broker, ident, conn, request, now + max(from_seconds(seconds), LINGER_STEP))
+    broker.call_at(item, now + (LINGER_STEP if seconds else 0))
     return None
 
 
