@@ -152,7 +152,8 @@ class Linger:
 
     __slots__ = ("broker", "conn", "deadline", "done", "ident", "request")
 
-    def __init__(self, broker: "Broker", ident: str, conn: Connection, request: Request, deadline: int) -> None:
+    def __init__(self, broker: "Broker", ident: str, conn: Connection | None, request: Request, deadline: int) -> None:
+        """``conn`` is None if it has ended already."""
         self.broker = broker
         self.ident = ident
         self.conn = conn
@@ -161,7 +162,8 @@ class Linger:
         self.done = False
 
     def on_due(self, now: int) -> None:
-        done = self.ident not in self.broker.table and self.conn.state not in UNFINISHED
+        over = self.conn is None or self.conn.state not in UNFINISHED
+        done = over and self.ident not in self.broker.table
         if self.done or now >= self.deadline:
             self.request.reply({})
         elif done:  # a turn later what ended it, a reset, has left

@@ -18,10 +18,13 @@ from usertcp.driver.messages import Message
 from usertcp.driver.options import Options
 from usertcp.errors import os_error
 from usertcp.tcp.state import State
-from usertcp.units import from_seconds
+from usertcp.units import SEC, from_seconds
 
 if TYPE_CHECKING:
     from usertcp.driver.broker import Broker
+
+
+RESET_TIME: Final = 1 * SEC  # ns that a close() which resets waits at most
 
 
 def entry_of(broker: "Broker", message: Message) -> Held | Post | Bridge:
@@ -193,13 +196,11 @@ def linger(broker: "Broker", message: Message, request: Request) -> Message | No
         entry.look()
         if not entry.hung_up:  # another descriptor keeps it open
             return {}
-    if conn is None:
-        return {}
     for name in [name for name, other in broker.closing.items() if other.state not in UNFINISHED]:
         del broker.closing[name]
     now, seconds = broker.now(), message["seconds"]
-    item = Linger(broker, ident, conn, request, now + max(from_seconds(seconds), LINGER_STEP))
-    broker.call_at(item, now + (LINGER_STEP if seconds else 0))
+    item = Linger(broker, ident, conn, request, now + (from_seconds(seconds) or RESET_TIME))
+    broker.call_at(item, now + (LINGER_STEP if seconds and conn is not None else 0))
     return None
 
 
