@@ -134,5 +134,5 @@ def test_ancillary_data_of_the_wrong_kind_raises_as_the_standard_class(engine: u
     client, server = local_pair(engine)
     with client, server:
         with pytest.raises(TypeError):
-            client.sendmsg([b"x"], [item])  # type: ignore[list-item]
+            client.sendmsg([b"x"], [item])
         assert client.sendmsg([b"x"], [(us.SOL_SOCKET, us.SCM_RIGHTS, b"")]) == 1
