@@ -19,6 +19,7 @@ _MESSAGES: Final = {
     errno.ECONNABORTED: "Software caused connection abort",
     errno.ECONNREFUSED: "Connection refused",
     errno.ECONNRESET: "Connection reset by peer",
+    errno.EDEADLK: "Resource deadlock avoided",
     errno.EHOSTUNREACH: "No route to host",
     errno.EINPROGRESS: "Operation now in progress",
     errno.EINVAL: "Invalid argument",

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ import pytest
 
 import usertcp.socket as us
 from tests.api.hosts import PATIENCE
-from tests.api.sockets import local_pair, one_engine, read_all
+from tests.api.sockets import local_pair, one_engine, polled, read_all, until
 
 
 @pytest.fixture(scope="module")
@@ -136,3 +137,17 @@ def test_ancillary_data_of_the_wrong_kind_raises_as_the_standard_class(engine: u
         with pytest.raises(TypeError):
             client.sendmsg([b"x"], [item])
         assert client.sendmsg([b"x"], [(us.SOL_SOCKET, us.SCM_RIGHTS, b"")]) == 1
+
+
+def test_socket_collected_in_the_engines_thread_does_not_ask_the_engine(engine: us.Engine) -> None:
+    client, server = local_pair(engine)
+    listener = us.create_server(("127.0.0.1", 0))
+    server.setsockopt(us.SOL_SOCKET, us.SO_LINGER, struct.pack("ii", 1, 1))
+    client.shutdown(us.SHUT_WR)
+    server.shutdown(us.SHUT_WR)
+    until(lambda: "HUP" in polled(server).split("|"))
+    with client:
+        assert "raddr" not in engine.call(repr, server)
+        engine.call(server.close)
+        engine.call(listener.close)
+        assert client.recv(1) == b""

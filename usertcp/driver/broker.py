@@ -381,6 +381,9 @@ class SocketEngine(Engine):
         self.broker = Broker(self)
         pump.on_failure = self.broker.close
 
+    def begin(self) -> None:
+        messages.answer_here()
+
     def timeout_ns(self) -> int:
         return min(super().timeout_ns(), max(0, self.broker.next_deadline() - self.pump.clock()))
 

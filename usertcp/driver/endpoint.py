@@ -227,8 +227,8 @@ class Endpoint:
                 self.call("gone")
             elif on and seconds >= 0 and self.phase == CONNECTED:
                 self.call("linger", seconds + messages.PATIENCE, seconds=seconds)
-        except OSError:  # the engine is gone, and with it everything that was to be told
-            self.dead = True
+        except OSError as error:  # the engine is gone, and with it everything that was to be told
+            self.dead = error.errno != errno.EDEADLK  # or it finds out by itself
 
     # -- options -----------------------------------------------------------------------------------------------------
 

@@ -85,6 +85,9 @@ class Engine:
 
     # -- running -------------------------------------------------------------------------------------------------------
 
+    def begin(self) -> None:
+        """The calling thread runs the engine from now on."""
+
     def fileno(self) -> int:
         """Polls readable when ``step`` has something to do (beside what is due at ``timeout_ns``)."""
         return self._epoll.fileno()
@@ -244,6 +247,7 @@ class EngineThread:
     def _run(self) -> None:
         engine = self.engine
         try:
+            engine.begin()
             while not self._stop:
                 engine.step(engine.timeout_ns())
         except BaseException as error:

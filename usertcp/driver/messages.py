@@ -21,7 +21,10 @@ tells the engine that a listener is gone, however it went.
 most SO_SNDBUF. The connect request is therefore padded beyond a quarter of it: until the engine reads the padding away,
 the program's end is neither readable nor writable, as a connecting TCP socket is.
 
-This module holds no state and knows nothing of stacks.
+An engine's thread must not ask: nobody would answer. It may come to it all the same, when the interpreter collects a
+program's forgotten socket there, which warns and closes; that is EDEADLK.
+
+Beside which threads those are this module holds no state; it knows nothing of stacks.
 """
 
 import _socket
@@ -32,6 +35,7 @@ import os
 import select
 import socket as stdlib
 import struct
+import threading
 from typing import Any, Final, NamedTuple
 
 from usertcp.errors import StackError, os_error
@@ -45,6 +49,8 @@ BULK: Final = 256 << 10  # of both ends afterwards, if TCP's buffer may become a
 MESSAGE: Final = 64 << 10  # a control message is smaller, bytes
 PATIENCE: Final = 30.0  # seconds for the answer of an engine that is alive
 CONNECT_TRIES: Final = 200  # times, 5 ms apart, that a full queue of the engine is tried
+
+_answering: Final = threading.local()  # has ``here`` in the threads of engines
 
 Address = tuple[str, int]
 Message = dict[str, Any]
@@ -219,11 +225,19 @@ def decode(data: bytes) -> Message:
     return message
 
 
+def answer_here() -> None:
+    """The calling thread is an engine's from now on."""
+    _answering.here = True
+
+
 def call(token: str, message: Message, patience: float | None = PATIENCE) -> Message:
     """Ask the engine ``token`` and wait for its answer.
 
-    An answer that carries an ``errno`` is raised as that ``OSError``. :class:`StackError` when the engine is gone.
+    An answer that carries an ``errno`` is raised as that ``OSError``. :class:`StackError` when the engine is gone,
+    EDEADLK in an engine's own thread.
     """
+    if hasattr(_answering, "here"):
+        raise os_error(errno.EDEADLK)
     with Control(_socket.AF_UNIX, _socket.SOCK_SEQPACKET) as control:
         control.settimeout(patience)
         try:
