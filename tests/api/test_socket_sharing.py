@@ -5,6 +5,7 @@ import signal
 import struct
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -30,6 +31,8 @@ def in_child(work: Callable[[], object]) -> int:
     try:
         work()
         status = 0
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(status)
 
