@@ -307,8 +307,6 @@ def test_every_way_to_receive_and_to_send_moves_bytes(engine: us.Engine) -> None
         client.send(b"efgh")
         assert server.recv(2, us.MSG_PEEK) == b"ef"
         assert server.recvmsg_into([bytearray(1), bytearray(3)])[0] == 4
-        with pytest.raises(OSError, match="not supported"):
-            client.send(b"!", us.MSG_OOB)
         client.shutdown(us.SHUT_WR)
         assert server.recv_into(buffer) == 0
         assert server.recv(0) == b""
@@ -463,8 +461,8 @@ def test_kernel_sockets_fall_through(engine: us.Engine) -> None:
     with kernel.socket() as foreign, us.socket(fileno=os.dup(foreign.fileno())) as adopted:
         assert adopted.family == us.AF_INET
         assert adopted.getsockname() == ("0.0.0.0", 0)
-    with pytest.raises(OSError, match="Address family not supported"):
-        us.socket(us.AF_INET6, us.SOCK_STREAM)
+    with pytest.raises(OSError, match="Protocol not supported"):
+        us.socket(us.AF_INET, us.SOCK_STREAM, us.IPPROTO_UDP)
 
 
 def test_threads_many_at_once_keep_their_streams_apart(engine: us.Engine) -> None:
