@@ -40,7 +40,7 @@ from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.info import TcpInfo
 from usertcp.tcp.listener import Listener as CoreListener
-from usertcp.tcp.state import CAN_SEND, CONNECTED, FAILED, GONE, State
+from usertcp.tcp.state import CAN_SEND, CONNECTED, EOF, FAILED, GONE, State
 from usertcp.tcp.trace import Tracer
 from usertcp.units import MS, NEVER, US, from_seconds
 
@@ -51,6 +51,8 @@ BULK: Final = 128 << 10  # bytes in the network, from which on a sender looks fo
 LONE: Final = 2048  # bytes; less than this in a turn is no bulk transfer
 PLENTY: Final = 32 << 10  # bytes at a time; who receives so much finds more
 CHUNK: Final = 64 << 10  # bytes; what ``recv`` takes when it is not told
+
+_ENDED: Final = EOF | FAILED | GONE  # there is something to be told to who reads
 
 Address = tuple[str, int]
 Buffer = bytes | bytearray | memoryview
@@ -78,7 +80,9 @@ def open(
 
 
 class _Watch:
-    """What stands in the ``user`` slot of a core object: the followers that wait for it."""
+    """What stands in the ``user`` slot of a core object: the followers that wait for it, until it is closed."""
+
+    _closed = False
 
     def __init__(self, host: "Host") -> None:
         self._host = host
@@ -260,22 +264,23 @@ class Host(_Watch):
     # -- leader and followers ------------------------------------------------------------------------------------------
 
     def _wait(self, watch: _Watch, done: Callable[[], bool], deadline: int) -> bool:
-        """Until ``done()``, which is looked at when ``watch`` is woken; False when ``deadline`` (ns) passed first.
+        """Until ``done()`` (which is looked at when ``watch`` is woken) or ``watch`` is closed; False when ``deadline``
+        (ns) passed first.
 
         Called and left with the lock held, which is given up meanwhile. EBADF when the host was closed.
         """
-        while not done():
+        while not (done() or watch._closed):
             self._check_open()
-            if self._clock() >= deadline:
+            if deadline < NEVER and self._clock() >= deadline:
                 return False
             if self._leading:
                 self._follow(watch, deadline)
-            else:
-                self._lead(watch, done, deadline)
+            elif self._lead(watch, done, deadline):
+                return True
         return True
 
-    def _lead(self, watch: _Watch, done: Callable[[], bool], deadline: int) -> None:
-        """Run the stack until ``done()``, the deadline, or the host's end.
+    def _lead(self, watch: _Watch, done: Callable[[], bool], deadline: int) -> bool:
+        """Run the stack until ``done()`` (True), the deadline, or the end of ``watch`` or the host.
 
         Where frames were small and few, the next one is probably what is waited for: then it is looked at before the
         device is asked for more.
@@ -292,7 +297,7 @@ class Host(_Watch):
                 if not more:
                     now = clock()
                     if now >= deadline:
-                        return
+                        return False
                     timeout = min(engine.timeout_ns(), deadline - now)
                     self._sleeps_until = now + timeout
                 lock.release()
@@ -305,10 +310,12 @@ class Host(_Watch):
                 more = engine.handle(events, budget)
                 self._lone = stats.bytes_in - before < LONE
                 budget = BUDGET
-                if done() or self._closed or pump.failure is not None:
-                    return
+                if done():
+                    return True
+                if watch._closed or self._closed or pump.failure is not None:
+                    return False
                 if more and deadline < NEVER and clock() >= deadline:
-                    return
+                    return False
         finally:
             self._leading = False
             self._waiting_for = None
@@ -392,7 +399,7 @@ class Host(_Watch):
         """Lead until somebody needs the lead."""
         self._keeper_leads, self._deposed = True, False
         try:
-            self._lead(self, lambda: self._deposed, NEVER)
+            _ = self._lead(self, lambda: self._deposed, NEVER)
         except Exception as error:
             self._pump.fail(OSError(errno.ENETDOWN, f"the stack crashed: {error!r}"))
             raise
@@ -444,7 +451,7 @@ class _Endpoint(_Watch):
         """Wait; TimeoutError, or BlockingIOError when the timeout is 0."""
         if self._timeout == 0:
             raise os_error(errno.EAGAIN)
-        if not self._host._wait(self, lambda: self._closed or done(), deadline):
+        if not self._host._wait(self, done, deadline):
             raise TimeoutError(errno.ETIMEDOUT, "timed out")
         self._check()
 
@@ -471,10 +478,10 @@ class Conn(_Endpoint):
     def recv(self, size: int = CHUNK) -> bytes:
         """At most ``size`` bytes, at least one; b"" at the end of the stream."""
         host, core = self._host, self.core
-        deadline = host._deadline(self._timeout)
+        deadline = NEVER if self._timeout is None else host._deadline(self._timeout)
         with host._lock:
             self._check()
-            while size and not self._readable():
+            if size and not self._readable():
                 self._until(self._readable, deadline)
             data = core.read(size)
             host._flush()
@@ -525,7 +532,8 @@ class Conn(_Endpoint):
 
     def _readable(self) -> bool:
         core = self.core
-        return bool(core.readable or core.at_eof or core.ready & (FAILED | GONE))
+        buffer = core.rcv.buffer
+        return buffer.nxt != buffer.read_seq or core.ready & _ENDED != 0 or core.read_shut
 
     def _arrived(self) -> bool:
         """The same for who has offered memory."""
@@ -539,7 +547,7 @@ class Conn(_Endpoint):
             return 0
         host = self._host
         with host._lock:
-            return self._send(data, host._deadline(self._timeout))
+            return self._send(data, NEVER if self._timeout is None else host._deadline(self._timeout))
 
     def sendall(self, data: Buffer) -> None:
         """Hand in all of ``data``. After an error it is not known how much of it was."""

@@ -75,6 +75,7 @@ class End:
 
         while (got := self.stack.follow(read, lambda: now, 1000, 1 << 30)[0]) is not None:
             self.stack.receive(got[0], now, got[1])
+        self.stack.poll(now, self)
 
 
 class World:
@@ -289,3 +290,38 @@ def test_undisturbed_transfer_takes_the_short_way(kind: str) -> None:
     arrived = end.stack.stats.segments_in - before[world.ends.index(end)]
     assert arrived > 50
     assert end.shortcut.taken >= arrived - 1
+
+
+def test_a_request_needs_no_turn_before_its_reply_and_is_acknowledged_without_one() -> None:
+    world, client, server = opened(closed=False, offload=True)
+    assert client.conn is not None
+    assert server.conn is not None
+    server.conn.rcv.quick = 0
+    delay = server.conn.config.delayed_ack
+    due = []
+    for _ in range(3):
+        world.now += delay // 4
+        client.conn.write(b"?")
+        client.stack.poll(world.now, client)
+        for frame, meta in client.wire:
+            server.stack.receive(frame, world.now, meta)
+        client.wire.clear()
+        due.append(server.stack.stirred)
+        server.stack.poll(world.now, server)
+        server.conn.write(server.conn.read(1))
+        server.stack.poll(world.now, server)
+        client.arrive([(frame, meta) for frame, meta in server.wire], world.now)
+        server.wire.clear()
+        assert client.conn.read(1) == b"?"
+    assert due == [True, False, False]  # the first makes the entry in the heap that the others find
+    world.now += 1
+    client.conn.write(b"!")
+    client.stack.poll(world.now, client)
+    for frame, meta in client.wire:
+        server.stack.receive(frame, world.now, meta)
+    assert not server.stack.stirred
+    while not server.wire and (at := server.stack.next_deadline()) <= world.now + delay:
+        server.stack.poll(at, server)
+    assert at == world.now + delay
+    assert len(server.wire) == 1
+    assert server.conn.rcv.last_ack_sent == server.conn.rcv.nxt

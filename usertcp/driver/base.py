@@ -186,9 +186,9 @@ class Pump:
             if self._dying is not None:
                 self.fail(self._dying)
                 return False
-            ready = stack.take_ready()
-            if not ready:
+            if not stack.news:
                 break
+            ready = stack.take_ready()
             for item in ready:
                 user = item.user
                 if user is not None:

@@ -22,7 +22,7 @@ from typing import Final, TypeAlias
 from usertcp.frame import PLAIN, FrameMeta
 from usertcp.net.stats import Stats
 from usertcp.tcp.connection import Connection
-from usertcp.tcp.predicted import room_in_burst, take_burst, take_predicted
+from usertcp.tcp.predicted import room_in_burst, settle, take_burst, take_predicted
 from usertcp.units import MASK32
 from usertcp.wire import ethernet, ipv4, tcp
 from usertcp.wire.ecn import CE
@@ -122,15 +122,16 @@ class Shortcut:
         """``frame`` has a TCP segment for ``conn`` in it, of which nothing has been looked at."""
         ack, word, wnd = _TAIL.unpack(tail)
         kind, tsval, tsecr = _OPTIONS.unpack(options)
-        if word & _IGNORED != _EXPECTED or kind != tcp.NOP_NOP_TS or not conn.flow.next_hop:
+        flow = conn.flow
+        if word & _IGNORED != _EXPECTED or kind != tcp.NOP_NOP_TS or not flow.next_hop:
             return False
-        if not meta.csum_valid:
-            flow = conn.flow
-            if not tcp.verify(flow.remote_ip, flow.local_ip, frame[self._ip + ipv4.HEADER_LEN :]):
-                return False
+        if not meta.csum_valid and not tcp.verify(flow.remote_ip, flow.local_ip, frame[self._ip + ipv4.HEADER_LEN :]):
+            return False
         text = frame[self._least :]
         if not take_predicted(conn, seq, ack, wnd, tsval, tsecr, text, meta.gso_size, now):
             return False
+        if not flow.queued and not settle(conn, flow.wake, now):
+            conn.host.dirty(conn)
         self._stats.segments_in += 1
         if conn.rcv.buffer.wanted and meta.csum_valid and len(text):
             self._burst, self._count = conn, conn.segments_in

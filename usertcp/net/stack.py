@@ -275,8 +275,11 @@ class Stack:
         (the budget is spent, or ``sink`` is full)."""
         egress, heap, asked = self._egress, self._heap, self._neighbors.asked
         frames, requests = egress.backlog.frames, self._neighbors.requests
+        due = (heap and heap[0][0] <= now) or (asked and asked[0][0] <= now)
+        if not (due or self._dirty or frames or requests or egress.local or self.memory.pressed != self._pressed):
+            return False
         egress.begin(sink, now)
-        if (heap and heap[0][0] <= now) or (asked and asked[0][0] <= now):
+        if due:
             self._expire(now)
         if egress.local:
             for _ in range(min(len(egress.local), budget)):
@@ -297,7 +300,7 @@ class Stack:
     def _poll_connections(self, now: int, budget: int) -> None:
         """Every dirty connection once, with its share of the budget; those that have more go to the end of the line."""
         dirty, egress = self._dirty, self._egress
-        quantum = max(MIN_QUANTUM, budget // len(dirty))
+        quantum = max(MIN_QUANTUM, budget // len(dirty)) if len(dirty) > 1 else budget
         for _ in range(len(dirty)):
             if budget <= 0:
                 return
@@ -312,7 +315,7 @@ class Stack:
             budget -= egress.sent - before
             if more:
                 self.dirty(conn)
-            deadline = conn.next_deadline()
+            deadline = min(conn.timers.due)
             if deadline < flow.wake:
                 self._schedule(conn, deadline)
 

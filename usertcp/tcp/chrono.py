@@ -38,10 +38,24 @@ class Chrono:
 
     def look(self, conn: "Connection", now: int) -> None:
         """The connection has sent what it may."""
-        state = _reason(conn)
+        buffer = conn.snd.buffer
+        if buffer.start == buffer.end:  # text alone counts; a SYN or FIN keeps nobody busy
+            state = IDLE
+        elif buffer.end == conn.snd.nxt and conn.ready & WRITABLE:
+            state = BUSY
+        else:
+            state = _reason(conn)
         if state != self.state:
             self.spent[self.state] += now - self.since
             self.state = state
+            self.since = now
+
+    def rest(self, now: int) -> None:
+        """The same, and all of it is acknowledged."""
+        state = self.state
+        if state != IDLE:
+            self.spent[state] += now - self.since
+            self.state = IDLE
             self.since = now
 
     def times(self, now: int) -> tuple[int, int, int]:
@@ -53,8 +67,6 @@ class Chrono:
 
 def _reason(conn: "Connection") -> int:
     snd = conn.snd
-    if snd.buffer.start == snd.buffer.end:  # text alone counts; a SYN or FIN keeps nobody busy
-        return IDLE
     unsent = snd.buffer.end - snd.nxt
     mss = snd.cc.mss
     if snd.pipe + mss > snd.cc.cwnd:

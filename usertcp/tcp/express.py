@@ -11,7 +11,7 @@ the same story with and without this file and compares every byte.
 
 from typing import TYPE_CHECKING
 
-from usertcp.tcp import output
+from usertcp.tcp import message, output
 from usertcp.tcp.ecn import NOT_ECN
 from usertcp.tcp.receiver import ACK_DELAYED, ACK_NONE, ACK_NOW
 from usertcp.tcp.recovery import OPEN
@@ -35,10 +35,15 @@ def poll(conn: "Connection", now: int, tx: output.Transmit, budget: int) -> bool
     if snd.buffer.end > snd.nxt:
         if snd.nxt == snd.una and snd.last_sent_at and now - snd.last_sent_at > snd.rtt.rto:  # a start from idleness
             return output.poll(conn, now, tx, budget)
-        more = _send_text(conn, now, tx, budget)
-        rearm(conn, now)
-        if more:
-            return True
+        if budget > 0 and message.is_alone(conn):
+            if not message.send(conn, now, tx):
+                rearm(conn, now)
+                return True
+        else:
+            more = _send_text(conn, now, tx, budget)
+            rearm(conn, now)
+            if more:
+                return True
     if rcv.ack == ACK_NOW:
         if conn.sack_ok or rcv.duplicates <= 1:
             return not _transmit(conn, now, tx, snd.nxt, ACK, output.NO_TEXT, 0, 0)

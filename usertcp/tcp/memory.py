@@ -103,6 +103,25 @@ class Memory:
         if self.used <= self._low:
             self.pressed = False
 
+    def take_spare(self) -> memoryview | None:
+        """A smallest ring's bytes, charged; None: there is none ready, or not the ease to give it without asking."""
+        used = self.used + MIN_CAPACITY
+        if used > self._low or not self.spare:
+            return None
+        self.used = used
+        if used > self.peak:
+            self.peak = used
+        return self.spare.pop()
+
+    def give_back(self, view: memoryview) -> None:
+        """A smallest ring gave its bytes back, which are kept for the next one."""
+        self.used = used = self.used - MIN_CAPACITY
+        if used <= self._low:
+            self.pressed = False
+        spare = self.spare
+        if len(spare) < MAX_SPARE:
+            spare.append(view)
+
     def ceiling(self, capacity: int) -> int:
         """The largest size that a ring of ``capacity`` bytes would be granted now."""
         left = self.limit - self.used + capacity

@@ -16,8 +16,12 @@ What remains is done by the same parts that do it for any other segment. Whateve
 from typing import TYPE_CHECKING, Final
 
 from usertcp.tcp.arrives import after_ack, take_text
+from usertcp.tcp.ecn import NOT_ECN
+from usertcp.tcp.receiver import ACK_DELAYED, ACK_NOW
 from usertcp.tcp.state import READABLE, WRITABLE, State
-from usertcp.units import MASK32
+from usertcp.tcp.timeouts import rest
+from usertcp.tcp.timers import DELAYED_ACK
+from usertcp.units import MASK32, NEVER
 
 if TYPE_CHECKING:
     from usertcp.tcp.connection import Connection
@@ -39,7 +43,7 @@ def take_predicted(
 ) -> bool:
     """Take a segment of which all but its numbers is known: its checksum is right, it has ACK and at most PSH, the
     timestamps and no other option, and no mark of congestion. Numbers as on the wire. False: it is not what was
-    expected, and nothing has changed.
+    expected, and nothing has changed. True: ``conn`` wants its turn, unless :func:`settle` says that it need not.
     """
     rcv, snd = conn.rcv, conn.snd
     nxt, size = rcv.nxt, len(text)
@@ -76,13 +80,41 @@ def take_predicted(
             if window > snd.max_wnd:
                 snd.max_wnd = window
         snd.on_expected_ack(acked, now)
-    if acked or not conn.ready & WRITABLE:
+    if acked and conn.ready & WRITABLE and snd.una == snd.nxt == snd.buffer.end:
+        conn.bytes_acked += acked
+        rest(conn)
+    elif acked or not conn.ready & WRITABLE:
         after_ack(conn, acked, now)
     conn.probes = 0
     conn.soft_error = None
     if size:
         take_text(conn, nxt, text, gso_size or size, tsecr, now)
-    conn.host.dirty(conn)
+    return True
+
+
+def settle(conn: "Connection", wake: int, now: int) -> bool:
+    """Whether ``conn``, for which nothing was due before the segment just taken by :func:`take_predicted`, has nothing
+    to say to it at once: a request of which the reply is not written yet, or the ACK of the last reply. Then all that
+    its turn would do is done: the ACK waits for company. False: let it have its turn; nothing has changed. ``wake``:
+    when it has its turn in any case (ns).
+    """
+    snd, rcv = conn.snd, conn.rcv
+    buffer = rcv.buffer
+    if (
+        rcv.ack == ACK_NOW
+        or snd.una != snd.nxt
+        or snd.nxt != snd.buffer.end
+        or not buffer.read_seq + buffer.limit - rcv.edge < rcv.mss <= buffer.limit // 2  # a window update may be due
+        or conn.ecn is not NOT_ECN
+    ):
+        return False
+    due = conn.timers.due
+    if rcv.ack == ACK_DELAYED and due[DELAYED_ACK] == NEVER:
+        at = now + conn.config.delayed_ack
+        if not now < wake <= at:
+            return False
+        due[DELAYED_ACK] = at
+    conn.chrono.rest(now)
     return True
 
 

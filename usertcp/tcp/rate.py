@@ -74,25 +74,27 @@ class DeliveryRate:
 
     def take(self, newest: Sent, delivered: int, sample: AckSample) -> None:
         """The same for ``delivered`` bytes, of which those of the record ``newest`` were sent last."""
-        now = sample.now
-        self.delivered += delivered
-        sample.delivered = self.delivered
-        sample.rate = sample.interval = 0
+        now, sent_at, prior = sample.now, newest.sent_at, newest.delivered
+        self.delivered = delivered = self.delivered + delivered
         self.delivered_at = now
-        if self.app_limited and self.delivered > self.app_limited:
+        if delivered > self.app_limited:
             self.app_limited = 0
-        sample.prior_delivered = newest.delivered
+        sample.delivered, sample.prior_delivered = delivered, prior
         sample.tx_in_flight = newest.flight
         sample.lost_since = self.lost - newest.lost
-        sample.app_limited = newest.app_limited
-        self._first_sent_at = max(self._first_sent_at, newest.sent_at)
-        interval = max(newest.sent_at - newest.first_sent_at, now - newest.delivered_at)
-        if newest.delivered < self._blind_until or interval <= 0:
-            return
-        if interval < sample.min_rtt:  # a retransmission answered before it arrived
+        sample.app_limited = limited = newest.app_limited
+        if sent_at > self._first_sent_at:
+            self._first_sent_at = sent_at
+        interval = now - newest.delivered_at
+        sending = sent_at - newest.first_sent_at
+        if sending > interval:
+            interval = sending
+        # shorter than the shortest round trip: a retransmission answered before it arrived
+        if prior < self._blind_until or interval <= 0 or interval < sample.min_rtt:
+            sample.rate = sample.interval = 0
             return
         sample.interval = interval
-        sample.rate = (self.delivered - newest.delivered) * SEC // interval
-        if not sample.app_limited or sample.rate >= self.rate:
-            self.rate = sample.rate
-            self.rate_app_limited = sample.app_limited
+        sample.rate = rate = (delivered - prior) * SEC // interval
+        if rate >= self.rate or not limited:
+            self.rate = rate
+            self.rate_app_limited = limited

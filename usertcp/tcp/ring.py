@@ -17,7 +17,7 @@ it takes is charged to the budget of all (``memory``), which may refuse.
 
 from typing import Final, TypeAlias
 
-from usertcp.tcp.memory import MAX_SPARE, MIN_CAPACITY, Memory
+from usertcp.tcp.memory import MIN_CAPACITY, Memory
 
 Buffer: TypeAlias = bytes | bytearray | memoryview  # memoryviews of bytes: one dimension, format "B"
 
@@ -53,11 +53,11 @@ class Ring:
         if hi - lo <= capacity:
             return True
         memory = self.memory
-        if memory.spare and hi - lo <= MIN_CAPACITY and self._next <= MIN_CAPACITY and memory.charge(0, MIN_CAPACITY):
+        if not capacity and hi - lo <= MIN_CAPACITY >= self._next and (view := memory.take_spare()) is not None:
             self._next = MIN_CAPACITY >> 1
             self.capacity = MIN_CAPACITY
             self._mask = MIN_CAPACITY - 1
-            self._view = memory.spare.pop()
+            self._view = view
             return True
         needed = max(MIN_CAPACITY, 1 << (hi - lo - 1).bit_length())
         wanted = needed if capacity or memory.pressed else max(needed, self._next)
@@ -89,10 +89,10 @@ class Ring:
         """Give the memory back; the smallest is kept for the next who needs as little. Views of it are not read any
         more: what is written was sent, or copied, when the call that borrowed it returned."""
         if self.capacity:
-            memory = self.memory
-            memory.credit(self.capacity)
-            if self.capacity == MIN_CAPACITY and len(memory.spare) < MAX_SPARE:
-                memory.spare.append(self._view)
+            if self.capacity == MIN_CAPACITY:
+                self.memory.give_back(self._view)
+            else:
+                self.memory.credit(self.capacity)
             self._view = _NONE
             self._mask = self.capacity = 0
 

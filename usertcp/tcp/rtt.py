@@ -36,17 +36,25 @@ class RttEstimator:
     def sample(self, rtt: int, smallest: int) -> None:
         """Take in a measurement of ``rtt`` ns (RFC 6298 §2.2, §2.3); it ends any backoff. ``smallest``: the same
         without what the peer held back."""
-        rtt, smallest = max(rtt, 1), max(smallest, 1)
-        if not self.srtt:
-            self.srtt, self.min_rtt = rtt, smallest
-            self.rttvar = rtt >> 1
+        if smallest <= 0 or rtt <= 0:
+            rtt, smallest = max(rtt, 1), max(smallest, 1)
+        srtt, var = self.srtt, self.rttvar
+        if not srtt:
+            srtt, var, self.min_rtt = rtt, rtt >> 1, smallest
         else:
-            error = rtt - self.srtt
-            self.rttvar += (abs(error) - self.rttvar) >> 2
-            self.srtt = max(1, self.srtt + (error >> 3))
+            error = rtt - srtt
+            var += ((error if error >= 0 else -error) - var) >> 2
+            srtt += error >> 3
+            if srtt <= 0:
+                srtt = 1
             if smallest < self.min_rtt:
                 self.min_rtt = smallest
-        self.reset_backoff()
+        self.srtt, self.rttvar = srtt, var
+        var <<= 2
+        least = self._min
+        rto = srtt + (var if var > least else least)
+        self.rto = rto if rto < self._max else self._max
+        self.backoffs = 0
 
     def backoff(self) -> None:
         """Double the RTO, up to the maximum: a time-out happened (RFC 6298 §5.5)."""

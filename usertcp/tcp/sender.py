@@ -321,8 +321,10 @@ class Sender:
         self.reorder_at = NEVER
         sample.pipe = board.in_flight
         sample.in_recovery = False
-        self.cc.on_ack(sample)
-        self._pace()
+        cc = self.cc
+        cc.on_ack(sample)
+        if cc.paced or self.pacer.rate:
+            self._pace()
 
     def _take_blocks(self, blocks: tuple[tuple[int, int], ...]) -> tuple[int, int] | None:
         """Note what the SACK option reports; what it reports as received twice, if it does (RFC 2883 §4)."""

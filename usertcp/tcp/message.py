@@ -1,0 +1,70 @@
+"""A message alone: text that one segment carries, sent while nothing else is on its way.
+
+Whoever asks and answers in turn sends nothing else, and pays for each byte of it what a burst of 64 KB costs. Most of
+what is decided for a burst has one answer here: both windows are open and will not be filled, Nagle's rule has nothing
+to wait for (RFC 9293 §3.7.4), no timer of sending runs, and all that the user had goes. ``express`` asks
+:func:`is_alone` when nothing is the matter with a connection; what it does otherwise leaves the same traces.
+"""
+
+from typing import TYPE_CHECKING
+
+from usertcp.tcp.receiver import ACK_NONE
+from usertcp.tcp.rtt import TS_TICK
+from usertcp.tcp.timeouts import await_answer
+from usertcp.tcp.timers import DELAYED_ACK
+from usertcp.units import MASK32, NEVER
+from usertcp.wire.ecn import NOT_ECT
+from usertcp.wire.tcp import ACK, PSH, TIMESTAMPS_LEN, stamped_header
+
+if TYPE_CHECKING:
+    from usertcp.tcp.connection import Connection
+    from usertcp.tcp.output import Transmit
+
+
+def is_alone(conn: "Connection") -> bool:
+    """Whether all text that waits fits a segment and both windows, and nothing is on its way; nothing is the matter
+    with ``conn`` otherwise."""
+    snd = conn.snd
+    nxt = snd.nxt
+    length = snd.buffer.end - nxt
+    return (
+        nxt == snd.una
+        and length <= snd.mss - TIMESTAMPS_LEN
+        and length <= snd.wnd
+        and length < snd.cc.cwnd
+        and length <= snd.flight
+        and conn.ts_ok
+    )
+
+
+def send(conn: "Connection", now: int, tx: "Transmit") -> bool:
+    """Send it. False: the sink was full, and nothing has changed."""
+    snd, rcv = conn.snd, conn.rcv
+    start, end, rate = snd.nxt, snd.buffer.end, snd.rate
+    length = end - start
+    snd.cc.on_send(now, app_limited=rate.app_limited > 0, flight=0)
+    edge, nxt = rcv.edge, rcv.nxt
+    window = rcv.window_field()
+    tsval = now // TS_TICK + conn.ts_offset & MASK32
+    header = stamped_header(
+        conn.sport, conn.dport, start & MASK32, nxt & MASK32, ACK | PSH, window, tsval, rcv.ts_recent
+    )
+    if not tx.send(conn, header, snd.buffer.views(start, length), length, 0, NOT_ECT):
+        rcv.edge = edge
+        return False
+    rcv.ack = ACK_NONE
+    rcv.duplicates = rcv.since_ack = rcv.quick = 0
+    rcv.last_ack_sent = nxt
+    conn.timers.due[DELAYED_ACK] = NEVER
+    conn.segments_out += 1
+    payload = snd.mss - TIMESTAMPS_LEN
+    if length < payload:
+        snd.small_end = end
+    rate.on_send(snd.board.push(start, end, now, payload), length, now, idle=True)
+    rate.on_user_idle(length)
+    snd.nxt = snd.usage_end = end
+    snd.unacked_since = snd.last_sent_at = now
+    snd.usage_full = False
+    snd.usage_flight = length
+    await_answer(conn, now)
+    return True
