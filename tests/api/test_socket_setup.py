@@ -411,6 +411,17 @@ def test_connect_closed_while_pending_leaves_nothing(engine: us.Engine) -> None:
     until(lambda: not [1 for conn in engine.call(lambda: list(engine.stack.connections())) if not conn.orphan])
 
 
+def test_connects_by_the_hundred_closed_while_pending_leave_nothing(engine: us.Engine) -> None:
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(300):
+        sock = engine.make_socket()
+        sock.setblocking(False)
+        assert sock.connect_ex((SILENT, 9)) == errno.EINPROGRESS
+        sock.close()
+    until(lambda: not [entry for entry in engine.call(engine.stack.connections) if entry.flow.remote[0] == SILENT])
+    until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
 def test_connect_again_after_refusal_succeeds_from_the_same_port(engine: us.Engine) -> None:
     with us.socket() as free:
         free.bind(("127.0.0.1", 0))

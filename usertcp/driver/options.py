@@ -113,6 +113,10 @@ def _ttl(value: int) -> int:
     return _ranged(1, 255)(value)
 
 
+def _hops(value: int) -> int:
+    return ROUTE_TTL if value == -1 else _ranged(0, 255)(value)
+
+
 def _tos(value: int) -> int:
     return value & 0xFF & ~3  # the lowest two bits are ECN's, and TCP's own (Linux: INET_ECN_MASK)
 
@@ -197,7 +201,7 @@ _OPTIONS: Final[dict[Key, _Option]] = {
     (_IP, so.IP_TTL): _Option(_ttl, "ttl"),
     (_IP, so.IP_TOS): _Option(_tos, "tos"),
     IPV6_V6ONLY: _Option(_flag),
-    (so.IPPROTO_IPV6, so.IPV6_UNICAST_HOPS): _Option(_ttl, "ttl"),
+    (so.IPPROTO_IPV6, so.IPV6_UNICAST_HOPS): _Option(_hops, "ttl"),
     (so.IPPROTO_IPV6, so.IPV6_TCLASS): _Option(_tclass, "tos"),
 }
 
@@ -238,11 +242,12 @@ class Options:
             self.congestion = text.decode("ascii")
             return {"congestion": self.congestion}
         option = _OPTIONS.get(key)
+        short = not isinstance(value, int) and len(value) < INT.size
+        if short and (level == so.SOL_SOCKET or (option is not None and level != _IP)):
+            raise os_error(errno.EINVAL)
         if option is None:
             raise os_error(errno.ENOPROTOOPT)
         if not isinstance(value, int):
-            if len(value) < INT.size and level != _IP:
-                raise os_error(errno.EINVAL)
             value = INT.unpack_from(value)[0] if len(value) >= INT.size else value[0] if value else 0
         kept = option.check(value)
         self._values[key] = kept
