@@ -49,6 +49,7 @@ PARK: Final = 50  # looks at one and the same leader after which the keeper slee
 LINGER: Final = 5.0  # seconds that a closing host waits for acknowledgments
 BULK: Final = 128 << 10  # bytes in the network, from which on a sender looks for acknowledgments each time
 LONE: Final = 2048  # bytes; less than this in a turn is no bulk transfer
+AT_ONCE: Final = 10 * US  # who has waited no longer for a frame has not waited
 PLENTY: Final = 32 << 10  # bytes at a time; who receives so much finds more
 CHUNK: Final = 64 << 10  # bytes; what ``recv`` takes when it is not told
 
@@ -283,7 +284,8 @@ class Host(_Watch):
         """Run the stack until ``done()`` (True), the deadline, or the end of ``watch`` or the host.
 
         Where frames were small and few, the next one is probably what is waited for: then it is looked at before the
-        device is asked for more.
+        device is asked for more. But one that has been waiting for us is probably not alone: of many connections that
+        talk at a time, the others find theirs already there.
         """
         engine, lock, clock = self._engine, self._lock, self._clock
         self._leading = True
@@ -303,6 +305,8 @@ class Host(_Watch):
                 lock.release()
                 try:
                     events = engine.wait(timeout)
+                    if budget == 1 and clock() - now < AT_ONCE:
+                        budget = BUDGET
                 finally:
                     lock.acquire()
                     self._sleeps_until = 0

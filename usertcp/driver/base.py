@@ -99,8 +99,9 @@ class Pump:
         """Receive, send, and tell the front ends. True: there is more to do at once (call again)."""
         if self.failure is not None:
             return False
-        self.link.tick(self.clock())
-        return self._settle(self._exchange(budget))
+        now = self.clock()
+        self.link.tick(now)
+        return self._settle(self._exchange(budget) if budget > 1 else self._sip(now))
 
     def flush(self, budget: int = BUDGET) -> bool:
         """Only send: what a front end calls after it wrote, read or closed. True: there is more to do at once."""
@@ -135,6 +136,19 @@ class Pump:
                 return True
         self.blocked = True
         return False
+
+    def _sip(self, now: int) -> bool:
+        """Read a single frame, which probably is all that there is, and let the stack answer. True: more waits."""
+        got = None
+        self.blocked = False
+        try:
+            got = self.link.read()
+            if got is not None:
+                self.stack.receive(got[0], now, got[1])
+        except OSError as error:
+            _ = self._survives(error)
+        more = self.stack.poll(now, self, BUDGET)
+        return more or (got is not None and self.link.fileno() < 0)  # what waits in a descriptor is told by that
 
     def _exchange(self, budget: int) -> bool:
         """Read up to ``budget`` frames and let the stack answer after each slice. True: more waits.

@@ -30,6 +30,8 @@ from usertcp.wire.ecn import CE
 Frame: TypeAlias = tuple[memoryview, FrameMeta]
 Read: TypeAlias = Callable[[], Frame | None]
 
+LEAST_OF_BURST: Final = 512  # bytes of text: what is less is a message, and the next one answers another question
+
 _REST: Final = "H H 4s H 12s I 8s 4x 12s"  # from the IPv4 header's third byte on
 _ETHERNET: Final = Struct("! 16s" + _REST)
 _BARE: Final = Struct("! 2s" + _REST)
@@ -133,7 +135,9 @@ class Shortcut:
         if not flow.queued and not settle(conn, flow.wake, now):
             conn.host.dirty(conn)
         self._stats.segments_in += 1
-        if conn.rcv.buffer.wanted and meta.csum_valid and len(text):
+        if len(text) < LEAST_OF_BURST:
+            self._burst = None
+        elif conn.rcv.buffer.wanted and meta.csum_valid:
             self._burst, self._count = conn, conn.segments_in
             self._tail, self._options, self._meta = tail, options, meta
             self._seq = seq + len(text) & MASK32
@@ -147,10 +151,7 @@ class Shortcut:
         is asked for each is whether its headers are those of the last, its number the next, and its checksum right.
         """
         conn = self._burst
-        room = 0
-        if conn is not None and conn.segments_in == self._count:
-            room = room_in_burst(conn, clock())
-        if conn is None or room <= 0:
+        if conn is None or conn.segments_in != self._count or (room := room_in_burst(conn, clock())) <= 0:
             return read(), 0, 0
         target, start = conn.rcv.buffer.target, conn.rcv.buffer.landed
         most = MASK32 if self._meta.gso_size else conn.rcv.mss

@@ -366,12 +366,15 @@ class Stack:
 
     def next_deadline(self) -> int:
         """When to call ``poll`` again although nothing comes in (ns); 0: at once; NEVER."""
-        if self.stirred:
+        if self._dirty or self.stirred:
             return 0
-        heap = self._heap
-        while heap and heap[0][0] != heap[0][2].flow.wake:
+        heap, others = self._heap, self._neighbors.next_deadline()
+        while heap:
+            deadline, _, conn = heap[0]
+            if deadline == conn.flow.wake:
+                return deadline if deadline < others else others
             heappop(heap)
-        return min(heap[0][0] if heap else NEVER, self._neighbors.next_deadline())
+        return others
 
     @property
     def stirred(self) -> bool:

@@ -403,11 +403,13 @@ class Connection:
             raise os_error(errno.EAGAIN)
 
     def _after_read(self) -> None:
-        if not self.rcv.buffer.readable and not self.ready & GONE:
+        rcv = self.rcv
+        read = rcv.buffer.read_seq
+        if read == rcv.buffer.nxt and not self.ready & GONE:
             self.ready &= ~READABLE
-        if self.urgent_mark is None:
+        if rcv.up <= read:
             self.ready &= ~URGENT
-        if self.state in CAN_RECEIVE and self.rcv.window_update_due():
+        if rcv.window_update_due() and self.state in CAN_RECEIVE:
             self.host.dirty(self)
 
     def _raise_pending(self) -> None:

@@ -304,10 +304,13 @@ class Receiver:
         room for a larger segment than we know of). Before the first byte has come nothing is due: a handshake's third
         segment is not answered because a SYN's window is small. Nor after the peer's FIN.
         """
-        if self.nxt == self.irs + 1 or self.nxt != self.buffer.nxt:
+        buffer = self.buffer
+        half = buffer.limit // 2 or 1
+        if buffer.read_seq + buffer.limit - self.edge < self.mss <= half:  # nearly always
+            return False
+        if self.nxt == self.irs + 1 or self.nxt != buffer.nxt:
             return False
         opened = self._reachable_edge() - self.edge
-        half = max(1, self.buffer.limit // 2)
         return opened >= half or (opened >= self.mss and opened >= self.edge - self.nxt)
 
     # --- acknowledgments ---------------------------------------------------------------------------------------------
