@@ -21,7 +21,7 @@ COMMAND = [
 
 def test_two_rows_are_measured_intact_and_leave_nothing(tmp_path: Path) -> None:
     written, drawn = tmp_path / "results.json", tmp_path / "ratios.svg"
-    words = ["--only", "in,accept-16", "--json", str(written), "--svg", str(drawn)]
+    words = ["--only", "in,ping", "--json", str(written), "--svg", str(drawn)]
     with Program(None, [*COMMAND, *words], environment={"COLUMNS": "160"}) as program:
         said = program.finish(code=None).decode()
     assert program.process.returncode in (0, 1), program.errors  # a moment says nothing about the ratios
@@ -29,7 +29,7 @@ def test_two_rows_are_measured_intact_and_leave_nothing(tmp_path: Path) -> None:
     assert results["errors"] == [], said
     seen = {(figure["row"], figure["column"]): figure["median"] for figure in results["table"]}
     assert {column for row, column in seen if row == "in"} == {"veth", "blocking", "aio", "socket"}
-    assert {column for row, column in seen if row == "accept-16"} == {"veth", "blocking", "aio", "socket"}
+    assert {column for row, column in seen if row == "ping"} == {"veth", "blocking", "aio", "socket"}
     assert all(value > 0 for value in seen.values()), said
     assert [stream["why"] for stream in results["hashes"] if stream["why"]] == []
     assert drawn.read_text().rstrip().endswith("</svg>")
