@@ -44,6 +44,7 @@ def ended_well(child: int) -> bool:
 def test_connected_socket_passed_over_af_unix_works_in_the_other_process(engine: us.Engine) -> None:
     ours, theirs = us.socketpair()
     client, server = local_pair(engine)
+    server.settimeout(None)  # whether it blocks goes with it
     name, peer = server.getsockname(), server.getpeername()
 
     def serve() -> None:
@@ -98,6 +99,7 @@ def test_socket_shared_across_fork_is_one_connection_until_both_have_closed(engi
 
 def test_socket_inherited_by_a_program_is_its_standard_output(engine: us.Engine) -> None:
     client, server = local_pair(engine)
+    server.settimeout(None)
     with client:
         program = "import sys; print(sys.stdin.readline().upper(), end='')"
         running = subprocess.Popen([sys.executable, "-c", program], stdin=server.fileno(), stdout=server.fileno())
