@@ -8,6 +8,7 @@ import pytest
 
 from tests.unit.net.bench import FAR, GATEWAY, PEER, PEER_ISS, US, Bench, tcp_frame
 from usertcp.net.flow import Binding, Ports, flow_key
+from usertcp.net.interface import LOOPBACK6
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.state import State
 from usertcp.units import MS, SEC
@@ -45,6 +46,13 @@ def test_flow_key_is_the_slice_of_the_peers_segment() -> None:
         ((A, {"reuse_port": True}), (A, {"reuse_port": True}), True),
         ((A, {"reuse_port": True}), (ANY, {"reuse_port": True}), True),
         ((A, {"reuse_port": True}), (A, {"reuse_address": True}), False),
+        ((ANY, {}), (LOOPBACK6, {}), True),
+        ((LOOPBACK6, {}), (ANY, {}), True),
+        ((LOOPBACK6, {}), (LOOPBACK6, {}), False),
+        ((ANY, {"both": True}), (LOOPBACK6, {}), False),
+        ((LOOPBACK6, {}), (ANY, {"both": True}), False),
+        ((ANY, {"both": True}), (ANY, {}), False),
+        ((A, {}), (ANY, {"both": True}), False),
     ],
 )
 def test_port_held_bound_again_conflicts_as_on_linux(
