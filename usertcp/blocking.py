@@ -49,7 +49,7 @@ PARK: Final = 50  # looks at one and the same leader after which the keeper slee
 LINGER: Final = 5.0  # seconds that a closing host waits for acknowledgments
 BULK: Final = 128 << 10  # bytes in the network, from which on a sender looks for acknowledgments each time
 LONE: Final = 2048  # bytes; less than this in a turn is no bulk transfer
-AT_ONCE: Final = 10 * US  # who has waited no longer for a frame has not waited
+SIPS: Final = 8  # turns that read one frame, after one that found no more
 PLENTY: Final = 32 << 10  # bytes at a time; who receives so much finds more
 CHUNK: Final = 64 << 10  # bytes; what ``recv`` takes when it is not told
 
@@ -129,7 +129,7 @@ class Host(_Watch):
         self._leading = False
         self._waiting_for: _Watch | None = None  # what the leader waits for
         self._sleeps_until = 0  # when the leader, blocked in the kernel, wakes by itself (ns); 0: it is not
-        self._lone = True  # the last turn of a leader brought in little
+        self._sips = SIPS  # turns in which a leader expects a message and no more
         self._waiters: dict[threading.Condition, None] = {}  # all followers, the longest waiting first
         self._stints = 0  # times the lead was taken or a user's call did a turn
         self._closed = False
@@ -284,15 +284,15 @@ class Host(_Watch):
         """Run the stack until ``done()`` (True), the deadline, or the end of ``watch`` or the host.
 
         Where frames were small and few, the next one is probably what is waited for: then it is looked at before the
-        device is asked for more. But one that has been waiting for us is probably not alone: of many connections that
-        talk at a time, the others find theirs already there.
+        device is asked for more. Now and then all that waits is read nevertheless: of many connections that talk at a
+        time, the others then find theirs already there.
         """
         engine, lock, clock = self._engine, self._lock, self._clock
         self._leading = True
         self._waiting_for = watch
         self._stints += 1
         pump, stats, more = self._pump, self.stack.stats, False
-        budget = 1 if self._lone else BUDGET
+        budget = 1 if self._sips > 0 else BUDGET
         try:
             while True:
                 timeout = 0
@@ -305,14 +305,15 @@ class Host(_Watch):
                 lock.release()
                 try:
                     events = engine.wait(timeout)
-                    if budget == 1 and clock() - now < AT_ONCE:
-                        budget = BUDGET
                 finally:
                     lock.acquire()
                     self._sleeps_until = 0
-                before = stats.bytes_in
+                frames, octets = stats.frames_in, stats.bytes_in
                 more = engine.handle(events, budget)
-                self._lone = stats.bytes_in - before < LONE
+                if stats.frames_in - frames > 1 or stats.bytes_in - octets >= LONE:
+                    self._sips = 0
+                else:
+                    self._sips = self._sips - 1 if budget == 1 else SIPS
                 budget = BUDGET
                 if done():
                     return True
@@ -506,7 +507,7 @@ class Conn(_Endpoint):
                 taken = 0
                 if self._readable() or not len(view):
                     taken = core.read_into(view)
-                    if not 0 < taken < len(view):
+                    if not 0 < taken < len(view) or (taken < PLENTY and not self._bulk):
                         host._flush()
                         return taken
                 landed = self._land(view[taken:] if taken else view, deadline, wait=not taken)

@@ -331,7 +331,13 @@ def take_text(conn: "Connection", seq: int, text: memoryview, segment_size: int,
         conn.signal(READABLE)
         tuner = rcv.tuner
         if rcv.nxt > tuner.bar and now >= tuner.due:
-            tuner.measure(rcv.nxt, rcv.edge, _echoed_at(conn, tsecr, now), conn.snd.rtt.min_rtt, now)
+            measure(conn, tsecr, now)
+
+
+def measure(conn: "Connection", tsecr: int, now: int) -> None:
+    """A round trip of the receiving half is over, or the user took more than ever in one."""
+    rcv = conn.rcv
+    rcv.tuner.measure(rcv.nxt, rcv.edge, _echoed_at(conn, tsecr, now), conn.snd.rtt.min_rtt, now)
 
 
 def _eighth_process_fin(conn: "Connection", now: int) -> None:

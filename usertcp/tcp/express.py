@@ -36,14 +36,14 @@ def poll(conn: "Connection", now: int, tx: output.Transmit, budget: int) -> bool
         if snd.nxt == snd.una and snd.last_sent_at and now - snd.last_sent_at > snd.rtt.rto:  # a start from idleness
             return output.poll(conn, now, tx, budget)
         if budget > 0 and message.is_alone(conn):
-            if not message.send(conn, now, tx):
-                rearm(conn, now)
-                return True
-        else:
-            more = _send_text(conn, now, tx, budget)
+            if message.send(conn, now, tx):
+                return False
             rearm(conn, now)
-            if more:
-                return True
+            return True
+        more = _send_text(conn, now, tx, budget)
+        rearm(conn, now)
+        if more:
+            return True
     if rcv.ack == ACK_NOW:
         if conn.sack_ok or rcv.duplicates <= 1:
             return not _transmit(conn, now, tx, snd.nxt, ACK, output.NO_TEXT, 0, 0)

@@ -15,7 +15,7 @@ What remains is done by the same parts that do it for any other segment. Whateve
 
 from typing import TYPE_CHECKING, Final
 
-from usertcp.tcp.arrives import after_ack, take_text
+from usertcp.tcp.arrives import after_ack, measure, take_text
 from usertcp.tcp.ecn import NOT_ECN
 from usertcp.tcp.receiver import ACK_DELAYED, ACK_NOW
 from usertcp.tcp.state import READABLE, WRITABLE, State
@@ -87,9 +87,28 @@ def take_predicted(
         after_ack(conn, acked, now)
     conn.probes = 0
     conn.soft_error = None
-    if size:
+    if size and size <= rcv.buffer.wanted and rcv.buffer.read_seq == nxt and size <= rcv.mss and not rcv.quick:
+        _land(conn, text, size, tsecr, now)
+    elif size:
         take_text(conn, nxt, text, gso_size or size, tsecr, now)
     return True
+
+
+def _land(conn: "Connection", text: memoryview, size: int, tsecr: int, now: int) -> None:
+    """``take_text`` for a reader who waits for as much, when there are no gaps, the text is no larger than segments
+    were before, and its ACK may wait."""
+    rcv = conn.rcv
+    buffer, tuner = rcv.buffer, rcv.tuner
+    at = buffer.landed
+    buffer.target[at : at + size] = text
+    buffer.filled(size)
+    rcv.nxt = nxt = buffer.nxt
+    rcv.duplicates = 0
+    rcv.owe(size)
+    conn.bytes_received += size
+    conn.signal(READABLE)
+    if nxt > tuner.bar and now >= tuner.due:
+        measure(conn, tsecr, now)
 
 
 def settle(conn: "Connection", wake: int, now: int) -> bool:
