@@ -20,6 +20,7 @@ from usertcp.net.stack import Stack, StackConfig
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.ecn_policy import Ecn
+from usertcp.tcp.sender import Sender
 from usertcp.tcp.state import State
 from usertcp.units import KIB, MS, NEVER, SEC, US
 
@@ -257,6 +258,7 @@ def test_frames_of_a_burst_whose_reader_waits_are_taken_by_comparison() -> None:
     world, client, server = opened(closed=False, offload=True)
     assert client.conn is not None
     assert server.conn is not None
+    server.shortcut.taken = 0
     server.conn.rcv.quick = 0
     server.conn.rcv.tuner.due = NEVER  # a segment by which the round trip is measured is looked at
     target = bytearray(100_000)
@@ -270,6 +272,31 @@ def test_frames_of_a_burst_whose_reader_waits_are_taken_by_comparison() -> None:
     assert server.shortcut.taken == len(frames)
     assert server.shortcut.followed == len(frames) - 1 > 2
     assert target[: server.conn.take_back()] == text
+
+
+def test_all_but_the_first_segment_of_a_connection_find_it_by_the_short_way() -> None:
+    world, client, server = opened(closed=False, offload=True)
+    assert client.conn is not None
+    assert server.conn is not None
+    for conn in (client.conn, server.conn):
+        conn.close()
+        for _ in range(3):
+            world.carry_all()
+    assert [end.shortcut.taken for end in world.ends] == [3, 3]  # SYN,ACK, ACK, FIN; ACK, FIN, ACK; not the SYN
+    assert client.conn.state is State.TIME_WAIT
+    assert server.conn.state is State.CLOSED
+
+
+@given(seed=st.integers(0, 1 << 32))
+def test_expected_acknowledgments_taken_as_such_and_like_any_other_give_the_same(seed: int) -> None:
+    """``Sender.on_expected_ack`` against the whole of ``Sender.on_ack``."""
+    short, general = World(seed, closed=True), World(seed, closed=True)
+    short.run()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Sender, "expects", lambda *_: False)
+        general.run()
+    for i, (one, other) in enumerate(zip(plain(short.log), plain(general.log), strict=True)):
+        assert one == other, f"entry {i}"
 
 
 @pytest.mark.parametrize("kind", ["text", "acknowledgments"])

@@ -39,6 +39,7 @@ from usertcp.link.words import checked_name, checked_space, interface_of
 from usertcp.net.stack import Stack, StackConfig
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.trace import Tracer
+from usertcp.wire import ipv4
 from usertcp.wire.checksum import use_numpy
 
 KERNEL_ADDRESS: Final = "10.9.0.1/24"  # of the kernel's side of a device that we make
@@ -345,8 +346,11 @@ def resolve(host: str) -> str:
 
     socket.gaierror, an OSError, when it does not resolve; EAFNOSUPPORT for an IPv6 address.
     """
-    if ipaddress_of(host) is not None:
+    try:
+        ipv4.pack(host)
         return host
+    except ValueError:
+        pass
     if ":" in host:
         raise os_error(errno.EAFNOSUPPORT)
     try:

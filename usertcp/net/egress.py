@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MAX_REPLIES: Final = 256  # frames in the backlog beyond which answers are dropped
 MAX_LOCAL: Final = 4 * MIB  # bytes on the way from this host to itself
 MAX_BURST: Final = 64 * KIB - 1 - ipv4.HEADER_LEN - 60  # bytes of payload in a super-segment, whatever its options
+MAX_TEMPLATES: Final = 512  # kept for connections to come
 LOCAL: Final = FrameMeta(csum_valid=True)  # a packet that never left this host
 
 BARE: Final = Neighbor(b"")  # whoever is at the other end of a link without Ethernet
@@ -66,6 +67,7 @@ class Egress:
         self._checksum = caps.tx_checksum
         self._gso = caps.tx_checksum and caps.tx_gso  # segments need their checksums done, so one implies the other
         self._link_len = ethernet.HEADER_LEN if interface.mac else 0
+        self._templates: dict[bytes, Template] = {}  # by both addresses: the latest, for the next connection
         self._ident = 0
         self._now = 0
         self.backlog: Final = Backlog()
@@ -164,7 +166,13 @@ class Egress:
         old: Template | None = flow.template
         if old is not None and old.neighbor is neighbor and old.serves(conn.config):
             return old
-        made = Template(flow, conn.config, neighbor, neighbor.header, self._link_len + ipv4.HEADER_LEN)
+        ends = flow.local_ip + flow.remote_ip
+        made = self._templates.get(ends)
+        if made is None or made.neighbor is not neighbor or not made.serves(conn.config):
+            made = Template(flow, conn.config, neighbor, neighbor.header, self._link_len + ipv4.HEADER_LEN)
+            if len(self._templates) >= MAX_TEMPLATES:
+                self._templates.clear()
+            self._templates[ends] = made
         flow.template = made
         return made
 

@@ -12,20 +12,22 @@ lie at fixed places and are taken out in one step, in groups::
 and ``options`` are the same for all of a burst of text. The connection is found by its ``key`` and decides whether it
 is the segment that it expects (``tcp.predicted``). A test that fails, here or there, changes nothing: the frame goes
 the general way, by ``wire`` and ``Stack``, which alone knows what is wrong with it and counts it. What is looked at
-there and not here follows from there being a connection: its addresses were checked when it was opened.
+there and not here follows from there being a connection: its addresses were checked when it was opened. A segment that
+it did not expect, as those that open and close it, is parsed from the TCP header on: what is below has been looked at.
 """
 
 from collections.abc import Callable
 from struct import Struct
 from typing import Final, TypeAlias
 
+from usertcp.errors import WireError
 from usertcp.frame import PLAIN, FrameMeta
 from usertcp.net.stats import Stats
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.predicted import room_in_burst, settle, take_burst, take_predicted
 from usertcp.units import MASK32
 from usertcp.wire import ethernet, ipv4, tcp
-from usertcp.wire.ecn import CE
+from usertcp.wire.ecn import CE, MASK
 
 Frame: TypeAlias = tuple[memoryview, FrameMeta]
 Read: TypeAlias = Callable[[], Frame | None]
@@ -122,16 +124,18 @@ class Shortcut:
         self, conn: Connection, frame: memoryview, seq: int, tail: bytes, options: bytes, now: int, meta: FrameMeta
     ) -> bool:
         """``frame`` has a TCP segment for ``conn`` in it, of which nothing has been looked at."""
-        ack, word, wnd = _TAIL.unpack(tail)
-        kind, tsval, tsecr = _OPTIONS.unpack(options)
         flow = conn.flow
-        if word & _IGNORED != _EXPECTED or kind != tcp.NOP_NOP_TS or not flow.next_hop:
+        if not flow.next_hop:
             return False
         if not meta.csum_valid and not tcp.verify(flow.remote_ip, flow.local_ip, frame[self._ip + ipv4.HEADER_LEN :]):
             return False
+        ack, word, wnd = _TAIL.unpack(tail)
+        kind, tsval, tsecr = _OPTIONS.unpack(options)
+        if word & _IGNORED != _EXPECTED or kind != tcp.NOP_NOP_TS:
+            return self._take_other(conn, frame, now, meta)
         text = frame[self._least :]
         if not take_predicted(conn, seq, ack, wnd, tsval, tsecr, text, meta.gso_size, now):
-            return False
+            return self._take_other(conn, frame, now, meta)
         if not flow.queued and not settle(conn, flow.wake, now):
             conn.host.dirty(conn)
         self._stats.segments_in += 1
@@ -141,6 +145,19 @@ class Shortcut:
             self._burst, self._count = conn, conn.segments_in
             self._tail, self._options, self._meta = tail, options, meta
             self._seq = seq + len(text) & MASK32
+        return True
+
+    def _take_other(self, conn: Connection, frame: memoryview, now: int, meta: FrameMeta) -> bool:
+        """The segment in ``frame``, whose checksum is right, is not the one that ``conn`` expects."""
+        try:
+            seg = tcp.parse(frame[self._ip + ipv4.HEADER_LEN :], meta.gso_size)
+        except WireError:
+            return False
+        if seg.flags & tcp.SYN and conn.reusable_by(seg):
+            return False
+        seg.ecn = self._head[-1] & MASK
+        self._stats.segments_in += 1
+        conn.on_segment(seg, now)
         return True
 
     def follow(self, read: Read, clock: Callable[[], int], frames: int, size: int) -> tuple[Frame | None, int, int]:

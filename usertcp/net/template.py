@@ -1,4 +1,4 @@
-"""The head of a connection's packets, written once: from one segment to the next only a few fields change.
+"""The head of packets, written once for two addresses: from one segment to the next only a few fields change.
 
 ::
 

@@ -19,7 +19,7 @@ from typing import Any, Final, Protocol
 from usertcp.errors import os_error
 from usertcp.tcp import timers as timer
 from usertcp.tcp.arrives import segment_arrives
-from usertcp.tcp.cc.registry import create
+from usertcp.tcp.cc.registry import create, opening
 from usertcp.tcp.chrono import Chrono
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.ecn import NOT_ECN
@@ -181,7 +181,7 @@ class Connection:
         self.listener: Listener | None = None
         self.orphan = False  # the user has closed: nobody reads any more
         self.read_shut = False
-        self.snd = Sender(config, iss, mss, memory, flight)
+        self.snd = Sender(config, iss, mss, memory, flight, opening(config.congestion, mss))
         self.rcv = Receiver(config, memory, flight)
         self.ecn = NOT_ECN
         self.timers = Timers()
@@ -618,6 +618,8 @@ class Connection:
         if self.state is State.CLOSED or mss >= self.snd.mss:
             return
         self.path_mss = mss
+        if self.state is State.SYN_SENT:  # what it has is shared
+            self.snd.cc = create(self.snd.cc.name, self.snd.mss)
         self.snd.shrink(mss, self._text_in_full_segment() - (self.snd.mss - mss))
         self.host.dirty(self)
 

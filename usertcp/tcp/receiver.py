@@ -43,10 +43,7 @@ MAX_DSACKS: Final = 16  # stretches of duplicates that wait to be told; more com
 
 def window_shift(buffer: int) -> int:
     """The smallest window scale with which ``buffer`` bytes can be offered (RFC 7323 §2.2)."""
-    shift = 0
-    while buffer >> shift > 0xFFFF and shift < MAX_SHIFT:
-        shift += 1
-    return shift
+    return min(max(buffer.bit_length() - 16, 0), MAX_SHIFT)
 
 
 class Receiver:

@@ -16,7 +16,7 @@ from typing import Final
 
 from usertcp.tcp import recovery
 from usertcp.tcp.buffers import SendBuffer
-from usertcp.tcp.cc.base import AckSample
+from usertcp.tcp.cc.base import AckSample, CongestionControl
 from usertcp.tcp.cc.registry import create
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.memory import UNBOUNDED, Memory
@@ -98,7 +98,13 @@ class Sender:
     )
 
     def __init__(
-        self, config: TcpConfig, iss: int, mss: int, memory: Memory | None = None, flight: int = UNBOUNDED
+        self,
+        config: TcpConfig,
+        iss: int,
+        mss: int,
+        memory: Memory | None = None,
+        flight: int = UNBOUNDED,
+        cc: CongestionControl | None = None,
     ) -> None:
         self.flight = flight
         self.iss = iss
@@ -116,7 +122,7 @@ class Sender:
         self.buffer.reset(iss + 1)
         self.fin_queued = False
         self.fin_sent = False
-        self.cc = create(config.congestion, mss)
+        self.cc = cc or create(config.congestion, mss)
         self.rtt = RttEstimator(config.initial_rto, config.min_rto, config.max_rto)
         self.board = Scoreboard()
         self.rate = DeliveryRate()
@@ -256,8 +262,11 @@ class Sender:
         segment whose timestamp it echoes was sent, at the latest (ns), -1 without; ``marked``: bytes that it reports as
         marked by the network.
         """
-        board, sample = self.board, self.sample
         acked = ack - self.una
+        if acked and not (blocks or marked) and self.expects(acked):
+            self.on_expected_ack(acked, now)
+            return acked
+        board, sample = self.board, self.sample
         sample.now = now
         sample.flight = self.pipe
         sample.ecn_marked = marked
@@ -307,7 +316,7 @@ class Sender:
         oldest = first.sent_at
         newest = board.ack_in_order(una)
         self.una = una
-        self.buffer.ack(una)
+        self.buffer.ack(min(una, self.buffer.end))  # a FIN has the number after it
         self.retries = 0
         self.unacked_since = now
         rtt.sample(now - oldest, now - newest.sent_at)

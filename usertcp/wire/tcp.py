@@ -59,6 +59,7 @@ TIMESTAMPS_LEN: Final = 12  # bytes, with the two NOPs in front
 _HEADER: Final = struct.Struct("!HHIIHHHH")
 _HEADER_TS: Final = struct.Struct("!HHIIHHHHIII")
 _TIMESTAMPS: Final = struct.Struct("!III")
+_SYN: Final = struct.Struct("!HHIIIHBB")  # MSS, SACK permitted, timestamps, NOP, window scale: Linux's layout, and ours
 _TWO32: Final = struct.Struct("!II")
 _FLAGS: Final = 0x1FF  # in the word that begins with the data offset
 NOP_NOP_TS: Final = 0x0101_080A  # RFC 7323 Appendix A's layout, which everybody sends
@@ -188,8 +189,12 @@ def parse_options(view: memoryview) -> Options:
     EOL ends the list, unknown kinds are skipped by their length. A length of 0 or 1, one beyond the header or one wrong
     for its kind ends it too, with ``malformed`` set. Never raises.
     """
-    options = Options()
     at, end = 0, len(view)
+    if end == _SYN.size:
+        first, mss, second, tsval, tsecr, third, length, shift = _SYN.unpack(view)
+        if first == 0x0204 and second == 0x0402_080A and third == 0x0103 and length == 3:
+            return Options(mss, min(shift, MAX_WSCALE), True, (), True, tsval, tsecr)
+    options = Options()
     while at < end:
         kind = view[at]
         if kind == NOP:

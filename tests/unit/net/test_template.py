@@ -1,10 +1,15 @@
 """A template makes the bytes that the general functions make."""
 
+from random import Random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
+from usertcp.frame import LinkCaps
+from usertcp.net.egress import Backlog
 from usertcp.net.flow import Flow
 from usertcp.net.neighbor import Neighbor
+from usertcp.net.stack import Stack, StackConfig
 from usertcp.net.template import Template
 from usertcp.tcp.config import TcpConfig
 from usertcp.units import NEVER
@@ -58,3 +63,16 @@ def test_burst_keeps_what_goes_with_equal_bursts() -> None:
     assert (meta.gso_size, meta.csum_start, meta.csum_offset, meta.header_len) == (1448, 34, 16, 66)
     assert template.burst(1448, 32) is meta
     assert template.burst(1460, 20).header_len == 54
+
+
+def test_connections_between_the_same_hosts_share_a_template_as_long_as_their_settings_are_the_same() -> None:
+    ours = Stack(StackConfig(("10.9.0.2/24",)), LinkCaps(1500, None), Random(1).randbytes)
+    other = TcpConfig(ttl=3)
+    conns = [ours.connect(("10.9.0.1", 80), 0, config=config) for config in (None, None, other, other, None)]
+    ours.poll(0, Backlog())
+    first, second, third, fourth, fifth = [conn.flow.template for conn in conns]
+    assert first is second
+    assert third is fourth
+    assert third is not first
+    assert third.fill(20, 0, 0)[8] == 3
+    assert fifth.fill(20, 0, 0)[8] == 64

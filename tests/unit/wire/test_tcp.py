@@ -206,6 +206,13 @@ def test_parse_of_a_shift_above_14_uses_14() -> None:
     assert options_of("03 03 ff").wscale == 14
 
 
+@pytest.mark.parametrize("shift", [0, 7, 14, 15, 255])
+@pytest.mark.parametrize("mss", [0, 536, 65495])
+def test_parse_of_a_syn_in_the_usual_layout_gives_what_it_gives_in_any_other(mss: int, shift: int) -> None:
+    usual = tcp.syn_options(mss, shift, True, (0xFFFF_FFFF, 3))
+    assert repr(tcp.parse_options(memoryview(usual))) == repr(tcp.parse_options(memoryview(b"\x01" + usual)))
+
+
 def test_parse_of_a_repeated_option_takes_the_last() -> None:
     assert options_of("02 04 05 b4 02 04 02 18").mss == 536
 

@@ -1,6 +1,7 @@
 """The congestion control algorithms by the names that users give (``TCP_CONGESTION``)."""
 
 import errno
+from functools import lru_cache
 from typing import Final
 
 from usertcp.errors import os_error
@@ -12,6 +13,13 @@ from usertcp.tcp.cc.newreno import NewReno
 _ALGORITHMS: Final[dict[str, type[CongestionControl]]] = {kind.name: kind for kind in (NewReno, Cubic, Bbr)}
 
 NAMES: Final = tuple(_ALGORITHMS)
+
+
+@lru_cache(maxsize=64)
+def opening(name: str, mss: int) -> CongestionControl:
+    """What a connection has in its place until the peer's SYN has told for what segments to :func:`create` one: shared,
+    never written to."""
+    return create(name, mss)
 
 
 def create(name: str, mss: int, *, sack: bool = True) -> CongestionControl:
