@@ -134,21 +134,22 @@ class Egress:
         gso_size: int,
         ecn: int,
     ) -> bool:
-        flow = conn.flow
-        template: Template | None = flow.template
+        template: Template | None = conn.flow.template
         if template is None or not template.serves(conn.config) or self._now >= template.neighbor.fresh_until:
             template = self._template(conn)
         size = len(header) + length
-        meta = PLAIN
+        if size != template.size or gso_size != template.gso_size or len(header) != template.header:
+            template.suit(size, gso_size, len(header))
+        meta = template.meta
         if self._checksum:  # the device adds the rest: the field starts with the sum of the pseudo-header
-            check = template.pseudo_sum(size)
-            meta = template.burst(gso_size, len(header)) if gso_size else template.meta
+            header[16:18] = template.pseudo_sum
         else:
-            check = tcp.checksum(flow.local_ip, flow.remote_ip, header, payload)
-        header[16], header[17] = check >> 8, check & 0xFF
+            meta = PLAIN
+            check = tcp.checksum(conn.flow.local_ip, conn.flow.remote_ip, header, payload)
+            header[16], header[17] = check >> 8, check & 0xFF
         ident = self._ident  # not that DF packets need one (RFC 6864 §4.1)
-        self._ident = (ident + (-(-length // gso_size) if gso_size else 1)) & 0xFFFF
-        head = template.fill(size, ident, ecn)
+        self._ident = ident + template.segments & 0xFFFF
+        head = template.fill(ident, ecn)
         if not template.neighbor.mac:
             self._neighbors.wait(template.neighbor, Waiting(b"".join((head, header, *payload)), meta, conn))
             return True
@@ -156,7 +157,7 @@ class Egress:
         if taken and sink is not self.backlog:
             stats = self._stats
             stats.frames_out += 1
-            stats.bytes_out += self._link_len + ipv4.HEADER_LEN + size
+            stats.bytes_out += len(head) + size
         return taken
 
     def _template(self, conn: "Connection") -> Template:

@@ -26,10 +26,34 @@ _FIELDS: Final = struct.Struct("!HHHHHH")  # the IP header up to its checksum
 
 
 class Template:
-    """``head``: link and IP header, in which :meth:`fill` writes; ``meta`` and ``bursts``: what goes with a segment and
-    with a super-segment when the device sums."""
+    """``head``: link and IP header, in which :meth:`fill` writes.
 
-    __slots__ = ("_addresses", "_at", "_life", "_same", "_word", "bursts", "config", "head", "link", "meta", "neighbor")
+    Of a stream most segments are of one size, and what follows from that is kept (:meth:`suit`): ``size`` bytes with
+    the TCP header, which has ``header``, cut by the device to ``gso_size`` bytes of text (0: not), which makes
+    ``segments``; ``pseudo_sum``, the sum of the pseudo-header (as ``wire.checksum.pseudo_header_sum``), two bytes;
+    ``meta``, what goes with it when the device sums.
+    """
+
+    __slots__ = (
+        "_addresses",
+        "_at",
+        "_bursts",
+        "_life",
+        "_meta",
+        "_same",
+        "_sum",
+        "_word",
+        "config",
+        "gso_size",
+        "head",
+        "header",
+        "link",
+        "meta",
+        "neighbor",
+        "pseudo_sum",
+        "segments",
+        "size",
+    )
 
     def __init__(self, flow: "Flow", config: "TcpConfig", neighbor: Neighbor, link: bytes, start: int) -> None:
         """``link``: the header in front of IP's; ``start``: where in the finished frame TCP's begins."""
@@ -43,28 +67,34 @@ class Template:
         self._life = config.ttl << 8 | tcp.PROTOCOL
         self._addresses = int.from_bytes(flow.local_ip, "big") + int.from_bytes(flow.remote_ip, "big")
         self._same = self._word + ipv4.DF + self._life + self._addresses + ipv4.HEADER_LEN
-        self.meta = FrameMeta(csum_start=start, csum_offset=tcp.CHECKSUM_OFFSET)
-        self.bursts = FrameMeta()
+        self.meta = self._meta = FrameMeta(csum_start=start, csum_offset=tcp.CHECKSUM_OFFSET)
+        self._bursts = FrameMeta()
+        self.suit(tcp.HEADER_LEN, 0, tcp.HEADER_LEN)
 
     def serves(self, config: "TcpConfig") -> bool:
         """Whether it is right for a connection with the settings ``config``, and for its neighbour as it is now."""
         return self.neighbor.header is self.link and self.config is config
 
-    def fill(self, size: int, ident: int, ecn: int) -> bytearray:
+    def suit(self, size: int, gso_size: int, header: int) -> None:
+        """What follows has ``size`` bytes, ``header`` of them TCP's, and goes as segments of ``gso_size`` (0: one)."""
+        self.size, self.gso_size, self.header = size, gso_size, header
+        self._sum = self._same + size
+        pseudo = (self._addresses + tcp.PROTOCOL + size) % 0xFFFF or 0xFFFF
+        self.pseudo_sum = pseudo.to_bytes(2, "big")
+        self.segments = 1
+        self.meta = self._meta
+        if gso_size:
+            self.segments = -(-(size - header) // gso_size)
+            start = self._meta.csum_start
+            if self._bursts.gso_size != gso_size or self._bursts.header_len != start + header:
+                self._bursts = FrameMeta(gso_size, start, tcp.CHECKSUM_OFFSET, start + header)
+            self.meta = self._bursts
+
+    def fill(self, ident: int, ecn: int) -> bytearray:
         """The head in front of ``size`` bytes of segment; borrowed until the next call."""
-        word = self._word | ecn
-        check = 0xFFFF - ((self._same + ecn + size + ident) % 0xFFFF or 0xFFFF)
-        _FIELDS.pack_into(self.head, self._at, word, size + ipv4.HEADER_LEN, ident, ipv4.DF, self._life, check)
-        return self.head
-
-    def pseudo_sum(self, size: int) -> int:
-        """The sum of the pseudo-header of ``size`` bytes of segment (as ``wire.checksum.pseudo_header_sum``)."""
-        return (self._addresses + tcp.PROTOCOL + size) % 0xFFFF or 0xFFFF
-
-    def burst(self, gso_size: int, header: int) -> FrameMeta:
-        """What goes with a super-segment of ``gso_size`` bytes a segment behind ``header`` bytes of TCP header."""
-        meta = self.bursts
-        start = self.meta.csum_start
-        if meta.gso_size != gso_size or meta.header_len != start + header:
-            meta = self.bursts = FrameMeta(gso_size, start, tcp.CHECKSUM_OFFSET, start + header)
-        return meta
+        check = 0xFFFF - ((self._sum + ecn + ident) % 0xFFFF or 0xFFFF)
+        head = self.head
+        _FIELDS.pack_into(
+            head, self._at, self._word | ecn, self.size + ipv4.HEADER_LEN, ident, ipv4.DF, self._life, check
+        )
+        return head

@@ -266,7 +266,7 @@ def after_ack(conn: "Connection", acked: int, now: int) -> None:
     snd = conn.snd
     if not conn.ready & WRITABLE and conn.state in CAN_SEND:  # a user was turned away
         aside = snd.outstanding - snd.pipe
-        snd.buffer.follow(snd.cc.cwnd, aside)
+        snd.buffer.follow(snd.useful, aside)
         lowat = conn.config.notsent_lowat
         if snd.buffer.inviting(aside) and (not lowat or snd.unsent < lowat):
             conn.signal(WRITABLE)

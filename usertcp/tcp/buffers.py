@@ -75,11 +75,11 @@ class SendBuffer:
         free = self.free
         return free > 0 and free * 3 >= free + self.end - self.start - aside
 
-    def follow(self, cwnd: int, aside: int = 0) -> None:
-        """Let the limit grow to twice the congestion window: once for what is in the network and once for what the user
-        writes meanwhile, so that the window is the bound and not the buffer (as Linux); ``aside`` bytes wait for a
-        retransmission to arrive, or to leave."""
-        wanted = min(2 * cwnd + aside, self.maximum)
+    def follow(self, window: int, aside: int = 0) -> None:
+        """Let the limit grow to twice the ``window`` that is of use (``Sender.useful``): once for what is in the
+        network and once for what the user writes meanwhile, so that the window is the bound and not the buffer (as
+        Linux); ``aside`` bytes wait for a retransmission to arrive, or to leave."""
+        wanted = min(2 * window + aside, self.maximum)
         if wanted > self.limit:
             memory = self._ring.memory
             if not memory.pressed:

@@ -16,12 +16,13 @@ from usertcp.tcp.ecn import NOT_ECN
 from usertcp.tcp.receiver import ACK_DELAYED, ACK_NONE, ACK_NOW
 from usertcp.tcp.recovery import OPEN
 from usertcp.tcp.rtt import TS_TICK
+from usertcp.tcp.sender import COMPANY
 from usertcp.tcp.state import State
 from usertcp.tcp.timeouts import rearm
 from usertcp.tcp.timers import DELAYED_ACK
 from usertcp.units import MASK32, NEVER
 from usertcp.wire.ecn import NOT_ECT
-from usertcp.wire.tcp import ACK, PSH, TIMESTAMPS_LEN, plain_header, stamped_header
+from usertcp.wire.tcp import ACK, PSH, TIMESTAMPS_LEN, plain_header, repeat, stamped_header
 
 if TYPE_CHECKING:
     from usertcp.tcp.connection import Connection
@@ -46,7 +47,7 @@ def poll(conn: "Connection", now: int, tx: output.Transmit, budget: int) -> bool
             return True
     if rcv.ack == ACK_NOW:
         if conn.sack_ok or rcv.duplicates <= 1:
-            return not _transmit(conn, now, tx, snd.nxt, ACK, output.NO_TEXT, 0, 0)
+            return not _transmit_ack(conn, now, tx)
     elif (
         rcv.buffer.read_seq + rcv.buffer.limit - rcv.edge < rcv.mss <= rcv.buffer.limit // 2
     ):  # no window update is due
@@ -87,69 +88,88 @@ def is_plain(conn: "Connection") -> bool:
 
 
 def _send_text(conn: "Connection", now: int, tx: output.Transmit, budget: int) -> bool:
-    """New text, as far as both windows and Nagle's rule let it go. True: more could go now."""
-    snd = conn.snd
+    """New text, as far as both windows and Nagle's rule let it go. True: more could go now.
+
+    From one segment to the next only the number changes, and PSH: there is one header for all.
+    """
+    snd, rcv = conn.snd, conn.rcv
     board, rate, buffer, cc = snd.board, snd.rate, snd.buffer, snd.cc
     payload = snd.mss - TIMESTAMPS_LEN if conn.ts_ok else snd.mss
-    burst, nodelay = conn.max_burst, conn.config.nodelay
-    una, nxt, end = snd.una, snd.nxt, buffer.end
+    burst, nodelay, edge = conn.max_burst, conn.config.nodelay, rcv.edge
+    una, end = snd.una, buffer.end
+    first = nxt = snd.nxt
+    whole, allowed, right = burst - burst % payload, min(cc.cwnd, snd.flight), una + snd.wnd
+    header = None
     cc.on_send(now, app_limited=rate.app_limited > 0, flight=board.in_flight)
     while True:
+        flight = board.in_flight
         available = end - nxt
-        length = min(available, una + snd.wnd - nxt, min(cc.cwnd, snd.flight) - board.in_flight, burst)
-        if length < available:
-            if length == burst:
-                length -= length % payload
-            else:
+        if available > burst <= allowed - flight and burst <= right - nxt:
+            length = whole
+        else:
+            length = min(available, right - nxt, allowed - flight)
+            if length < available:
                 length = snd.next_new(payload, burst, nodelay)
-        elif length % payload and not nodelay and una < snd.small_end:
-            length -= length % payload
+            elif length < burst and flight >= COMPANY <= 2 * burst and snd.defers(burst):
+                length = 0
+            elif length % payload and not nodelay and una < snd.small_end:
+                length -= length % payload
         if length <= 0:
             snd.end_burst(payload, burst)
             return False
         if budget <= 0:
             return True
+        flags = ACK | PSH if length == available else ACK
+        if header is None:
+            header = _header(conn, now, nxt, flags)
+        else:
+            repeat(header, nxt & MASK32, flags)
         views = buffer.views(nxt, length)
-        if not _transmit(conn, now, tx, nxt, ACK | PSH if length == available else ACK, views, length, payload):
+        if not tx.send(conn, header, views, length, payload if length > payload else 0, NOT_ECT):
+            if snd.nxt == first:
+                rcv.edge = edge
             return True
+        if nxt == first:
+            snd.last_sent_at = now
+            rcv.quick = 0
+            _acknowledged(conn)
+        conn.segments_out += 1
         if length % payload:
             snd.small_end = nxt + length
         if nxt == una:
             snd.unacked_since = now
-        idle = not board.in_flight
         record = board.push(nxt, nxt + length, now, payload)
+        rate.on_send(record, flight + length, now, idle=not flight)
         snd.nxt = nxt = nxt + length
-        rate.on_send(record, board.in_flight, now, idle=idle)
-        snd.last_sent_at = now
-        conn.rcv.quick = 0
         budget -= 1
 
 
-def _transmit(
-    conn: "Connection",
-    now: int,
-    tx: output.Transmit,
-    seq: int,
-    flags: int,
-    views: list[memoryview],
-    length: int,
-    payload: int,
-) -> bool:
-    """A segment without options but timestamps. False: the sink was full."""
-    rcv = conn.rcv
-    edge, nxt = rcv.edge, rcv.nxt
-    window = rcv.window_field()
-    if conn.ts_ok:
-        tsval = now // TS_TICK + conn.ts_offset & MASK32
-        header = stamped_header(conn.sport, conn.dport, seq & MASK32, nxt & MASK32, flags, window, tsval, rcv.ts_recent)
-    else:
-        header = plain_header(conn.sport, conn.dport, seq & MASK32, nxt & MASK32, flags, window)
-    if not tx.send(conn, header, views, length, payload if length > payload else 0, NOT_ECT):
-        rcv.edge = edge
+def _transmit_ack(conn: "Connection", now: int, tx: output.Transmit) -> bool:
+    """An acknowledgment and nothing else. False: the sink was full."""
+    edge = conn.rcv.edge
+    header = _header(conn, now, conn.snd.nxt, ACK)
+    if not tx.send(conn, header, output.NO_TEXT, 0, 0, NOT_ECT):
+        conn.rcv.edge = edge
         return False
-    rcv.ack = ACK_NONE
-    rcv.duplicates = rcv.since_ack = 0
-    rcv.last_ack_sent = nxt
-    conn.timers.due[DELAYED_ACK] = NEVER
+    _acknowledged(conn)
     conn.segments_out += 1
     return True
+
+
+def _header(conn: "Connection", now: int, seq: int, flags: int) -> bytearray:
+    """That of a segment without options but timestamps; the window that it offers is offered from now on."""
+    rcv = conn.rcv
+    window, ack = rcv.window_field(), rcv.nxt & MASK32
+    if conn.ts_ok:
+        tsval = now // TS_TICK + conn.ts_offset & MASK32
+        return stamped_header(conn.sport, conn.dport, seq & MASK32, ack, flags, window, tsval, rcv.ts_recent)
+    return plain_header(conn.sport, conn.dport, seq & MASK32, ack, flags, window)
+
+
+def _acknowledged(conn: "Connection") -> None:
+    """What was received is acknowledged by what has just left."""
+    rcv = conn.rcv
+    rcv.ack = ACK_NONE
+    rcv.duplicates = rcv.since_ack = 0
+    rcv.last_ack_sent = rcv.nxt
+    conn.timers.due[DELAYED_ACK] = NEVER

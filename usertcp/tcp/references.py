@@ -100,8 +100,11 @@ class References:
 
     def views(self, seq: int, n: int) -> list[memoryview]:
         """The ``n`` bytes from ``seq`` on, uncopied (none when ``n`` is 0)."""
-        found: list[memoryview] = []
         i = bisect_right(self._ends, seq)
+        if n > 0 and seq + n <= self._ends[i]:  # nearly always
+            start, view, _ = self._pieces[i]
+            return [view[seq - start : seq - start + n]]
+        found: list[memoryview] = []
         while n > 0:
             start, view, _ = self._pieces[i]
             part = view[seq - start : seq - start + n]

@@ -147,13 +147,15 @@ class Scoreboard:
 
     def push(self, start: int, end: int, now: int, size: int) -> Sent:
         """``[start, end)`` is sent for the first time at ``now`` (ns); it follows what was sent before."""
-        records = self._records
+        records, line = self._records, self._timeline
         assert start < end
         assert not records or records[-1].end == start
         record = Sent(start, end, now, size)
         records.append(record)
         self.in_flight += end - start
-        self._link_newest(record)
+        before = record.older = line.older
+        before.newer = line.older = record
+        record.newer = line
         return record
 
     def resend(self, start: int, end: int, now: int, size: int) -> list[Sent]:

@@ -30,10 +30,14 @@ from usertcp.tcp.rtt import TS_TICK, RttEstimator
 from usertcp.tcp.scoreboard import IN_FLIGHT, Scoreboard
 from usertcp.tcp.seq import unwrap
 from usertcp.tcp.tlp import TailLossProbe
-from usertcp.units import NEVER
+from usertcp.units import KIB, MS, NEVER, SEC
 
 DEFAULT_MSS: Final = 536  # without an MSS option from the peer, IPv4 (RFC 9293 §3.7.1, MUST-15)
-DEFERRING: Final = 4  # bursts in the network from which on parts of one wait for the rest
+DEFERRING: Final = 2  # bursts in the network from which on parts of one wait for the rest
+COMPANY: Final = 96 * KIB  # bytes in the network from which on, between super-segments, a tail waits for company
+NEAR: Final = 1 * MS  # a round trip below which only queues hold much: hosts that share a machine, or a switch
+LEAST_USEFUL: Final = 512 * KIB  # window, bytes, that is of use there whatever was measured: some super-segments
+SPARE: Final = 4  # times what the path itself holds: slow start doubles twice while a rate is measured
 MIN_MSS: Final = 48  # the least we believe a peer, so that room for text remains beside the options (Linux)
 
 
@@ -222,6 +226,15 @@ class Sender:
         self.board.clear()
         self.una = self.nxt
         self.tlp.cancel()
+
+    @property
+    def useful(self) -> int:
+        """Bytes in the network beyond which more would do nothing but wait: what both windows allow; and where the
+        round trip is next to nothing, some times what the path delivers in one. There a window without losses grows
+        until it is megabytes deep in the peer's queue, and all of that has left the cache when it is read."""
+        window = min(self.cc.cwnd, self.max_wnd)
+        near = self.rtt.min_rtt
+        return min(window, max(SPARE * self.rate.rate * near // SEC, LEAST_USEFUL)) if 0 < near < NEAR else window
 
     # --- acknowledgments (RFC 9293 §3.10.7.4, fifth) -----------------------------------------------------------------
 
@@ -470,17 +483,25 @@ class Sender:
         allowed = min(window, min(self.cc.cwnd, self.flight) - self.pipe, burst)
         length = min(available, allowed)
         if length >= payload:
-            if length == available and self._tail_may_go(nodelay, corked):
-                return length
-            if length < min(available, burst) and self.defers(burst):
+            if length < burst and self._waits(length, available, burst):
                 return 0
-            return length - length % payload
+            return length if length == available and self._tail_may_go(nodelay, corked) else length - length % payload
         if length <= 0:
             return 0
         if length == available:
-            return length if self._tail_may_go(nodelay, corked) else 0
+            goes = self._tail_may_go(nodelay, corked) and not self._waits(length, available, burst)
+            return length if goes else 0
         # The window, and not the buffer's end, makes it small: silly, unless it is half of all the peer ever offers.
         return length if length == window and length * 2 >= self.max_wnd else 0
+
+    def _waits(self, length: int, available: int, burst: int) -> bool:
+        """Whether ``length`` bytes, less than a ``burst``, wait for the rest of it: for the windows, or, being all that
+        is ``available``, for what the user writes next (Linux: tcp_autocorking). The end of a stream does not."""
+        if length == available and (
+            self.board.in_flight < COMPANY or 2 * burst < COMPANY or self.fin_queued or self.up > self.nxt
+        ):
+            return False
+        return self.defers(burst)
 
     def defers(self, burst: int) -> bool:
         """Whether less than a burst waits until the windows let all of it go: many of them are in the network, whose
@@ -567,11 +588,15 @@ class Sender:
         """All that may be sent now is out, in segments of ``payload`` bytes and bursts of up to ``burst``: was the
         window the limit, or the user?"""
         pipe = self.pipe
+        window = self.una + self.wnd - self.nxt
+        room = self.cc.cwnd - pipe
+        unsent = self.buffer.end - self.nxt
         if self.defers(burst):
             payload = burst
-        held_back = self.board.lost > 0 or self.buffer.end > self.nxt
-        room = self.cc.cwnd - pipe
-        full = held_back and room < payload <= self.una + self.wnd - self.nxt
+            if unsent < burst and unsent <= min(room, window) and self._waits(unsent, unsent, burst):
+                unsent = 0
+        held_back = self.board.lost > 0 or unsent > 0
+        full = held_back and room < payload <= window
         if not held_back and room > 0:
             self.rate.on_user_idle(pipe)
         if full or self.una >= self.usage_end or (not self.usage_full and pipe > self.usage_flight):

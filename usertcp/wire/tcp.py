@@ -57,6 +57,7 @@ MAX_WSCALE: Final = 14  # RFC 7323 §2.3: a larger shift is used as 14
 TIMESTAMPS_LEN: Final = 12  # bytes, with the two NOPs in front
 
 _HEADER: Final = struct.Struct("!HHIIHHHH")
+_NUMBER: Final = struct.Struct("!I")
 _HEADER_TS: Final = struct.Struct("!HHIIHHHHIII")
 _TIMESTAMPS: Final = struct.Struct("!III")
 _SYN: Final = struct.Struct("!HHIIIHBB")  # MSS, SACK permitted, timestamps, NOP, window scale: Linux's layout, and ours
@@ -262,6 +263,13 @@ def stamped_header(
 ) -> bytearray:
     """A header as of :func:`header` with :func:`timestamps`; all numbers are masked already."""
     return bytearray(_HEADER_TS.pack(sport, dport, seq, ack, 0x8000 | flags, wnd, 0, 0, NOP_NOP_TS, tsval, tsecr))
+
+
+def repeat(header: bytearray, seq: int, flags: int) -> None:
+    """Make ``header`` that of a segment with another number, masked already, and other flags; its checksum is 0."""
+    _NUMBER.pack_into(header, 4, seq)
+    header[13] = flags
+    header[16] = header[17] = 0
 
 
 def syn_options(mss: int, wscale: int, sack_permitted: bool, ts: tuple[int, int] | None) -> bytes:

@@ -44,8 +44,9 @@ def test_filled_head_is_what_the_general_functions_make(
     template = made(src, dst, TcpConfig(ttl=ttl, tos=dscp << 2))
     for size, ident, ecn in packets:
         general = ipv4.header(src, dst, tcp.PROTOCOL, size, ident=ident, ttl=ttl, tos=dscp << 2 | ecn)
-        assert template.fill(size, ident, ecn) == template.link + general
-        assert template.pseudo_sum(size) == pseudo_header_sum(src, dst, tcp.PROTOCOL, size)
+        template.suit(size, 0, 20)
+        assert template.fill(ident, ecn) == template.link + general
+        assert template.pseudo_sum == pseudo_header_sum(src, dst, tcp.PROTOCOL, size).to_bytes(2, "big")
 
 
 def test_template_serves_until_the_neighbour_or_the_settings_change() -> None:
@@ -59,10 +60,17 @@ def test_template_serves_until_the_neighbour_or_the_settings_change() -> None:
 
 def test_burst_keeps_what_goes_with_equal_bursts() -> None:
     template = made(b"\x0a\0\0\x01", b"\x0a\0\0\x02", TcpConfig())
-    meta = template.burst(1448, 32)
+    template.suit(32 + 4000, 1448, 32)
+    meta = template.meta
     assert (meta.gso_size, meta.csum_start, meta.csum_offset, meta.header_len) == (1448, 34, 16, 66)
-    assert template.burst(1448, 32) is meta
-    assert template.burst(1460, 20).header_len == 54
+    assert template.segments == 3
+    template.suit(32, 0, 32)
+    assert (template.meta.gso_size, template.meta.csum_start, template.segments) == (0, 34, 1)
+    template.suit(32 + 2896, 1448, 32)
+    assert template.meta is meta
+    assert template.segments == 2
+    template.suit(20 + 2920, 1460, 20)
+    assert template.meta.header_len == 54
 
 
 def test_connections_between_the_same_hosts_share_a_template_as_long_as_their_settings_are_the_same() -> None:
@@ -74,5 +82,5 @@ def test_connections_between_the_same_hosts_share_a_template_as_long_as_their_se
     assert first is second
     assert third is fourth
     assert third is not first
-    assert third.fill(20, 0, 0)[8] == 3
-    assert fifth.fill(20, 0, 0)[8] == 64
+    assert third.fill(0, 0)[8] == 3
+    assert fifth.fill(0, 0)[8] == 64
