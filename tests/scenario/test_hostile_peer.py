@@ -25,7 +25,7 @@ def test_window_closed_and_opened_over_tiny_segments_is_resent_in_bursts() -> No
     while s.poll():
         pass
     assert sum(len(seg.payload) for seg in s.take()) == s.user.snd.outstanding
-    assert MIB - 64 * KIB < s.user.snd.outstanding  # the tail waits for company
+    assert s.user.snd.outstanding > MIB - 64 * KIB  # the tail waits for company
     assert s.bursts - before < 40
     assert len(s.user.snd.board) < 40
 

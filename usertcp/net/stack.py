@@ -23,6 +23,7 @@ from typing import Any, Final
 
 from usertcp.errors import WireError, os_error
 from usertcp.frame import PLAIN, FrameMeta, LinkCaps, Sink, flow_hash
+from usertcp.net.ackrun import AHEAD, AckRuns
 from usertcp.net.egress import MAX_BURST, Egress
 from usertcp.net.flow import Binding, Flow, Ports, flow_key
 from usertcp.net.icmp import Icmp, Pinger
@@ -95,6 +96,7 @@ class Stack:
         self._egress = Egress(self._interface, caps, self._routes, self._neighbors, self.stats)
         self._flows: dict[bytes, Connection] = {}
         self._shortcut = Shortcut(self._interface.mac, self._flows, self.stats)
+        self._ack_runs = AckRuns(self._interface.mac, self._flows, self.stats)
         self._ports = Ports(config.ephemeral, random)
         self._listeners: dict[bytes, list[Listener]] = {}  # by address and port as in the frame
         self._icmp = Icmp(self._egress, self._routes, self.stats, self._flows, self.notify)
@@ -133,8 +135,16 @@ class Stack:
 
     def follow(self, read: Read, clock: Callable[[], int], frames: int, size: int) -> tuple[Frame | None, int, int]:
         """Take from ``read`` what continues text that came before, up to ``frames`` and ``size`` bytes. The first frame
-        that does not, for :meth:`receive`, or None; how many did; their bytes."""
-        return self._shortcut.follow(read, clock, frames, size)
+        that does not, for :meth:`receive`, or None; how many did; their bytes. So with acknowledgments, of which the
+        last may stand for several."""
+        runs = self._ack_runs
+        if runs.ahead:
+            return runs.ahead.pop(), 0, 0
+        found = self._shortcut.follow(read, clock, frames, size)
+        got, count, octets = found
+        if got is None or len(got[0]) != runs.size or frames - count < AHEAD or size - octets < AHEAD * runs.size:
+            return found
+        return runs.last(got, read, count, octets)
 
     def _on_arp(self, view: memoryview, now: int) -> None:
         """Answer who asks for one of our addresses, and learn what may be learned (RFC 826, RFC 5227 §2.4)."""

@@ -137,6 +137,24 @@ def settle(conn: "Connection", wake: int, now: int) -> bool:
     return True
 
 
+def may_skip(conn: "Connection", seq: int, ack: int, tsval: int) -> bool:
+    """Whether an ACK without text and with no option but the timestamps is one that was expected, after which there is
+    more to be acknowledged: then the next that acknowledges more makes it superfluous. Numbers as on the wire."""
+    rcv, snd = conn.rcv, conn.snd
+    acked = ack - snd.una & MASK32
+    return (
+        0 < acked < snd.nxt - snd.una
+        and seq == rcv.nxt & MASK32
+        and conn.state is _ESTABLISHED
+        and rcv.buffer.top == rcv.nxt
+        and conn.ts_ok
+        and (tsval - rcv.ts_recent) & MASK32 < _HALF
+        and conn.tracer is None
+        and not conn.ecn.accurate
+        and snd.expects(acked)
+    )
+
+
 def room_in_burst(conn: "Connection", now: int) -> int:
     """Bytes of text that may follow the segment that was last taken by :func:`take_predicted`, in segments in which
     nothing else differs, before anybody has to look again: :func:`take_burst` takes them. 0 or less: the next is to be

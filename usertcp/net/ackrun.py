@@ -1,0 +1,105 @@
+"""A run of acknowledgments: of several that wait one behind the other, the last one says what all of them say.
+
+A peer that takes super-segments acknowledges nearly each of them, and while we send, some of these wait. Each is a
+round trip measured, a congestion window grown and timers set again, for nothing: a segment without text, in order,
+which acknowledges more than the one before it, makes that one superfluous, as if the peer had waited with its answer
+(a stretch ACK; receivers that merge segments send those, too). Only while nothing is the matter with the connection:
+as soon as there are losses, doubts or marks, each counts by itself.
+
+Here frames are only compared. The last of a run goes the way of any other.
+"""
+
+from collections.abc import Callable
+from struct import Struct
+from typing import Final, TypeAlias
+
+from usertcp.frame import FrameMeta
+from usertcp.net.stats import Stats
+from usertcp.tcp.connection import Connection
+from usertcp.tcp.predicted import may_skip
+from usertcp.units import MASK32
+from usertcp.wire import ethernet, ipv4, tcp
+
+Frame: TypeAlias = tuple[memoryview, FrameMeta]
+Read: TypeAlias = Callable[[], Frame | None]
+Followed: TypeAlias = tuple[Frame | None, int, int]
+
+LONGEST: Final = 16  # acknowledgments of a run that are passed over, at most
+AHEAD: Final = LONGEST + 4  # frames that may yet be read when a run begins: whoever reads ahead is asked again
+_FIELDS: Final = "4s 2x 4s 2x 12s I I H H 4x I I I"  # from the IPv4 header on, without identification and checksums
+_LEN: Final = ipv4.HEADER_LEN + tcp.HEADER_LEN + tcp.TIMESTAMPS_LEN
+_WORD: Final = tcp.HEADER_LEN + tcp.TIMESTAMPS_LEN << 10 | tcp.ACK  # data offset and flags
+_HALF: Final = 1 << 31
+
+
+class AckRuns:
+    """``size``: bytes of a frame that may be one of a run; ``ahead``: what was read too far, and comes next: a frame,
+    or None, for nothing waits; mostly empty."""
+
+    __slots__ = ("_flows", "_ip", "_stats", "_unpack", "ahead", "size")
+
+    def __init__(self, mac: bytes, flows: dict[bytes, Connection], stats: Stats) -> None:
+        """``mac``: our hardware address; b"": frames are bare IP packets."""
+        self._ip = ethernet.HEADER_LEN if mac else 0
+        self._unpack = Struct(f"! {self._ip}s {_FIELDS}").unpack
+        self._flows = flows
+        self._stats = stats
+        self.ahead: list[Frame | None] = []
+        self.size = self._ip + _LEN
+
+    def last(self, first: Frame, read: Read, count: int, octets: int) -> Followed:
+        """The last of the run that begins with ``first``, a frame of ``size`` bytes; ``count`` and ``octets`` and what
+        the others of the run add to them."""
+        view, meta = first
+        link, start, middle, key, seq, ack, word, _, kind, tsval, _ = self._unpack(view)
+        conn = self._flows.get(key)
+        if (
+            conn is None
+            or word != _WORD
+            or kind != tcp.NOP_NOP_TS
+            or not meta.csum_valid
+            or int.from_bytes(start[2:], "big") != _LEN
+            or not self._is_sound(view)
+            or not may_skip(conn, seq, ack, tsval)
+        ):
+            return first, count, octets
+        same = link, start, middle, key, seq, word, kind
+        una, most, skipped = conn.snd.una, conn.snd.nxt - conn.snd.una, 0
+        held = first
+        try:
+            while skipped < LONGEST:
+                held = memoryview(bytes(view)), meta
+                got = read()
+                self.ahead.append(got)
+                if got is None:
+                    break
+                view = got[0]
+                if len(view) != self.size or not got[1].csum_valid or not self._is_sound(view):
+                    break
+                before, stamp = ack, tsval
+                link, start, middle, key, seq, ack, word, _, kind, tsval, _ = self._unpack(view)
+                if (
+                    (link, start, middle, key, seq, word, kind) != same
+                    or not (before - una) & MASK32 < (ack - una) & MASK32 <= most
+                    or tsval - stamp & MASK32 >= _HALF
+                ):
+                    break
+                self.ahead.clear()
+                held = got
+                skipped += 1
+        except OSError:  # the device has lost a frame, or is gone: first what was there
+            self.ahead.append(held)
+            raise
+        finally:
+            if skipped:
+                conn.segments_in += skipped
+                stats = self._stats
+                stats.frames_in += skipped
+                stats.segments_in += skipped
+                stats.bytes_in += skipped * self.size
+        return held, count + skipped, octets + skipped * self.size
+
+    def _is_sound(self, view: memoryview) -> bool:
+        """Whether the IPv4 header, which is known to be one, sums up."""
+        at = self._ip
+        return not int.from_bytes(view[at : at + ipv4.HEADER_LEN], "big") % 0xFFFF
