@@ -4,12 +4,18 @@ import asyncio
 import hashlib
 import json
 import os
+from typing import Any
 
 from tests.netns.peer import BLOCK, blocks
 from usertcp.aio import Host
 from usertcp.blocking import Host as BlockingHost
 
 KERNEL_SERVER = ("10.9.0.1", 5001)
+
+
+def say(words: dict[str, Any]) -> None:
+    """A line on stdout, which all workers share: in one piece, whatever buffers it has."""
+    os.write(1, json.dumps(words).encode() + b"\n")
 
 
 async def echo_and_call(host: Host, port: str, calls: str, size: str) -> None:
@@ -36,12 +42,12 @@ async def echo_and_call(host: Host, port: str, calls: str, size: str) -> None:
 
     server = await host.start_server(echo, None, int(port))
     intact = await asyncio.gather(*(call(seed) for seed in range(int(calls))))
-    print(json.dumps({"worker": os.getpid(), "intact": sum(intact)}), flush=True)
+    say({"worker": os.getpid(), "intact": sum(intact)})
     try:
         await server.serve_forever()
     finally:
         counters = host.stack.counters()
-        print(json.dumps({"worker": os.getpid(), "served": served, "counters": counters}), flush=True)
+        say({"worker": os.getpid(), "served": served, "counters": counters})
 
 
 def listen_long(host: BlockingHost) -> None:
@@ -50,7 +56,7 @@ def listen_long(host: BlockingHost) -> None:
         total = hashlib.sha256()
         while data := conn.recv(BLOCK):
             total.update(data)
-    print(json.dumps({"worker": os.getpid(), "sha256": total.hexdigest()}), flush=True)
+    say({"worker": os.getpid(), "sha256": total.hexdigest()})
 
 
 def fail(host: BlockingHost) -> None:
