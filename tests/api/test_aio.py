@@ -191,19 +191,6 @@ class Buffered(asyncio.BufferedProtocol):
         self.ended.set_result(None)
 
 
-def test_buffered_protocol_gets_its_bytes() -> None:
-    async def main() -> None:
-        async with two() as (left, right, _), await right.start_server(echo, None, PORT):
-            transport, protocol = await left.create_connection(Buffered, RIGHT, PORT)
-            assert isinstance(protocol, Buffered)
-            transport.write(payload(1000))
-            transport.write_eof()
-            await protocol.ended
-            assert protocol.got == payload(1000)
-
-    run(main())
-
-
 class Pausing(Buffered):
     """Stops reading, and goes on a little later, whenever it has got something."""
 
@@ -220,11 +207,12 @@ class Pausing(Buffered):
         asyncio.get_running_loop().call_soon(self.transport.resume_reading)
 
 
-def test_buffered_protocol_that_pauses_gets_its_bytes_in_order() -> None:
+@pytest.mark.parametrize("kind", [Buffered, Pausing])
+def test_buffered_protocol_gets_its_bytes_in_order(kind: type[Buffered]) -> None:
     async def main() -> None:
         async with two() as (left, right, _), await right.start_server(echo, None, PORT):
-            transport, protocol = await left.create_connection(Pausing, RIGHT, PORT)
-            assert isinstance(protocol, Pausing)
+            transport, protocol = await left.create_connection(kind, RIGHT, PORT)
+            assert isinstance(protocol, kind)
             transport.write(payload(40_000))
             transport.write_eof()
             await protocol.ended

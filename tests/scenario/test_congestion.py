@@ -21,6 +21,15 @@ def sending(segments: int = 400, *, win: int = 65535, config: TcpConfig = BIG, *
     return s
 
 
+def grown() -> Script:
+    """Forty segments were sent, and each was acknowledged: the window has grown by as many, and nothing is out."""
+    s = sending(40)
+    taken(s)
+    for n in range(1, 41):
+        ack(s, n)
+    return s
+
+
 def at(count: int) -> int:
     return 1 + count * MSS
 
@@ -153,10 +162,7 @@ def test_time_out_starts_over_from_one_segment() -> None:
 @pytest.mark.rfc(2861, "§3.1")
 @pytest.mark.rfc(5681, "§4.1")
 def test_idle_connection_restarts_with_half_a_window_for_each_rto() -> None:
-    s = sending(40)
-    taken(s)
-    for n in range(1, 41):
-        ack(s, n)
+    s = grown()
     assert s.user.snd.cc.cwnd == 50 * MSS
     s.advance(s.user.snd.rtt.rto + 1)
     s.write(bytes(40 * MSS))
@@ -166,10 +172,7 @@ def test_idle_connection_restarts_with_half_a_window_for_each_rto() -> None:
 @pytest.mark.rfc(2861, "§3.1")
 def test_idle_connection_whose_device_is_full_loses_half_its_window_once() -> None:
     """However often it is asked whether it has something to send."""
-    s = sending(40)
-    taken(s)
-    for n in range(1, 41):
-        ack(s, n)
+    s = grown()
     s.advance(s.user.snd.rtt.rto + 1)
     s.sink_full = True
     s.write(bytes(40 * MSS))
@@ -180,20 +183,14 @@ def test_idle_connection_whose_device_is_full_loses_half_its_window_once() -> No
 
 @pytest.mark.rfc(5681, "§4.1")
 def test_connection_idle_for_long_restarts_from_the_initial_window() -> None:
-    s = sending(40)
-    taken(s)
-    for n in range(1, 41):
-        ack(s, n)
+    s = grown()
     s.advance(10 * s.user.snd.rtt.rto)
     s.write(bytes(40 * MSS))
     assert len(taken(s)) == 10
 
 
 def test_pause_shorter_than_the_rto_keeps_the_window() -> None:
-    s = sending(40)
-    taken(s)
-    for n in range(1, 41):
-        ack(s, n)
+    s = grown()
     cwnd = s.user.snd.cc.cwnd
     s.advance(s.user.snd.rtt.rto)
     s.write(bytes(60 * MSS))

@@ -15,14 +15,13 @@ from usertcp.tcp import message, output
 from usertcp.tcp.ecn import NOT_ECN
 from usertcp.tcp.receiver import ACK_DELAYED, ACK_NONE, ACK_NOW
 from usertcp.tcp.recovery import OPEN
-from usertcp.tcp.rtt import TS_TICK
 from usertcp.tcp.sender import COMPANY
 from usertcp.tcp.state import State
 from usertcp.tcp.timeouts import rearm
 from usertcp.tcp.timers import DELAYED_ACK
 from usertcp.units import MASK32, NEVER
 from usertcp.wire.ecn import NOT_ECT
-from usertcp.wire.tcp import ACK, PSH, TIMESTAMPS_LEN, plain_header, repeat, stamped_header
+from usertcp.wire.tcp import ACK, PSH, TIMESTAMPS_LEN, repeat
 
 if TYPE_CHECKING:
     from usertcp.tcp.connection import Connection
@@ -121,7 +120,7 @@ def _send_text(conn: "Connection", now: int, tx: output.Transmit, budget: int) -
             return True
         flags = ACK | PSH if length == available else ACK
         if header is None:
-            header = _header(conn, now, nxt, flags)
+            header = message.header(conn, now, nxt, flags)
         else:
             repeat(header, nxt & MASK32, flags)
         views = buffer.views(nxt, length)
@@ -132,7 +131,7 @@ def _send_text(conn: "Connection", now: int, tx: output.Transmit, budget: int) -
         if nxt == first:
             snd.last_sent_at = now
             rcv.quick = 0
-            _acknowledged(conn)
+            message.acknowledged(conn)
         conn.segments_out += 1
         if length % payload:
             snd.small_end = nxt + length
@@ -147,29 +146,10 @@ def _send_text(conn: "Connection", now: int, tx: output.Transmit, budget: int) -
 def _transmit_ack(conn: "Connection", now: int, tx: output.Transmit) -> bool:
     """An acknowledgment and nothing else. False: the sink was full."""
     edge = conn.rcv.edge
-    header = _header(conn, now, conn.snd.nxt, ACK)
+    header = message.header(conn, now, conn.snd.nxt, ACK)
     if not tx.send(conn, header, output.NO_TEXT, 0, 0, NOT_ECT):
         conn.rcv.edge = edge
         return False
-    _acknowledged(conn)
+    message.acknowledged(conn)
     conn.segments_out += 1
     return True
-
-
-def _header(conn: "Connection", now: int, seq: int, flags: int) -> bytearray:
-    """That of a segment without options but timestamps; the window that it offers is offered from now on."""
-    rcv = conn.rcv
-    window, ack = rcv.window_field(), rcv.nxt & MASK32
-    if conn.ts_ok:
-        tsval = now // TS_TICK + conn.ts_offset & MASK32
-        return stamped_header(conn.sport, conn.dport, seq & MASK32, ack, flags, window, tsval, rcv.ts_recent)
-    return plain_header(conn.sport, conn.dport, seq & MASK32, ack, flags, window)
-
-
-def _acknowledged(conn: "Connection") -> None:
-    """What was received is acknowledged by what has just left."""
-    rcv = conn.rcv
-    rcv.ack = ACK_NONE
-    rcv.duplicates = rcv.since_ack = 0
-    rcv.last_ack_sent = rcv.nxt
-    conn.timers.due[DELAYED_ACK] = NEVER

@@ -14,7 +14,7 @@ from usertcp.tcp.timeouts import await_answer
 from usertcp.tcp.timers import DELAYED_ACK
 from usertcp.units import MASK32, NEVER
 from usertcp.wire.ecn import NOT_ECT
-from usertcp.wire.tcp import ACK, PSH, TIMESTAMPS_LEN, stamped_header
+from usertcp.wire.tcp import ACK, PSH, TIMESTAMPS_LEN, plain_header, stamped_header
 
 if TYPE_CHECKING:
     from usertcp.tcp.connection import Connection
@@ -43,19 +43,12 @@ def send(conn: "Connection", now: int, tx: "Transmit") -> bool:
     start, end, rate = snd.nxt, snd.buffer.end, snd.rate
     length = end - start
     snd.cc.on_send(now, app_limited=rate.app_limited > 0, flight=0)
-    edge, nxt = rcv.edge, rcv.nxt
-    window = rcv.window_field()
-    tsval = now // TS_TICK + conn.ts_offset & MASK32
-    header = stamped_header(
-        conn.sport, conn.dport, start & MASK32, nxt & MASK32, ACK | PSH, window, tsval, rcv.ts_recent
-    )
-    if not tx.send(conn, header, snd.buffer.views(start, length), length, 0, NOT_ECT):
+    edge = rcv.edge
+    if not tx.send(conn, header(conn, now, start, ACK | PSH), snd.buffer.views(start, length), length, 0, NOT_ECT):
         rcv.edge = edge
         return False
-    rcv.ack = ACK_NONE
-    rcv.duplicates = rcv.since_ack = rcv.quick = 0
-    rcv.last_ack_sent = nxt
-    conn.timers.due[DELAYED_ACK] = NEVER
+    rcv.quick = 0
+    acknowledged(conn)
     conn.segments_out += 1
     payload = snd.mss - TIMESTAMPS_LEN
     if length < payload:
@@ -68,3 +61,22 @@ def send(conn: "Connection", now: int, tx: "Transmit") -> bool:
     snd.usage_flight = length
     await_answer(conn, now)
     return True
+
+
+def header(conn: "Connection", now: int, seq: int, flags: int) -> bytearray:
+    """That of a segment without options but timestamps; the window that it offers is offered from now on."""
+    rcv = conn.rcv
+    window, ack = rcv.window_field(), rcv.nxt & MASK32
+    if conn.ts_ok:
+        tsval = now // TS_TICK + conn.ts_offset & MASK32
+        return stamped_header(conn.sport, conn.dport, seq & MASK32, ack, flags, window, tsval, rcv.ts_recent)
+    return plain_header(conn.sport, conn.dport, seq & MASK32, ack, flags, window)
+
+
+def acknowledged(conn: "Connection") -> None:
+    """What was received is acknowledged by what has just left."""
+    rcv = conn.rcv
+    rcv.ack = ACK_NONE
+    rcv.duplicates = rcv.since_ack = 0
+    rcv.last_ack_sent = rcv.nxt
+    conn.timers.due[DELAYED_ACK] = NEVER
