@@ -68,7 +68,7 @@ def test_streams_echo_a_megabyte(pollable: bool) -> None:
     async def main() -> None:
         async with two(pollable=pollable) as (left, right, _):
             server = await aio.start_server(echo, None, PORT, stack=right)
-            assert server.sockname == ("0.0.0.0", PORT)
+            assert server.sockets[0].getsockname() == server.sockname == ("0.0.0.0", PORT)
             reader, writer = await aio.open_connection(RIGHT, PORT, stack=left)
             assert writer.get_extra_info("peername") == (RIGHT, PORT)
             data = payload(1_000_000)
@@ -241,6 +241,7 @@ async def landed(data: bytes, left: aio.Host, right: aio.Host) -> tuple[aio.Tran
 
     await right.create_server(factory, None, PORT)
     transport, protocol = await left.create_connection(Buffered, RIGHT, PORT)
+    assert isinstance(transport, aio.Transport)
     assert isinstance(protocol, Buffered)
     while not (peers and transport.core.rcv.buffer.wanted):
         await asyncio.sleep(0)
@@ -498,8 +499,10 @@ def test_host_closed_ends_its_servers() -> None:
     async def main() -> None:
         server = await left.start_server(echo, None, PORT)
         serving = asyncio.create_task(server.serve_forever())
+        await asyncio.sleep(0)
         await left.close()
-        await serving
+        with pytest.raises(asyncio.CancelledError):
+            await serving
         assert not server.is_serving()
 
     run_virtually(world, main())
@@ -513,6 +516,7 @@ def test_write_that_fails_with_data_waiting_resets_the_peer() -> None:
         await right.start_server(peer, None, PORT)
         transport, protocol = await left.create_connection(Recorder, RIGHT, PORT)
         assert isinstance(protocol, Recorder)
+        assert isinstance(transport, aio.Transport)
         transport.write(BULK)
         transport._force_close(OSError(errno.EPROTO, "what TLS calls after an error"))
         await protocol.lost

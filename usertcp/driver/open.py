@@ -355,8 +355,15 @@ def resolve(host: str) -> str:
         raise os_error(errno.EAFNOSUPPORT)
     try:
         found = socket.getaddrinfo(host, None, socket.AF_INET, socket.SOCK_STREAM)
-    except socket.gaierror as error:
-        raise socket.gaierror(error.errno, f"{host!r} does not resolve ({error.strerror})") from None
-    except UnicodeError:
-        raise socket.gaierror(socket.EAI_NONAME, f"{host!r} is not a host's name") from None
+    except (OSError, UnicodeError) as error:
+        raise unresolved(host, error) from None
     return str(found[0][4][0])
+
+
+def unresolved(host: str, error: OSError | UnicodeError) -> OSError:
+    """What to raise when the resolver fails with ``error``: a ``socket.gaierror`` that names ``host``."""
+    if isinstance(error, socket.gaierror):
+        return socket.gaierror(error.errno, f"{host!r} does not resolve ({error.strerror})")
+    if isinstance(error, UnicodeError):
+        return socket.gaierror(socket.EAI_NONAME, f"{host!r} is not a host's name")
+    return error

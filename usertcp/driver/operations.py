@@ -142,18 +142,8 @@ def get_option(broker: "Broker", message: Message, request: Request) -> Message:
     entry = entry_of(broker, message)
     key = (message["level"], message["name"])
     conn = entry.conn if isinstance(entry, Bridge) else None
-    if key == options.TCP_INFO:
-        state = conn.state if conn is not None else State.LISTEN if isinstance(entry, Post) else State.CLOSED
-        value = options.tcp_info(conn.info(broker.now()) if conn is not None else None, state, broker.now())
-    elif key == options.TCP_MAXSEG and conn is not None and conn.state is not State.SYN_SENT:
-        value = options.INT.pack(conn.info().snd_mss)
-    elif key == options.TCP_WINDOW_CLAMP and conn is not None:
-        value = options.INT.pack(max(conn.config.windows))
-    elif key in options.BUFFERS and conn is not None and not entry.options.chosen(key):
-        info = conn.info()
-        value = options.INT.pack(info.receive_buffer if key == options.SO_RCVBUF else info.send_buffer)  # as tuned
-    else:
-        value = entry.options.get(*key, conn.config if conn is not None else broker.base())
+    listening = isinstance(entry, Post)
+    value = options.tell(entry.options, key, conn, broker.base(), broker.now(), listening=listening)
     return {"value": value.hex()}
 
 

@@ -13,7 +13,7 @@ import socket as so
 import struct
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from usertcp.errors import os_error
 from usertcp.tcp.cc.registry import NAMES
@@ -21,6 +21,9 @@ from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.info import TcpInfo
 from usertcp.tcp.state import State
 from usertcp.units import MS, SEC, US
+
+if TYPE_CHECKING:
+    from usertcp.tcp.connection import Connection
 
 INT: Final = struct.Struct("=i")
 LINGER: Final = struct.Struct("=ii")
@@ -329,6 +332,27 @@ def _change(option: _Option, value: int) -> Changes:
     if option.field in ("receive_buffer", "send_buffer"):  # whoever chooses a size keeps it (as Linux)
         return {option.field: value, option.field + "_max": 0}
     return {option.field: value * option.unit}
+
+
+def tell(
+    chosen: Options, key: Key, conn: "Connection | None", base: TcpConfig, now: int, *, listening: bool = False
+) -> bytes:
+    """What getsockopt answers of a socket for which ``chosen`` was set, and which is ``conn`` by now, or listens;
+    ``base``: the settings of one that is no connection. Errors as of :meth:`Options.get`."""
+    if conn is None:
+        if key == TCP_INFO:
+            return tcp_info(None, State.LISTEN if listening else State.CLOSED, now)
+        return chosen.get(*key, base)
+    if key == TCP_INFO:
+        return tcp_info(conn.info(now), conn.state, now)
+    if key == TCP_MAXSEG and conn.state is not State.SYN_SENT:
+        return INT.pack(conn.info().snd_mss)
+    if key == TCP_WINDOW_CLAMP:
+        return INT.pack(max(conn.config.windows))
+    if key in BUFFERS and not chosen.chosen(key):
+        info = conn.info()
+        return INT.pack(info.receive_buffer if key == SO_RCVBUF else info.send_buffer)  # as tuned
+    return chosen.get(*key, conn.config)
 
 
 def tcp_info(info: TcpInfo | None, state: State, now: int) -> bytes:

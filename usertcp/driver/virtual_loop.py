@@ -6,19 +6,21 @@ world's. So the real front end (``usertcp.aio``), with real tasks, streams and t
 deterministically and as fast as the processor can.
 
 When no timer is set and the world has no event left, nothing can ever happen again; that is a :class:`Deadlock`, raised
-out of ``run_until_complete`` at once where a real loop would hang. Descriptors, signals, threads and name resolution
-belong to the real world and are not here.
+out of ``run_until_complete`` at once where a real loop would hang. What a program gives to an executor
+(``asyncio.to_thread``, ``loop.sendfile``) is called at once and takes no time. Descriptors, signals and threads belong
+to the real world and are not here.
 """
 
 import asyncio
 import math
-from collections.abc import Coroutine
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar, TypeVarTuple
 
 from usertcp.driver.sim import World
 from usertcp.units import NEVER, SEC, to_seconds
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 
 class Deadlock(RuntimeError):
@@ -64,6 +66,17 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         """The world's time, in seconds."""
         return self.world.now / SEC
+
+    def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
+        """Call ``func(*args)`` now: in a thread it would take real time, of which there is none here."""
+        done = self.create_future()
+        try:
+            done.set_result(func(*args))
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            done.set_exception(error)
+        return done
 
     def _process_events(self, event_list: list[object]) -> None:
         """No descriptor has events here."""
