@@ -25,6 +25,7 @@ import atexit
 import errno
 import operator
 import os
+import select
 import socket as stdlib
 import sys
 import threading
@@ -42,7 +43,6 @@ from usertcp.driver.endpoint import (
     CONNECTING,
     FAILED,
     FRESH,
-    GONE,
     HELD,
     LISTENING,
     MIN_SNDBUF,
@@ -50,7 +50,7 @@ from usertcp.driver.endpoint import (
     recognize,
 )
 from usertcp.driver.engine import EngineThread
-from usertcp.driver.messages import Address
+from usertcp.driver.messages import GONE, Address
 from usertcp.driver.open import LinkSpec, OpenStack, open_stack
 from usertcp.errors import StackError, os_error
 from usertcp.link.base import Link
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
 # 0.01 Gbit/s and makes a round trip 15 ms long. The price is a change of threads, some 5 µs, each time, and only while
 # packets come. A program that computes much and needs the network's full speed has the engine in another process.
 SWITCH_INTERVAL: Final = 0.0001
+ENVIRONMENT: Final = "USERTCP_ENGINE"  # names the file of an engine that sockets are to use
 LINGER: Final = 5.0  # s that a closing engine waits for acknowledgments
 
 _C: Final = _socket.socket  # the methods that touch the descriptor
@@ -79,18 +80,62 @@ _NATIVE: Final = frozenset(  # what the descriptor itself knows, and AF_UNIX doe
 # -- engines ---------------------------------------------------------------------------------------------------------
 
 
-class Engine:
-    """A stack on a link, run by a thread of its own, and the broker through which sockets reach it.
+class Handle:
+    """An engine, as programs use it. As a context manager it is what new sockets use within the block, in every thread.
 
-    As a context manager it is also what new sockets use within the block, in every thread.
+    ``token``   its name among all engines
+    ``abroad``  it lives in another namespace, and so must its sockets from their birth
     """
+
+    token: str
+    abroad = False
+    _previous: "Handle | None" = None
+
+    @property
+    def alive(self) -> bool:
+        """Whether sockets can still use it."""
+        return messages.answers(self.token)
+
+    def make_socket(self, family: int = -1, type: int = -1, proto: int = -1) -> "socket":
+        """A socket that uses this engine, whichever is current."""
+        sock = socket.__new__(socket)
+        _begin(sock, family, type, proto, self.token)
+        return sock
+
+    def create_connection(self, address: Address, timeout: float | None = None) -> "socket":
+        """A connection through this engine."""
+        sock = self.make_socket()
+        try:
+            sock.settimeout(timeout)
+            sock.connect(address)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def close(self) -> None:
+        """New sockets do not use it any more. Harmless when repeated."""
+        global _current  # noqa: PLW0603
+        if _current is self:
+            _current = self._previous
+
+    def __enter__(self) -> Self:
+        global _current
+        self._previous, _current = _current, self
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class Engine(Handle):
+    """A stack on a link, run by a thread of its own, and the broker through which sockets reach it."""
 
     def __init__(self, stack: Stack, link: Link, opened: OpenStack | None = None) -> None:
         """Started at once. ``link`` is the caller's, unless it comes with ``opened``."""
         self.stack = stack
         self._opened = opened
         self._pid = os.getpid()
-        self._previous: Engine | None = None
         self._loop = SocketEngine(Pump(stack, link, time.monotonic_ns))
         self._control = None
         if opened is not None:
@@ -125,32 +170,12 @@ class Engine:
         """Run ``function(*args)`` in the engine's thread, the only one that may touch the stack."""
         return self._thread.call(function, *args, timeout=messages.PATIENCE)
 
-    def make_socket(self, family: int = -1, type: int = -1, proto: int = -1) -> "socket":
-        """A socket that uses this engine, whichever is current."""
-        sock = socket(family, type, proto)
-        if sock._tcp is not None:
-            sock._tcp.token = self.token
-        return sock
-
-    def create_connection(self, address: Address, timeout: float | None = None) -> "socket":
-        """A connection through this engine."""
-        sock = self.make_socket()
-        try:
-            sock.settimeout(timeout)
-            sock.connect(address)
-        except BaseException:
-            sock.close()
-            raise
-        return sock
-
     def close(self, linger: float = LINGER) -> None:
         """Deliver what was sent, at most ``linger`` seconds long, and stop. Harmless when repeated.
 
         Sockets that are still open get ENETDOWN.
         """
-        global _current  # noqa: PLW0603
-        if _current is self:
-            _current = self._previous
+        super().close()
         atexit.unregister(self.close)
         if self._pid != os.getpid():  # a forked child has no engine of its own
             return
@@ -163,13 +188,30 @@ class Engine:
             self._opened.close()
         _switch_as_before(self)
 
-    def __enter__(self) -> Self:
-        global _current
-        self._previous, _current = _current, self
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+class Attachment(Handle):
+    """An engine that runs as a process of its own (``usertcp engine``) and has let this program in."""
+
+    def __init__(self, path: str) -> None:
+        self.token, door = messages.attach(path)
+        self.abroad, self._about = door.abroad, door.about
+
+    @property
+    def address(self) -> str:
+        """The first address of its stack."""
+        return str(self._about["address"])
+
+    @property
+    def kernel_address(self) -> str | None:
+        """The address of the kernel's side of its device, where there is one."""
+        address: str | None = self._about["kernel_address"]
+        return address
+
+    @property
+    def netns(self) -> str | None:
+        """The network namespace of its device."""
+        netns: str | None = self._about["netns"]
+        return netns
 
 
 _switching: Final[set[Engine]] = set()  # those that run
@@ -192,7 +234,7 @@ def _switch_as_before(engine: Engine) -> None:
             sys.setswitchinterval(_former_interval)
 
 
-_current: Engine | None = None
+_current: Handle | None = None
 _configured: dict[str, Any] = {}
 _starting: Final = threading.Lock()
 
@@ -212,19 +254,36 @@ def engine(
         raise
 
 
+def attach(path: str | os.PathLike[str]) -> Attachment:
+    """The engine that runs as a process of its own, ``usertcp engine --socket PATH``. It goes on when this is closed.
+
+    Use it in a ``with`` statement. SetupError, with cause and cure, when it is not there or does not let this user in.
+    """
+    return Attachment(os.fspath(path))
+
+
 def configure(spec: LinkSpec | None = None, **words: Any) -> None:
     """What :func:`engine` is to be called with when a socket first needs an engine."""
     _configured.clear()
     _configured.update(words, spec=spec)
 
 
-def current_engine() -> Engine:
-    """The engine of new sockets; started if there is none."""
+def current_engine() -> Handle:
+    """The engine of new sockets. If there is none: the one whose file the environment names, or one is started."""
     global _current  # noqa: PLW0603
+    _attach_if_told()
     with _starting:
         if _current is None:
             _current = engine(**_configured)
         return _current
+
+
+def _attach_if_told() -> None:
+    """Use the engine that the environment names, unless there is another."""
+    global _current  # noqa: PLW0603
+    if _current is None and not _configured and (path := os.environ.get(ENVIRONMENT)):
+        with _starting:
+            _current = _current or attach(path)
 
 
 def _token() -> str:
@@ -243,6 +302,8 @@ class socket(stdlib.socket):
         self._tcp: Endpoint | None = None
         if fileno is not None:
             ours = family in (-1, *_FAMILIES) and isinstance(fileno, int) and fileno >= 0
+            if ours:
+                _attach_if_told()
             tcp = recognize(fileno, _token, _current is not None) if ours else None
             if tcp is None:
                 super().__init__(family, type, proto, fileno)
@@ -250,16 +311,8 @@ class socket(stdlib.socket):
             self._tcp = tcp
             super().__init__(_FAMILIES[tcp.six], _socket.SOCK_STREAM, max(proto, 0), fileno)
             return
-        family = _socket.AF_INET if family == -1 else family
-        type = _socket.SOCK_STREAM if type == -1 else type
-        proto = max(proto, 0)
-        flags = stdlib.SOCK_NONBLOCK | stdlib.SOCK_CLOEXEC
-        if type & ~flags != _socket.SOCK_STREAM or proto not in _OURS or family not in _FAMILIES:
-            super().__init__(family, type, proto)
-            return
-        fd, ident = messages.create(type & stdlib.SOCK_NONBLOCK, six=family == stdlib.AF_INET6)
-        self._tcp = Endpoint(ident, _token)
-        super().__init__(family, type, proto, fd)
+        _attach_if_told()
+        _begin(self, family, type, proto, _current.token if _current is not None and _current.abroad else "")
 
     # -- set-up ------------------------------------------------------------------------------------------------------
 
@@ -296,6 +349,7 @@ class socket(stdlib.socket):
     def accept(self) -> "tuple[socket, Any]":
         tcp = self._tcp
         if tcp is not None and tcp.dead:
+            _take_wake(self)
             raise StackError(GONE)
         while True:
             fd, address = self._accept()  # type: ignore[attr-defined]
@@ -535,6 +589,28 @@ def _fd(sock: socket) -> int:
     return fd
 
 
+def _take_wake(listener: socket) -> None:
+    """What woke those who wait for a listener of a dead engine is more than one of them needs: let it not poll readable
+    for ever."""
+    if select.select([_fd(listener)], [], [], 0)[0]:
+        os.close(listener._accept()[0])  # type: ignore[attr-defined]
+
+
+def _begin(sock: socket, family: int, type: int, proto: int, token: str) -> None:
+    """Make what is to be ``sock``; of the engine ``token``, or "" if that will be known when one is needed."""
+    sock._tcp = None
+    family = _socket.AF_INET if family == -1 else family
+    type = _socket.SOCK_STREAM if type == -1 else type
+    proto = max(proto, 0)
+    flags = stdlib.SOCK_NONBLOCK | stdlib.SOCK_CLOEXEC
+    if type & ~flags != _socket.SOCK_STREAM or proto not in _OURS or family not in _FAMILIES:
+        stdlib.socket.__init__(sock, family, type, proto)
+        return
+    fd, ident = messages.create(type & stdlib.SOCK_NONBLOCK, six=family == stdlib.AF_INET6, token=token)
+    sock._tcp = Endpoint(ident, _token, token)
+    stdlib.socket.__init__(sock, family, type, proto, fd)
+
+
 def _connect(sock: socket, tcp: Endpoint, remote: Address) -> None:
     fd = _fd(sock)
     phase = tcp.look(fd)
@@ -617,7 +693,16 @@ def _adopt() -> None:
         adopted.__kwdefaults__ = function.__kwdefaults__
         adopted.__doc__ = function.__doc__
         ours[name] = adopted
-    ours["__all__"] = [*stdlib.__all__, "Engine", "configure", "current_engine", "engine"]
+    ours["__all__"] = [
+        *stdlib.__all__,
+        "Attachment",
+        "Engine",
+        "Handle",
+        "attach",
+        "configure",
+        "current_engine",
+        "engine",
+    ]
 
 
 _adopt()

@@ -1,18 +1,25 @@
-"""``usertcp engine``: a program in several processes that share one address, each with a stack of its own.
+"""``usertcp engine``: a stack for several programs, or several stacks for one program.
 
-Each process (``cli.worker``) attaches to a queue of one TUN, and the kernel steers every flow to one of the queues by
-a hash that both sides compute (``link.steering``). So what each process listens on is shared by all, what it connects
-comes back to it, and no segment is ever handed over. Here the device is made and the processes are looked after: when
-one fails, all end.
+**Without a program** it is an engine as a process of its own (``driver.service``): programs of several users reach it
+by a file, and it alone needs root and the device.
+
+**With one** the program runs in several processes that share one address, each with a stack of its own. Each process
+(``cli.worker``) attaches to a queue of one TUN, and the kernel steers every flow to one of the queues by a hash that
+both sides compute (``link.steering``). So what each process listens on is shared by all, what it connects comes back to
+it, and no segment is ever handed over. Here the device is made and the processes are looked after: when one fails, all
+end.
 """
 
+import grp
 import json
+import pwd
 import selectors
 import socket
 import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -20,27 +27,114 @@ import click
 from usertcp.cli.host import say
 from usertcp.cli.options import device_options
 from usertcp.cli.worker import GO, READY, load
-from usertcp.driver.open import LinkSpec
+from usertcp.driver.open import LinkSpec, open_stack
+from usertcp.driver.service import MODE, Door, Service
 from usertcp.errors import SetupError
 from usertcp.link import provision
 
+SOCKET: Final = Path("/run/usertcp.sock")  # where programs find the engine, unless another file is named
 DEVICE: Final = "tun0"  # unless another is named
 MOST: Final = 256  # queues that a TUN may have (MAX_TAP_QUEUES)
 PATIENCE: Final = 10.0  # seconds that a process has to end by itself, which covers the closing of its connections
 
 
-@click.command()
-@click.option("--workers", type=click.IntRange(1, MOST), default=1, show_default=True, help="Processes.")
-@click.argument("program", metavar="MODULE:FUNCTION")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-@device_options
-def engine(spec: LinkSpec, workers: int, program: str, arguments: tuple[str, ...]) -> int:
-    """Run FUNCTION of MODULE in each of several processes that share one address, until all have ended.
+def _mode(text: str) -> int:
+    """A type of option: permissions."""
+    try:
+        value = int(text, 8)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 0o777:
+        raise click.BadParameter(f"{text!r} are no permissions: give them like 660")
+    return value
 
-    It is called with the process's host (of usertcp.blocking; of usertcp.aio if it is a coroutine function) and the
-    ARGUMENTS, after a -- if they look like options. Several processes share a TUN: with --tun NAME one that was made
-    for that (ip tuntap add NAME mode tun multi_queue) or is not there yet.
+
+def _user(text: str) -> int:
+    """A type of option: a user."""
+    try:
+        return int(text) if text.isdecimal() else pwd.getpwnam(text).pw_uid
+    except KeyError:
+        raise click.BadParameter(f"there is no user {text!r}") from None
+
+
+def _group(text: str) -> int:
+    """A type of option: a group."""
+    try:
+        return int(text) if text.isdecimal() else grp.getgrnam(text).gr_gid
+    except KeyError:
+        raise click.BadParameter(f"there is no group {text!r}") from None
+
+
+@click.command()
+@click.option(
+    "--socket",
+    "path",
+    metavar="PATH",
+    type=click.Path(path_type=Path),
+    help=f"File by which programs find the engine.  [default: {SOCKET}]",
+)
+@click.option("--mode", type=_mode, metavar="OCTAL", help=f"Who may use it: those who may write.  [default: {MODE:o}]")
+@click.option("--owner", type=_user, metavar="USER", help="The file's owner.")
+@click.option("--group", type=_group, metavar="GROUP", help="The file's group; with it the mode is 660 by default.")
+@click.option("--low-ports", is_flag=True, help="Let all of them have ports below 1024, not only root.")
+@click.option("--workers", type=click.IntRange(1, MOST), help="Processes for the program.  [default: 1]")
+@click.argument("program", metavar="[MODULE:FUNCTION]", required=False)
+@click.argument("arguments", metavar="[ARGUMENTS]...", nargs=-1, type=click.UNPROCESSED)
+@device_options
+def engine(
+    spec: LinkSpec,
+    /,
+    program: str | None,
+    arguments: tuple[str, ...],
+    workers: int | None,
+    low_ports: bool,
+    **door: Any,
+) -> int:
+    """Serve a stack to the programs of several users, who reach it by a socket file and need no rights of their own.
+
+    A program uses it by usertcp.socket.attach(PATH), by usertcp run --engine PATH, or because USERTCP_ENGINE=PATH is in
+    its environment. The file is root's alone unless --owner, --group or --mode say otherwise.
+
+    With MODULE:FUNCTION: run that in each of several processes that share one address, each with a stack of its own,
+    until all have ended. It is called with the process's host (of usertcp.blocking; of usertcp.aio if it is a
+    coroutine function) and the ARGUMENTS, after a -- if they look like options. Several processes share a TUN: with
+    --tun NAME one that was made for that (ip tuntap add NAME mode tun multi_queue) or is not there yet.
     """
+    if program is not None:
+        if low_ports or any(value is not None for value in door.values()):
+            raise click.UsageError(
+                "--socket, --mode, --owner, --group and --low-ports are for an engine without program"
+            )
+        return _run(spec, workers or 1, program, arguments)
+    if workers is not None:
+        raise click.UsageError("--workers needs a program: name a MODULE:FUNCTION")
+    return _serve(spec, low_ports=low_ports, **door)
+
+
+def _serve(
+    spec: LinkSpec, *, low_ports: bool, path: Path | None, mode: int | None, owner: int | None, group: int | None
+) -> int:
+    """Serve programs until interrupted."""
+    usual = MODE if group is None else MODE | 0o060
+    door = Door(
+        path=path if path is not None else SOCKET,
+        mode=mode if mode is not None else usual,
+        owner=owner if owner is not None else -1,
+        group=group if group is not None else -1,
+    )
+    with open_stack(spec) as opened:
+        service = Service(opened, door, low_ports=low_ports)
+        try:
+            where = f" in the namespace {opened.netns}" if opened.netns is not None else ""
+            say(f"{opened.address} on {opened.link.name}{where} is there for programs: USERTCP_ENGINE={door.path}")
+            service.run()
+        finally:
+            service.close()
+    return 0
+
+
+def _run(spec: LinkSpec, workers: int, program: str, arguments: tuple[str, ...]) -> int:
+    """The program in its processes, until all have ended."""
     load(program)
     with ExitStack() as undo:
         words = _shared(spec, undo) if workers > 1 else _words(spec)

@@ -218,8 +218,11 @@ class Bridge:
             self.finish()
             return False
         if conn.ready & CONNECTED:
-            while self.fill:
-                self.fill -= len(self.sock.recv(self.fill))
+            try:
+                while self.fill:
+                    self.fill -= len(self.sock.recv(self.fill)) or self.fill
+            except BlockingIOError:  # less than was announced: not a program of ours
+                self.fill = 0
             return True
         if conn.ready & (FAILED | GONE):
             error = conn.take_error()

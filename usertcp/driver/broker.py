@@ -12,8 +12,13 @@ connection waits in the stack's, which in turn lets SYNs wait.
 end of the stream, asks for it. Letters that nobody asks for are bounded in number, oldest first.
 
 **Liveness.** A socket's own name is bound as long as a descriptor for it exists anywhere. Held ports and listeners are
-therefore probed by that name: when their program says that it closed one, when somebody else wants their port, and
-every ``SWEEP``.
+therefore probed by that name: when their program says that it closed one, when a process that has asked for something
+ends, however it does (pidfd), when somebody else wants their port, and every ``SWEEP``.
+
+**Users.** Whoever runs the engine, and root, may use it; others when they have got through to its door (a file, and so
+the kernel's business: :mod:`usertcp.driver.service`). A socket belongs to the user who made it; its identity says who
+that is, and whoever asks something of it, or connects by its name, is compared with that. So no letter, port or
+listener can be had by a name that somebody has read in /proc/net/unix.
 """
 
 import _socket
@@ -33,9 +38,10 @@ from usertcp.driver.base import BUDGET, UNFINISHED, Pump
 from usertcp.driver.bridge import AT_ONCE, EVENTS, SMALL, Bridge
 from usertcp.driver.engine import Engine
 from usertcp.driver.entries import RETRY, Arrival, Held, Post, Request, Timed
-from usertcp.driver.messages import Message
-from usertcp.driver.operations import OPERATIONS
+from usertcp.driver.messages import Message, Peer
+from usertcp.driver.operations import NOT_OF_ONE_SOCKET, OPERATIONS
 from usertcp.driver.options import Options
+from usertcp.errors import os_error
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.units import NEVER, SEC
@@ -52,9 +58,15 @@ _brokers: "Final[weakref.WeakSet[Broker]]" = weakref.WeakSet()
 
 
 class Broker:
-    """See the module. ``table``: what each socket, by its identity, is to the stack."""
+    """See the module.
 
-    def __init__(self, engine: Engine) -> None:
+    ``table``      what each socket, by its identity, is to the stack
+    ``about``      what a program is told that is let in
+    ``low_ports``  whether every user may have ports below 1024
+    ``on_post``    told of listeners that come (True) and go, by identity
+    """
+
+    def __init__(self, engine: Engine, *, low_ports: bool = True) -> None:
         pump: Pump = engine.pump
         self.engine = engine
         self.stack = pump.stack
@@ -64,6 +76,13 @@ class Broker:
         self.buffer = memoryview(bytearray(SMALL))  # the bridges', empty between two calls
         self.arrivals: dict[str, Arrival] = {}
         self.letters: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        self.about: Message = {}
+        self.low_ports = low_ports
+        self.on_post: Callable[[str, bool], object] = lambda ident, there: None
+        self._door: _socket.socket | None = None
+        self._process = os.getpid()
+        self._users: set[int] = set()  # those that were let in
+        self._processes: dict[int, int] = {}  # pidfds of those that have asked for something
         self._requests: set[Request] = set()
         self.closing: dict[str, Connection] = {}  # closed with SO_LINGER, not acknowledged yet
         self._due: dict[Timed, int] = {}
@@ -118,16 +137,28 @@ class Broker:
         else:
             self.arrivals.pop(item.ident, None)
 
+    def open_door(self, door: _socket.socket) -> None:
+        """Answer at ``door`` too, and let in whoever gets through to it. It is closed with the broker."""
+        self._door = door
+        self.engine.register(door.fileno(), IN, self._on_door)
+
+    def _listeners(self) -> dict[_socket.socket, Callable[[int], object]]:
+        """What programs connect to, and what is called then."""
+        listeners: dict[_socket.socket, Callable[[int], object]] = {
+            self._data: self.on_data,
+            self._control: self._on_control,
+        }
+        return listeners if self._door is None else listeners | {self._door: self._on_door}
+
     def _listen(self, on: bool) -> None:
-        if on:
-            self.engine.register(self._data.fileno(), IN, self.on_data)
-            self.engine.register(self._control.fileno(), IN, self._on_control)
-        else:
-            self.engine.unregister(self._data.fileno())
-            self.engine.unregister(self._control.fileno())
+        for sock, callback in self._listeners().items():
+            if on:
+                self.engine.register(sock.fileno(), IN, callback)
+            else:
+                self.engine.unregister(sock.fileno())
 
     def _accept(self, listener: _socket.socket) -> tuple[_socket.socket, Any] | None:
-        """The next socket that waits at ``listener``, non-blocking, and its name (None: another user's).
+        """The next socket that waits at ``listener``, non-blocking, and its name.
 
         None: nobody waits, or there are no descriptors.
         """
@@ -139,10 +170,9 @@ class Broker:
             if error.errno in DESCRIPTORS:
                 self._refuse(listener)
             return None
-        kind = listener.type
-        sock = _socket.socket(_socket.AF_UNIX, kind, 0, fd)
+        sock = _socket.socket(_socket.AF_UNIX, listener.type, 0, fd)
         sock.setblocking(False)
-        return sock, name if messages.trusted(sock) else None
+        return sock, name
 
     def _refuse(self, listener: _socket.socket) -> None:
         """Out of descriptors: use the spare one to turn somebody away, who would wait for ever otherwise."""
@@ -153,7 +183,7 @@ class Broker:
             try:
                 fd, _ = listener._accept()  # type: ignore[attr-defined]
                 got = _socket.socket(_socket.AF_UNIX, listener.type, 0, fd)
-                if listener is self._control:
+                if listener is not self._data:
                     got.send(messages.encode({"errno": errno.EMFILE}))
             except OSError:
                 pass
@@ -172,19 +202,30 @@ class Broker:
         while got := self._accept(self._data):
             sock, raw = got
             name = messages.parse_name(raw)
-            if name is None or name.kind != "a" or isinstance(self.table.get(name.ident), Bridge):
+            if name is None or name.kind != "a" or not self._may_connect(messages.peer(sock), name.ident):
                 sock.close()  # not a program of ours
                 continue
             arrival = Arrival(self, name.ident, sock)
             self.arrivals[name.ident] = arrival
             self.engine.register(sock.fileno(), EVENTS, arrival.on_event)
 
+    def _may_connect(self, peer: Peer, ident: str) -> bool:
+        try:
+            return self.admits(peer) and self.may(peer, ident) and not isinstance(self.table.get(ident), Bridge)
+        except ValueError:
+            return False
+
     def connect(self, arrival: Arrival, request: Message) -> None:
         """Open the connection that ``arrival`` asks for; an error is left as a letter."""
         ident, sock = arrival.ident, arrival.sock
         host, port = request["remote"]
+        fill = request["fill"]
+        if not 0 < fill <= messages.MESSAGE:
+            raise ValueError("a connect request fills the buffer")
         if host == NOWHERE[0]:  # this host, as on Linux
             host = LOCAL6 if messages.is_six(ident) else "127.0.0.1"
+        if isinstance(self.table.get(ident), Post):  # it listened once
+            self.close_entry(ident)
         held = self.table.get(ident)
         chosen = held.options if isinstance(held, Held) else Options.load(request["options"])
         config = chosen.config(self.base())
@@ -203,7 +244,7 @@ class Broker:
         del self.arrivals[ident]
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, _queue(config))
         self.engine.unregister(sock.fileno())
-        self._bridge(Bridge(self, ident, sock, conn, chosen, request["fill"]))
+        self._bridge(Bridge(self, ident, sock, conn, chosen, fill))
 
     def _bridge(self, bridge: Bridge) -> None:
         self.table[bridge.ident] = bridge
@@ -221,12 +262,16 @@ class Broker:
     def offer(self, post: Post, conn: Connection) -> int:
         """Put ``conn``, the first that waits at ``post``, into the program's accept queue. 0, or the errno:
         ECONNREFUSED if the program has closed its listener, anything else to try again later."""
-        ident = messages.new_ident(six=messages.is_six(post.ident))
+        owner = messages.owner(post.ident)
+        ident = messages.new_ident(six=messages.is_six(post.ident), owner=owner)
         name = messages.peer_name(self.token, ident, conn.flow.local, conn.flow.remote)
         try:
-            sock = _reach(post.ident, name, _queue(conn.config))
+            sock = messages.reach(post.ident, name, _queue(conn.config))
         except OSError as error:
             return error.errno or errno.EAGAIN
+        if not self.may(messages.peer(sock), post.ident):  # it has died, and its name is another's now
+            sock.close()
+            return errno.ECONNREFUSED
         post.listener.accept()
         self._bridge(Bridge(self, ident, sock, conn, post.options.copy()))
         return 0
@@ -249,7 +294,29 @@ class Broker:
             del self.table[ident]
             if isinstance(entry, Post):
                 self._due.pop(entry, None)
+                self.on_post(ident, False)
             entry.close()
+
+    def posts(self) -> list[str]:
+        """The identities of all listeners."""
+        return [ident for ident, entry in self.table.items() if isinstance(entry, Post)]
+
+    def _watch(self, process: int) -> None:
+        """Have a sweep when ``process`` has ended. It is alive: it waits for an answer."""
+        if process in self._processes or process == self._process:
+            return
+        try:
+            watched = os.pidfd_open(process)
+        except OSError:  # of a namespace of processes that we cannot see, or gone already: the next sweep finds out
+            return
+        self._processes[process] = watched
+        self.engine.register(watched, IN, lambda _: self._process_ended(process))
+
+    def _process_ended(self, process: int) -> None:
+        watched = self._processes.pop(process)
+        self.engine.unregister(watched)
+        os.close(watched)
+        self._sweep()
 
     def _sweep(self) -> None:
         """Give up the held ports and listeners whose sockets are gone."""
@@ -274,25 +341,53 @@ class Broker:
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
+    def is_trusted(self, peer: Peer) -> bool:
+        """Whether nothing is denied to ``peer``: this process, whoever it is by now, its user, or root."""
+        return peer.process == self._process or peer.user in (0, os.geteuid())
+
+    def admits(self, peer: Peer) -> bool:
+        """Whether ``peer`` may use the engine."""
+        return peer.user in self._users or self.is_trusted(peer)
+
+    def may(self, peer: Peer, ident: str) -> bool:
+        """Whether the socket ``ident`` is ``peer``'s to use. ValueError if there can be no such socket."""
+        return messages.owner(ident) == peer.user or self.is_trusted(peer)
+
+    def _on_door(self, mask: int) -> None:
+        assert self._door is not None
+        self._take_requests(self._door)
+
     def _on_control(self, mask: int) -> None:
-        while got := self._accept(self._control):
-            sock, name = got
-            if name is None:
-                sock.close()
-                continue
-            request = Request(self, sock)
+        self._take_requests(self._control)
+
+    def _take_requests(self, listener: _socket.socket) -> None:
+        while got := self._accept(listener):
+            sock, _ = got
+            peer = messages.peer(sock)
+            if listener is self._door:
+                self._users.add(peer.user)
+            request = Request(self, sock, peer)
             self._requests.add(request)
             self.engine.register(sock.fileno(), EVENTS, request.on_event)
-            request.on_event(mask)
+            if self.admits(peer):
+                request.on_event(IN)
+            else:
+                request.reply({"errno": errno.EACCES})
 
     def answer(self, data: bytes, request: Request) -> Message | None:
         """Do what ``data`` asks. None: the answer comes later."""
         try:
             message = messages.decode(data)
-            return OPERATIONS[message["op"]](self, message, request)
+            operation = message["op"]
+            if message.get("engine", self.token) != self.token:  # of another engine, whose place we have taken
+                raise os_error(errno.ENETDOWN)
+            if operation not in NOT_OF_ONE_SOCKET and not self.may(request.peer, message["id"]):
+                raise os_error(errno.EPERM)
+            self._watch(request.peer.process)
+            return OPERATIONS[operation](self, message, request)
         except OSError as error:
             return {"errno": error.errno or errno.EIO}
-        except (KeyError, TypeError, ValueError, IndexError):
+        except messages.MALFORMED:
             return {"errno": errno.EINVAL}
 
     def base(self) -> TcpConfig:
@@ -301,6 +396,8 @@ class Broker:
 
     def hold(self, entry: Held | Post) -> None:
         self.table[entry.ident] = entry
+        if isinstance(entry, Post):
+            self.on_post(entry.ident, True)
         if self._sweep_at == NEVER:
             self._sweep_at = self.now() + SWEEP
 
@@ -334,24 +431,24 @@ class Broker:
         self.closed = True
         _brokers.discard(self)
         self._listen(False)
-        self._data.close()
-        self._control.close()
+        for listener in self._listeners():
+            listener.close()
+        for watched in self._processes.values():
+            self.engine.unregister(watched)
+            os.close(watched)
+        self._processes.clear()
         self._due.clear()
         for entry in list(self.table.values()):
             if isinstance(entry, Bridge):
                 entry.drop()
             elif isinstance(entry, Post):
-                self._wake(entry.ident)
+                if messages.wake(self.token, entry.ident):
+                    self.on_post(entry.ident, False)
                 entry.listener.user = None
         for item in self._unsettled():
             self.forget(item, item.sock)
         self.table.clear()
         self._let_spare_go()
-
-    def _wake(self, ident: str) -> None:
-        """Put a connection into the accept queue of ``ident`` whose name says that the engine is dead."""
-        with contextlib.suppress(OSError):
-            _reach(ident, messages.dead_name(self.token, messages.new_ident()), messages.BUFFER).close()
 
     def _unsettled(self) -> list[Arrival | Request]:
         return [*self.arrivals.values(), *self._requests]
@@ -365,7 +462,9 @@ class Broker:
         """In a child: the copies of our descriptors would keep every connection open. The epoll is the parent's too,
         so nothing is unregistered."""
         self.closed = True
-        for sock in [self._data, self._control, *(item.sock for item in self._unsettled())]:
+        for watched in self._processes.values():
+            os.close(watched)
+        for sock in [*self._listeners(), *(item.sock for item in self._unsettled())]:
             sock.close()
         for entry in self.table.values():
             if isinstance(entry, Bridge):
@@ -376,9 +475,9 @@ class Broker:
 class SocketEngine(Engine):
     """An engine with a broker. A device that dies takes the broker along, so that no program waits for it."""
 
-    def __init__(self, pump: Pump) -> None:
+    def __init__(self, pump: Pump, *, low_ports: bool = True) -> None:
         super().__init__(pump)
-        self.broker = Broker(self)
+        self.broker = Broker(self, low_ports=low_ports)
         pump.on_failure = self.broker.close
 
     def begin(self) -> None:
@@ -418,20 +517,6 @@ def _listener(kind: int, name: bytes) -> _socket.socket:
 def _queue(config: TcpConfig) -> int:
     """How much may wait in the kernel for the program, bytes."""
     return messages.queue(config.receive_buffer, config.receive_buffer_max)
-
-
-def _reach(ident: str, name: bytes, queue: int) -> _socket.socket:
-    """A non-blocking socket called ``name``, connected to the program's listener ``ident``."""
-    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-    try:
-        sock.setblocking(False)
-        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, queue)
-        sock.bind(name)
-        sock.connect(messages.own_name(ident))
-    except OSError:
-        sock.close()
-        raise
-    return sock
 
 
 def _raise_descriptor_limit() -> None:

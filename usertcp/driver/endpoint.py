@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from usertcp.driver import messages, options
 from usertcp.driver.addresses import LOCAL6, NOWHERE
-from usertcp.driver.messages import Address, Message, View
+from usertcp.driver.messages import GONE, Address, Message, View
 from usertcp.driver.options import Options
 from usertcp.errors import StackError, os_error
 from usertcp.tcp.config import TcpConfig
@@ -33,7 +33,6 @@ CONNECTING: Final = 3
 CONNECTED: Final = 4  # or was once
 FAILED: Final = 5  # the connect failed; the errno may still be pending
 
-GONE: Final = "the engine of this socket is gone"
 MIN_SNDBUF: Final = 4096  # bytes of AF_UNIX buffer below which a connect request might not fit
 
 _READY: Final = select.POLLIN | select.POLLOUT
@@ -106,7 +105,10 @@ class Endpoint:
         return True
 
     def take_error(self, *, reading: bool = False) -> int:
-        """The pending errno, which is pending no longer; StackError, once, when the engine is gone."""
+        """The pending errno, which is pending no longer; StackError, once, when the engine is gone.
+
+        Only the user who made a socket is told; to others who hold it there is none.
+        """
         if self.dead or not self.token:
             return 0
         try:
@@ -114,6 +116,8 @@ class Endpoint:
         except StackError:
             self.dead = True
             raise
+        except PermissionError:
+            return 0
 
     def raise_pending(self, *, reading: bool = False) -> None:
         """Raise the pending error, once; ``reading``: in place of the end of the stream."""
@@ -200,7 +204,7 @@ class Endpoint:
     def renew(self, fd: int) -> None:
         """Put a fresh AF_UNIX socket under ``fd``: after a failed connect TCP's is like new, AF_UNIX's is not."""
         blocking = os.get_blocking(fd)
-        new, ident = messages.create(six=self.six)
+        new, ident = messages.create(six=self.six, token=self.token)
         try:
             os.dup2(new, fd, os.get_inheritable(fd))
         finally:

@@ -13,6 +13,7 @@ They keep what they are and act when the broker calls; who they are, and what ex
 import _socket
 import contextlib
 import errno
+import os
 import select
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -112,7 +113,7 @@ class Arrival:
                 self.close()
         except BlockingIOError:
             return
-        except (OSError, ValueError, KeyError, TypeError):  # gone, or not a program of ours
+        except (OSError, *messages.MALFORMED):  # gone, or not a program of ours
             self.close()
 
     def close(self) -> None:
@@ -120,13 +121,19 @@ class Arrival:
 
 
 class Request:
-    """A program's request that is not there yet, or is not answered yet."""
+    """A question that is not there yet, or is not answered yet.
 
-    __slots__ = ("broker", "sock")
+    ``peer``   the process and the user who ask
+    ``fd``     a descriptor that goes with the answer, and is closed then
+    """
 
-    def __init__(self, broker: "Broker", sock: _socket.socket) -> None:
+    __slots__ = ("broker", "fd", "peer", "sock")
+
+    def __init__(self, broker: "Broker", sock: _socket.socket, peer: messages.Peer) -> None:
         self.broker = broker
         self.sock = sock
+        self.peer = peer
+        self.fd: int | None = None
 
     def on_event(self, mask: int) -> None:
         """Read the request and answer it."""
@@ -142,8 +149,11 @@ class Request:
 
     def reply(self, answer: Message) -> None:
         """Answer, and be over."""
+        passed = [] if self.fd is None else messages.passing(self.fd)
         with contextlib.suppress(OSError):  # nobody waits any more
-            self.sock.send(messages.encode(answer))
+            self.sock.sendmsg([messages.encode(answer)], passed)
+        if self.fd is not None:
+            os.close(self.fd)
         self.broker.forget(self, self.sock)
 
 

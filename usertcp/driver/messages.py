@@ -6,13 +6,18 @@ fork, are one path. An engine with the token ``T`` owns two abstract names:
     \\0usertcp/T/data      stream      a program's socket connects here; the engine's end carries one connection's bytes
     \\0usertcp/T/control   seqpacket   one request, one answer, both JSON
 
+An engine that is a process of its own has a third, a file, where programs are let in; it is spoken to as ``control``
+is. Abstract names belong to a network namespace, and know no permissions. A program in another network or user
+namespace than its engine therefore asks at the file, and has the engine make its sockets; see :func:`attach`.
+
 The identity of a socket is in the kernel too, where dup, detach, fork and SCM_RIGHTS preserve it:
 
     \\0usertcp/a/ID                    own name of a program's socket, given at its birth; a listener is reached by it
     \\0usertcp/T/b/ID/LOCAL/REMOTE     the engine's end of an accepted connection: the peer name of the program's end
     \\0usertcp/T/dead/ID              a connection that wakes accept() because the engine is gone
 
-The ID of an AF_INET6 socket ends in "v6".
+An ID begins with the number of the user who made the socket, which the engine compares with what the kernel says of
+the one who asks (SO_PEERCRED). That of an AF_INET6 socket ends in "v6".
 
 ``LOCAL`` and ``REMOTE`` are address and port bytes in hex. A name dies with the last descriptor of its socket, which
 tells the engine that a listener is gone, however it went.
@@ -24,7 +29,8 @@ the program's end is neither readable nor writable, as a connecting TCP socket i
 An engine's thread must not ask: nobody would answer. It may come to it all the same, when the interpreter collects a
 program's forgotten socket there, which warns and closes; that is EDEADLK.
 
-Beside which threads those are this module holds no state; it knows nothing of stacks.
+Beside which threads those are, and which engines have let the program in, this module holds no state; it knows nothing
+of stacks.
 """
 
 import _socket
@@ -32,24 +38,34 @@ import contextlib
 import errno
 import json
 import os
+import re
 import select
 import socket as stdlib
 import struct
 import threading
 from typing import Any, Final, NamedTuple
 
-from usertcp.errors import StackError, os_error
+from usertcp.errors import SetupError, StackError, os_error
+
+VERSION: Final = 1  # of what is said here; a program and its engine must mean the same
 
 SIX: Final = "v6"
 PREFIX: Final = b"\0usertcp/"
 LENGTH: Final = struct.Struct("=I")  # before a connect request: its bytes, without this word and the padding
+DESCRIPTOR: Final = struct.Struct("=i")
 CREDENTIALS: Final = struct.Struct("=3i")  # struct ucred: process, user, group
 BUFFER: Final = 32 << 10  # SO_SNDBUF of a program's end before it is connected, bytes; the kernel doubles it
 BULK: Final = 256 << 10  # of both ends afterwards, if TCP's buffer may become as large: fewer, larger pieces
 MESSAGE: Final = 64 << 10  # a control message is smaller, bytes
 PATIENCE: Final = 30.0  # seconds for the answer of an engine that is alive
 CONNECT_TRIES: Final = 200  # times, 5 ms apart, that a full queue of the engine is tried
+WAKES: Final = 64  # processes that may wait for one listener, and are woken when its engine dies
+GONE: Final = "the engine of this socket is gone"
 
+# What a message that is none makes those raise who read it.
+MALFORMED: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
+
+_IDENT: Final = re.compile(r"([0-9a-f]{1,8})\.[0-9a-f]{16}(?:v6)?")  # the user, and what makes it unlike any other
 _answering: Final = threading.local()  # has ``here`` in the threads of engines
 
 Address = tuple[str, int]
@@ -115,9 +131,20 @@ def _unpack(text: str) -> Address:
     return _socket.inet_ntoa(raw[:-2]), int.from_bytes(raw[-2:], "big")
 
 
-def new_ident(*, six: bool = False) -> str:
-    """A fresh identity, unlike any other on this machine; ``six``: of an AF_INET6 socket."""
-    return os.urandom(8).hex() + SIX * six
+def new_ident(*, six: bool = False, owner: int | None = None) -> str:
+    """A fresh identity, unlike any other on this machine, of the user ``owner`` (None: ours).
+
+    ``six``: of an AF_INET6 socket.
+    """
+    return f"{os.geteuid() if owner is None else owner:x}.{os.urandom(8).hex()}{SIX * six}"
+
+
+def owner(ident: object) -> int:
+    """The user whose socket it says to be; ValueError if it is no identity."""
+    found = _IDENT.fullmatch(ident) if isinstance(ident, str) else None
+    if found is None:
+        raise ValueError("not the identity of a socket")
+    return int(found[1], 16)
 
 
 def is_six(ident: str) -> bool:
@@ -147,13 +174,22 @@ class View:
         self._sock.detach()
 
 
-def create(flags: int = 0, *, six: bool = False) -> tuple[int, str]:
-    """A new program's socket: (descriptor, identity). It is named at once."""
+def create(flags: int = 0, *, six: bool = False, token: str = "") -> tuple[int, str]:
+    """A new program's socket: (descriptor, identity). It is named at once; by the engine ``token``, if that lives where
+    a name of ours means nothing. ``flags``: SOCK_NONBLOCK or 0."""
+    if token and token in _doors and _doors[token].abroad:
+        answer = call(token, {"op": "socket", "six": six})
+        os.set_blocking(answer["fd"], not flags)
+        return answer["fd"], answer["id"]
+    return make(new_ident(six=six), flags)
+
+
+def make(ident: str, flags: int = 0) -> tuple[int, str]:
+    """A program's socket that is called ``ident``: (descriptor, identity)."""
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | stdlib.SOCK_CLOEXEC | flags)
     try:
         sock.settimeout(0.0 if flags & stdlib.SOCK_NONBLOCK else None)
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, BUFFER)
-        ident = new_ident(six=six)
         sock.bind(own_name(ident))
         return sock.detach(), ident
     finally:
@@ -179,11 +215,23 @@ def queue(size: int, maximum: int) -> int:
     return min(max(size, maximum, BUFFER), BULK)
 
 
-def trusted(sock: _socket.socket) -> bool:
-    """Whether the other end of a connected ``sock`` is ours or root's: abstract names know no permissions."""
+class Peer(NamedTuple):
+    """Who has connected, or listens, at the other end of an AF_UNIX socket, as the kernel knows it."""
+
+    process: int
+    user: int
+    group: int
+
+
+def peer(sock: _socket.socket) -> Peer:
+    """Who is at the other end of a connected ``sock``."""
     raw = _socket.socket.getsockopt(sock, _socket.SOL_SOCKET, stdlib.SO_PEERCRED, CREDENTIALS.size)
-    _, user, _ = CREDENTIALS.unpack(raw)
-    return user in (0, os.getuid())
+    return Peer(*CREDENTIALS.unpack(raw))
+
+
+def trusted(sock: _socket.socket) -> bool:
+    """Whether the other end of a connected ``sock`` is ours, root's or an engine's that we were let in by."""
+    return peer(sock).user in {0, os.geteuid(), *(door.runner for door in _doors.values())}
 
 
 # -- requests --------------------------------------------------------------------------------------------------------
@@ -231,34 +279,60 @@ def answer_here() -> None:
 
 
 def call(token: str, message: Message, patience: float | None = PATIENCE) -> Message:
-    """Ask the engine ``token`` and wait for its answer.
+    """Ask the engine ``token`` and wait for its answer; a descriptor that comes with it is its ``fd``.
 
     An answer that carries an ``errno`` is raised as that ``OSError``. :class:`StackError` when the engine is gone,
     EDEADLK in an engine's own thread.
     """
+    door = _doors.get(token)
+    try:
+        if door is not None and door.abroad:
+            answer = _ask(door.path, message | {"engine": token}, patience)
+        else:
+            answer = _ask(control_name(token), message, patience)
+    except TimeoutError:
+        raise StackError("the engine of this socket does not answer") from None
+    except (ConnectionError, FileNotFoundError):
+        raise StackError(GONE) from None
+    number = answer.get("errno", 0)
+    if number == errno.ENETDOWN:
+        raise StackError(GONE)
+    if number:
+        raise os_error(number)
+    return answer
+
+
+def _ask(name: bytes | str, message: Message, patience: float | None) -> Message:
+    """One question to who listens at ``name``, and the answer. ConnectionError when there is none."""
     if hasattr(_answering, "here"):
         raise os_error(errno.EDEADLK)
     with Control(_socket.AF_UNIX, _socket.SOCK_SEQPACKET) as control:
         control.settimeout(patience)
+        connect(control, name)
+        with contextlib.suppress(BrokenPipeError):  # turned away for want of descriptors: the answer is there
+            control.send(encode(message))
         try:
-            connect(control, control_name(token))
-            with contextlib.suppress(BrokenPipeError):  # turned away for want of descriptors: the answer is there
-                control.send(encode(message))
-            try:
-                data = control.recv(MESSAGE)
-            except ConnectionResetError:  # the same: it was closed with the request unread
-                data = control.recv(MESSAGE)
-        except TimeoutError:
-            raise StackError("the engine of this socket does not answer") from None
-        except (ConnectionError, FileNotFoundError):
-            data = b""
+            data, fd = _receive(control)
+        except ConnectionResetError:  # the same: it was closed with the request unread
+            data, fd = _receive(control)
     if not data:
-        raise StackError("the engine of this socket is gone")
-    answer = decode(data)
-    number = answer.get("errno", 0)
-    if number:
-        raise os_error(number)
-    return answer
+        raise ConnectionResetError(errno.ECONNRESET, "no answer")
+    return decode(data) | ({} if fd is None else {"fd": fd})
+
+
+def _receive(control: _socket.socket) -> tuple[bytes, int | None]:
+    """A message and the descriptor that was passed with it."""
+    space = _socket.CMSG_SPACE(DESCRIPTOR.size)
+    data, passed, _, _ = control.recvmsg(MESSAGE, space, stdlib.MSG_CMSG_CLOEXEC)
+    for level, kind, raw in passed:
+        if (level, kind) == (_socket.SOL_SOCKET, stdlib.SCM_RIGHTS):
+            return data, DESCRIPTOR.unpack(raw)[0]
+    return data, None
+
+
+def passing(fd: int) -> list[tuple[int, int, bytes]]:
+    """The ancillary data that passes ``fd`` on."""
+    return [(_socket.SOL_SOCKET, stdlib.SCM_RIGHTS, DESCRIPTOR.pack(fd))]
 
 
 class Control(_socket.socket):
@@ -271,12 +345,120 @@ class Control(_socket.socket):
         self.close()
 
 
-def connect(sock: _socket.socket, name: bytes) -> None:
-    """Connect to an engine's listener, whose queue may be full for a moment."""
+def connect(sock: _socket.socket, name: bytes | str) -> None:
+    """Connect to an engine's listener, whose queue may be full for a moment.
+
+    ConnectionRefusedError also when somebody else listens there: an abstract name is anybody's who takes it.
+    """
     for _ in range(CONNECT_TRIES):
         try:
             sock.connect(name)
-            return
+            break
         except BlockingIOError:
             select.select([], [], [], 0.005)
-    raise os_error(errno.EAGAIN)
+    else:
+        raise os_error(errno.EAGAIN)
+    if isinstance(name, bytes) and not trusted(sock):
+        raise os_error(errno.ECONNREFUSED)
+
+
+def reach(ident: str, name: bytes, queue: int) -> _socket.socket:
+    """A non-blocking socket called ``name``, connected to the program's listener ``ident``."""
+    sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, queue)
+        sock.bind(name)
+        sock.connect(own_name(ident))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def wake(token: str, ident: str) -> bool:
+    """Put connections into the accept queue of ``ident`` whose names say that the engine is dead, as many as it takes:
+    a listener may have several processes that wait. False: there was no room for any."""
+    for number in range(WAKES):
+        try:
+            reach(ident, dead_name(token, new_ident()), BUFFER).close()
+        except BlockingIOError:
+            return number > 0
+        except OSError:  # the listener is gone too
+            break
+    return True
+
+
+# -- engines in other processes --------------------------------------------------------------------------------------
+
+
+class Door(NamedTuple):
+    """An engine that has let this program in.
+
+    ``path``    of its file
+    ``runner``  the user who runs it
+    ``abroad``  it is in another network or user namespace, where names and numbers of ours mean nothing
+    ``about``   what it said of itself
+    """
+
+    path: str
+    runner: int
+    abroad: bool
+    about: Message
+
+
+_doors: Final[dict[str, Door]] = {}  # by token
+
+
+def namespace() -> list[int]:
+    """What tells the network namespace of the calling thread from others."""
+    try:
+        found = os.stat("/proc/thread-self/ns/net")
+    except OSError:  # /proc is not there: unlike any
+        return []
+    return [found.st_dev, found.st_ino]
+
+
+def attach(path: str) -> tuple[str, Door]:
+    """Be let in by the engine whose file is ``path``: (token, all about it). SetupError, with cause and cure."""
+    path = os.path.abspath(path)
+    start = "start one: usertcp engine --socket " + path
+    try:
+        with Control(_socket.AF_UNIX, _socket.SOCK_SEQPACKET) as control:
+            control.settimeout(PATIENCE)
+            connect(control, path)
+            runner = peer(control).user
+        about = _ask(path, {"op": "hello", "version": VERSION}, PATIENCE)
+    except FileNotFoundError:
+        raise SetupError(f"there is no engine at {path}: no such file", start) from None
+    except PermissionError:
+        raise SetupError(
+            f"the engine at {path} does not let this user in", "have it started with --owner, --group or --mode for you"
+        ) from None
+    except ConnectionError:
+        raise SetupError(f"the engine at {path} is dead", start) from None
+    except TimeoutError:
+        raise SetupError(
+            f"the engine at {path} does not answer", "look whether it was stopped, or start it anew"
+        ) from None
+    except (OSError, ValueError) as error:
+        cause = f"{path} is no engine's socket ({error})"
+        raise SetupError(cause, "name the one that was given to: usertcp engine") from None
+    if about.get("version") != VERSION:
+        raise SetupError(
+            f"the engine at {path} speaks version {about.get('version')} of the protocol, and this program {VERSION}",
+            "use the same usertcp for both",
+        )
+    abroad = not about["namespace"] or about["namespace"] != namespace() or about["user"] != os.geteuid()
+    token = str(about["token"])
+    _doors[token] = Door(path, runner, abroad, about)
+    return token, _doors[token]
+
+
+def answers(token: str) -> bool:
+    """Whether the engine ``token`` is there."""
+    try:
+        call(token, {"op": "hello"})
+    except OSError:
+        return False
+    return True

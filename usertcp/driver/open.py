@@ -316,6 +316,14 @@ class OpenStack:
         """Close the link and undo what was made for it. Closing twice is harmless."""
         self.opened.close()
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
 
 def open_stack(
     spec: LinkSpec | None = None,

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from usertcp.driver.broker import Broker
 
 
+LOW_PORTS: Final = 1024  # those below are root's (as Linux, net.ipv4.ip_unprivileged_port_start)
 RESET_TIME: Final = 1 * SEC  # ns that a close() which resets waits at most
 
 
@@ -34,10 +35,24 @@ def entry_of(broker: "Broker", message: Message) -> Held | Post | Bridge:
     return entry
 
 
+def hello(broker: "Broker", message: Message, request: Request) -> Message:
+    """What a program is told that is let in."""
+    return broker.about | {"token": broker.token, "version": messages.VERSION, "user": request.peer.user}
+
+
+def socket(broker: "Broker", message: Message, request: Request) -> Message:
+    """A fresh socket, for a program that lives in another namespace. ENFILE when there are no descriptors."""
+    ident = messages.new_ident(six=bool(message["six"]), owner=request.peer.user)
+    request.fd, _ = messages.make(ident)
+    return {"id": ident}
+
+
 def bind(broker: "Broker", message: Message, request: Request) -> Message:
     ident, (host, port) = message["id"], message["address"]
     if ident in broker.table:
         raise os_error(errno.EINVAL)
+    if 0 < port < LOW_PORTS and not (broker.low_ports or broker.is_trusted(request.peer)):
+        raise os_error(errno.EACCES)
     chosen = Options.load(message["options"])
     binding = broker.with_room(
         lambda: broker.stack.bind(
@@ -194,7 +209,10 @@ def linger(broker: "Broker", message: Message, request: Request) -> Message | No
     return None
 
 
+NOT_OF_ONE_SOCKET: Final = frozenset({"hello", "socket"})  # all others have the "id" of one, and are for its user only
 OPERATIONS: Final[dict[str, Callable[["Broker", Message, Request], Message | None]]] = {
+    "hello": hello,
+    "socket": socket,
     "bind": bind,
     "listen": listen,
     "started": started,
