@@ -21,23 +21,18 @@ No public method calls another public method of ``self``: subclasses such as ``s
 """
 
 import _socket
-import atexit
 import errno
 import operator
 import os
 import select
 import socket as stdlib
-import sys
 import threading
-import time
 import types
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from usertcp.driver import messages, options
 from usertcp.driver.addresses import NOWHERE, presented, resolve
-from usertcp.driver.base import Pump
-from usertcp.driver.broker import SocketEngine
 from usertcp.driver.endpoint import (
     CONNECTED,
     CONNECTING,
@@ -49,24 +44,17 @@ from usertcp.driver.endpoint import (
     Endpoint,
     recognize,
 )
-from usertcp.driver.engine import EngineThread
 from usertcp.driver.messages import GONE, Address
-from usertcp.driver.open import LinkSpec, OpenStack, open_stack
+from usertcp.driver.open import LinkSpec, open_stack
+from usertcp.driver.threaded import LINGER, ThreadedEngine
 from usertcp.errors import StackError, os_error
-from usertcp.link.base import Link
-from usertcp.net.stack import Stack, StackConfig
+from usertcp.net.stack import StackConfig
 from usertcp.tcp.config import TcpConfig
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer, WriteableBuffer
 
-# While an engine runs, a thread that computes must let go of the interpreter after so long (s) when the engine's wants
-# it: the engine asks after each system call. With Python's default, 5 ms, a computing thread brings bulk data down to
-# 0.01 Gbit/s and makes a round trip 15 ms long. The price is a change of threads, some 5 µs, each time, and only while
-# packets come. A program that computes much and needs the network's full speed has the engine in another process.
-SWITCH_INTERVAL: Final = 0.0001
 ENVIRONMENT: Final = "USERTCP_ENGINE"  # names the file of an engine that sockets are to use
-LINGER: Final = 5.0  # s that a closing engine waits for acknowledgments
 
 _C: Final = _socket.socket  # the methods that touch the descriptor
 _IGNORED: Final = (1, 2)  # SCM_RIGHTS, SCM_CREDENTIALS
@@ -128,65 +116,16 @@ class Handle:
         self.close()
 
 
-class Engine(Handle):
-    """A stack on a link, run by a thread of its own, and the broker through which sockets reach it."""
-
-    def __init__(self, stack: Stack, link: Link, opened: OpenStack | None = None) -> None:
-        """Started at once. ``link`` is the caller's, unless it comes with ``opened``."""
-        self.stack = stack
-        self._opened = opened
-        self._pid = os.getpid()
-        self._loop = SocketEngine(Pump(stack, link, time.monotonic_ns))
-        self._control = None
-        if opened is not None:
-            self._control = opened.serve_control(self._loop, lambda: stack.snapshot(time.monotonic_ns()))
-        self._thread = EngineThread(self._loop, "usertcp-socket")
-        self.token = self._loop.broker.token
-        _switch_fast(self)
-        self._thread.start()
-        atexit.register(self.close)
-
-    @property
-    def alive(self) -> bool:
-        """Whether sockets can still use it."""
-        return self._thread.alive and self._loop.pump.failure is None
-
-    @property
-    def address(self) -> str:
-        """The first address of the stack."""
-        return self.stack.config.addresses[0].partition("/")[0]
-
-    @property
-    def kernel_address(self) -> str | None:
-        """The address of the kernel's side of the device, where there is one."""
-        return self._opened.kernel_address if self._opened is not None else None
-
-    @property
-    def netns(self) -> str | None:
-        """The network namespace of the device."""
-        return self._opened.netns if self._opened is not None else None
-
-    def call(self, function: Any, *args: Any) -> Any:
-        """Run ``function(*args)`` in the engine's thread, the only one that may touch the stack."""
-        return self._thread.call(function, *args, timeout=messages.PATIENCE)
+class Engine(ThreadedEngine, Handle):
+    """A stack on a link, run by a thread of its own."""
 
     def close(self, linger: float = LINGER) -> None:
         """Deliver what was sent, at most ``linger`` seconds long, and stop. Harmless when repeated.
 
         Sockets that are still open get ENETDOWN.
         """
-        super().close()
-        atexit.unregister(self.close)
-        if self._pid != os.getpid():  # a forked child has no engine of its own
-            return
-        if self._control is not None:
-            self._control.close()
-            self._control = None
-        self._thread.stop(linger)
-        self._loop.close()
-        if self._opened is not None:
-            self._opened.close()
-        _switch_as_before(self)
+        Handle.close(self)
+        super().close(linger)
 
 
 class Attachment(Handle):
@@ -212,26 +151,6 @@ class Attachment(Handle):
         """The network namespace of its device."""
         netns: str | None = self._about["netns"]
         return netns
-
-
-_switching: Final[set[Engine]] = set()  # those that run
-_former_interval = SWITCH_INTERVAL
-
-
-def _switch_fast(engine: Engine) -> None:
-    """``engine`` begins: threads are to change often, until the last one has ended."""
-    global _former_interval  # noqa: PLW0603
-    if not _switching:
-        _former_interval = sys.getswitchinterval()
-        sys.setswitchinterval(min(SWITCH_INTERVAL, _former_interval))
-    _switching.add(engine)
-
-
-def _switch_as_before(engine: Engine) -> None:
-    if engine in _switching:
-        _switching.remove(engine)
-        if not _switching:
-            sys.setswitchinterval(_former_interval)
 
 
 _current: Handle | None = None
