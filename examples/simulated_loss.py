@@ -8,11 +8,7 @@ a bad line of 50 ms takes a moment of real time, and the same moment of virtual 
 import asyncio
 import hashlib
 
-from usertcp import aio
-from usertcp.driver.sim import Wire, World
-from usertcp.driver.virtual_loop import run
-from usertcp.link.middleware import Drop, Duplicate, Reorder
-from usertcp.units import MS, to_seconds
+from usertcp.sim import MS, SEC, Duplicate, RandomLoss, Reorder, Wire, World
 
 LOSS = 0.03  # of the frames in each direction
 
@@ -25,26 +21,34 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
     writer.close()
 
 
-async def talk(client: aio.Host, server: aio.Host, data: bytes) -> bytes:
+async def talk(data: bytes) -> bytes:
     """What comes back of ``data``."""
-    async with await server.start_server(echo, None, 7):
-        reader, writer = await client.open_connection("10.0.0.2", 7)
-        writer.write(data)
-        writer.write_eof()
-        back = await reader.read(-1)
-        writer.close()
-        return back
+    reader, writer = await asyncio.open_connection("server", 7)
+    writer.write(data)
+    writer.write_eof()
+    back = await reader.read(-1)
+    writer.close()
+    return back
 
 
 def main() -> None:
     world = World(seed=1)
-    bad = Wire(delay=25 * MS, rules=[Drop(probability=LOSS), Reorder(probability=LOSS), Duplicate(probability=LOSS)])
-    client = aio.Host(world.host("client", "10.0.0.1/24", wire=bad))
-    server = aio.Host(world.host("server", "10.0.0.2/24"))
+    bad = Wire(
+        delay=25 * MS,
+        loss=RandomLoss(LOSS),
+        reorder=Reorder(LOSS, by=5 * MS),
+        rules=[Duplicate(probability=LOSS)],
+    )
+    client, server = world.host("client", wire=bad), world.host("server")
     data = bytes(n & 0xFF for n in range(500_000))
-    back = run(world, talk(client, server, data))
+
+    async def both() -> bytes:
+        await server.create_task(asyncio.start_server(echo, port=7))
+        return await client.create_task(talk(data))
+
+    back = world.run_until_complete(both())
     assert hashlib.sha256(back).digest() == hashlib.sha256(data).digest()
-    print(f"{len(back)} bytes there and back in {to_seconds(world.now):.3f} s of virtual time, {world.frames} frames")
+    print(f"{len(back)} bytes there and back in {world.now / SEC:.3f} s of virtual time, {world.frames} frames")
     print(f"digest {world.digest}")
 
 

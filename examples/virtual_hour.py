@@ -6,9 +6,7 @@ Run it twice: the digest over every packet and its time is the same. Change the 
 
 import time
 
-from usertcp.driver.sim import Wire, World
-from usertcp.tcp.config import TcpConfig
-from usertcp.units import HOUR, MINUTE, MS, to_seconds
+from usertcp.sim import HOUR, MINUTE, MS, SEC, TcpConfig, Wire, World
 
 
 def main() -> None:
@@ -20,7 +18,7 @@ def main() -> None:
     bob.listen(80)
     conn = alice.connect(("10.0.0.2", 80))
     world.run(HOUR)
-    print(f"{to_seconds(world.now):.0f} s of virtual time and {world.frames} frames: the connection is {conn.state}")
+    print(f"{world.now / SEC:.0f} s of virtual time and {world.frames} frames: the connection is {conn.state}")
     print(f"digest {world.digest}")
     print(f"({time.perf_counter() - began:.2f} s of real time)")
 

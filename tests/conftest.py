@@ -1,12 +1,12 @@
 """Settings of the whole test suite: hypothesis, and what becomes of tests for which this machine lacks something."""
 
 import os
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
 
 from usertcp.cli.version import compiled
+from usertcp.pytest_plugin import require_root
 
 # An algorithm of the tests' own inherits from a class of the core, which a compiled one does not allow.
 collect_ignore = ["sim/test_linux_cubic.py", "sim/test_fairness.py"] if compiled() else []
@@ -22,21 +22,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--snapshot-update", action="store_true", help="write the tables in tests/sim/snapshots anew")
 
 
-def missing() -> str | None:
-    """What a test that makes devices and namespaces lacks here, or None."""
-    if os.geteuid() != 0:
-        return "needs root: it makes network namespaces and TAP devices"
-    if not Path("/dev/net/tun").is_char_device():
-        return "needs /dev/net/tun: modprobe tun, or start the container with --device /dev/net/tun"
-    return None
+def pytest_configure(config: pytest.Config) -> None:
+    """In CI nothing is skipped silently."""
+    if os.environ.get("CI"):
+        config.option.usertcp_netns = "fail"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Tests marked ``netns``, and all in tests/netns, are skipped where they cannot run; in CI they fail."""
-    if item.get_closest_marker("netns") is None and "netns" not in item.path.parts:
-        return
-    reason = missing()
-    if reason is not None:
-        if os.environ.get("CI"):
-            pytest.fail(reason, pytrace=False)
-        pytest.skip(reason)
+    """Tests marked ``netns``, and all in tests/netns, need root: see the plugin."""
+    if item.get_closest_marker("netns") is not None or "netns" in item.path.parts:
+        require_root(item.config)

@@ -336,6 +336,16 @@ class Host:
             self.driver.kick()
             await asyncio.sleep(0)
 
+    def abandon(self) -> None:
+        """The loop is gone: close what is left open as the kernel does when a process ends, and tell nobody."""
+        for server in self._servers:
+            server.abandon()
+        for conn in list(self.stack.connections()):
+            if isinstance(conn.user, Transport | _Waiter):
+                conn.user = None
+                conn.close()
+        self.driver.kick()
+
     async def __aenter__(self) -> Self:
         return self
 

@@ -24,8 +24,9 @@ LAYERS: Final = (
     {"net"},
     {"driver"},
     {"blocking", "aio", "socket"},
+    {"sim"},
     {"lab", "perf"},
-    {"cli"},
+    {"cli", "pytest_plugin"},
 )
 LINK_MAY: Final = ("units", "errors", "frame", "wire.vnet", "wire.pcap", "link")
 CORE: Final = {"units", "errors", "frame", "wire", "tcp", "net"}

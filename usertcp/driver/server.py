@@ -10,6 +10,7 @@ is done; a peer that does not finish it in time is reset.
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from typing import Final
 
 from usertcp.driver.aio import Driver
@@ -32,6 +33,7 @@ class Port:
         self.view = SocketView(server.driver.pump, None, binding.local, config)
         self._binding = binding
         self._server = server
+        self._context = copy_context()  # of who began to listen: that of the protocols, too
         self._scheduled = False
         self._core: Listener | None = None
 
@@ -53,7 +55,7 @@ class Port:
         """Somebody waits to be accepted: do so outside of the pump's turn."""
         if not self._scheduled:
             self._scheduled = True
-            self._server.get_loop().call_soon(self._accept)
+            self._server.get_loop().call_soon(self._accept, context=self._context)
 
     def _accept(self) -> None:
         self._scheduled = False
@@ -147,9 +149,7 @@ class Server(asyncio.AbstractServer):
         the device is gone, gets the StackError that says so."""
         if self.closed:
             return
-        self.closed = True
-        for port in self._ports:
-            port.close()
+        self.abandon()
         self.driver.kick()
         if self._forever is not None and not self._forever.done():
             if failure is None:
@@ -157,6 +157,13 @@ class Server(asyncio.AbstractServer):
             else:
                 self._forever.set_exception(StackError(str(failure.strerror)))
         self._settle()
+
+    def abandon(self) -> None:
+        """Give the ports back, and tell nobody."""
+        if not self.closed:
+            self.closed = True
+            for port in self._ports:
+                port.close()
 
     def close_clients(self) -> None:
         """Close the connections that this server accepted."""

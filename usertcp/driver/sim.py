@@ -234,6 +234,8 @@ class World:
     ``now``     virtual time, ns, from 0
     """
 
+    host_type: type[SimHost] = SimHost
+
     def __init__(self, seed: int = 0, *, pcap_file: BinaryIO | None = None) -> None:
         self.seed = seed
         self.now = 0
@@ -245,6 +247,7 @@ class World:
         self._by_mac: dict[bytes, SimHost] = {}
         self._parts: tuple[frozenset[SimHost], ...] = ()
         self._hash = blake2b(digest_size=16)
+        self._times = blake2b(digest_size=16)
         self._pcap = pcap.Writer(pcap_file) if pcap_file is not None else None
 
     # -- building --------------------------------------------------------------------------------------------------
@@ -261,7 +264,7 @@ class World:
     ) -> SimHost:
         """A new host with ``address`` ("10.0.0.1/24") at the end of ``wire``."""
         settings = StackConfig(addresses=(address,), gateway=gateway, tcp=config or TcpConfig(), name=name)
-        host = SimHost(self, name, len(self.hosts), wire or Wire(), settings, tracer)
+        host = self.host_type(self, name, len(self.hosts), wire or Wire(), settings, tracer)
         self.hosts.append(host)
         self._by_mac[host.mac] = host
         return host
@@ -336,10 +339,17 @@ class World:
         """Hash over the time, sender and bytes of every frame sent so far (32 hexadecimal digits)."""
         return self._hash.hexdigest()
 
+    @property
+    def timeline(self) -> str:
+        """The same over the time, sender and length alone: what repeats where contents are random, as under TLS."""
+        return self._times.hexdigest()
+
     def seen(self, sender: SimHost, frame: bytes) -> None:
         """``sender`` puts ``frame`` on its wire (called by the host)."""
         self.frames += 1
-        self._hash.update(b"%d %d %d " % (self.now, sender.index, len(frame)))
+        moment = b"%d %d %d " % (self.now, sender.index, len(frame))
+        self._times.update(moment)
+        self._hash.update(moment)
         self._hash.update(frame)
         if self._pcap is not None:
             self._pcap.write(self.now, frame)

@@ -18,6 +18,7 @@ from asyncio.constants import _SendfileMode
 from asyncio.transports import _FlowControlMixin
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any, Final
 
 from usertcp.driver.aio import Driver
@@ -56,6 +57,7 @@ class Transport(_FlowControlMixin, asyncio.Transport):
         self.core = core
         self._driver = driver
         self._loop = loop
+        self._context = copy_context()  # in which the protocol is called, as asyncio does with that of add_reader
         self._on_end = on_end
         self._protocol = protocol
         self._offered: memoryview | None = None  # the protocol's memory, into which what arrives goes
@@ -90,7 +92,7 @@ class Transport(_FlowControlMixin, asyncio.Transport):
         """The connection changed: look at it in the next iteration, outside of the pump's turn."""
         if not self._scheduled and not self._lost:
             self._scheduled = True
-            self._loop.call_soon(self._look)
+            self._loop.call_soon(self._look, context=self._context)
 
     def _look(self) -> None:
         self._scheduled = False
@@ -134,7 +136,7 @@ class Transport(_FlowControlMixin, asyncio.Transport):
         self._waiting.clear()
         self._waiting_size = 0
         self._driver.kick()
-        self._loop.call_soon(self._tell_end, error)
+        self._loop.call_soon(self._tell_end, error, context=self._context)
 
     def _tell_end(self, error: Exception | None) -> None:
         try:

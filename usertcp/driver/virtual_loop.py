@@ -14,7 +14,9 @@ to the real world and are not here.
 import asyncio
 import math
 from collections.abc import Callable, Coroutine
+from itertools import count
 from typing import Any, TypeVar, TypeVarTuple
+from weakref import WeakValueDictionary
 
 from usertcp.driver.sim import World
 from usertcp.units import NEVER, SEC, to_seconds
@@ -40,7 +42,7 @@ class _WorldSelector:
         if timeout is None:
             while not ready:
                 if not world.step():
-                    raise Deadlock(f"nothing is scheduled at {to_seconds(world.now)} s, and tasks still wait")
+                    raise Deadlock(f"nothing is scheduled at {to_seconds(world.now)} s, and {self._loop.waiting()}")
             return []
         end = min(world.now + max(0, math.ceil(timeout * SEC)), NEVER - 1)
         while not (ready and timeout > 0):
@@ -62,10 +64,23 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         self.ready: Any = self._ready  # type: ignore[attr-defined]  # asyncio's queue of callbacks that are due
         self._selector = _WorldSelector(self, world)
         self._clock_resolution = 1 / SEC
+        self.born: WeakValueDictionary[int, asyncio.Task[Any]] = WeakValueDictionary()  # its tasks, by their order
+        self._births = count()
+
+    def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
+        """A task of this loop."""
+        task: asyncio.Task[Any] = super().create_task(coro, **options)
+        self.born[next(self._births)] = task
+        return task
 
     def time(self) -> float:
         """The world's time, in seconds."""
         return self.world.now / SEC
+
+    def waiting(self) -> str:
+        """Which tasks wait, for a message."""
+        names = [f"{task.get_name()} ({task.get_coro()!r})" for task in self.born.values() if not task.done()]
+        return f"these tasks wait: {', '.join(names)}" if names else "nobody waits"
 
     def run_in_executor(self, executor: Any, func: Callable[[*Ts], T], *args: *Ts) -> asyncio.Future[T]:
         """Call ``func(*args)`` now: in a thread it would take real time, of which there is none here."""
@@ -85,8 +100,23 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
         """No other thread wakes this loop."""
 
 
-def run(world: World, main: Coroutine[Any, Any, T]) -> T:
+def run(
+    world: World, main: Coroutine[Any, Any, T], loop_factory: Callable[[World], VirtualTimeLoop] = VirtualTimeLoop
+) -> T:
     """``asyncio.run`` over the world: run ``main`` to its end, cancel what it left behind, and give its result."""
     world.kick()
-    with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(world)) as runner:
-        return runner.run(main)
+    with asyncio.Runner(loop_factory=lambda: loop_factory(world)) as runner:
+        return runner.run(_and_cancel_the_rest(main))
+
+
+async def _and_cancel_the_rest(main: Coroutine[Any, Any, T]) -> T:
+    """``main``, and then what ``asyncio.run`` does as well, but in the order of birth: the same each time."""
+    try:
+        return await main
+    finally:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualTimeLoop)
+        rest = [task for task in loop.born.values() if task is not asyncio.current_task() and not task.done()]
+        for task in rest:
+            task.cancel()
+        await asyncio.gather(*rest, return_exceptions=True)
