@@ -24,7 +24,7 @@ from typing import Any, Final
 from usertcp.driver.aio import Driver
 from usertcp.driver.socket_view import SocketView
 from usertcp.tcp.connection import Connection
-from usertcp.tcp.state import FAILED, GONE
+from usertcp.tcp.state import FAILED, GONE, REPORTED
 
 CHUNK: Final = 64 << 10  # bytes handed to a protocol at a time
 TURN: Final = 256 << 10  # bytes handed to a protocol before others have their turn
@@ -99,6 +99,8 @@ class Transport(_FlowControlMixin, asyncio.Transport):
         if self._lost:
             return
         try:
+            if self.core.ready & REPORTED:
+                self._tell()
             self._drain()
             if not (self._reading_paused or self._closing):
                 self._feed()
@@ -113,6 +115,12 @@ class Transport(_FlowControlMixin, asyncio.Transport):
         if self.core.ready & (FAILED | GONE) and not (self.core.readable or self._held or self._lost):
             failure = self.core.take_error()
             self._end(None if self._eof_seen else failure)  # a reset after the FIN takes nothing from the reader
+
+    def _tell(self) -> None:
+        """Trouble that ends nothing goes to the protocol's ``error_received``, if it has one (RFC 9293 §3.9.1.8)."""
+        told, receive = self.core.take_report(), getattr(self._protocol, "error_received", None)
+        if told is not None and receive is not None:
+            receive(told)
 
     def _blame(self, error: BaseException) -> None:
         """The protocol raised: say so and end this connection only."""

@@ -54,6 +54,7 @@ class TcpConfig:
     connect_fails_on_icmp: bool = (
         False  # True, as Linux (RFC 5461): any ICMP error ends an opening connection (MUST-56)
     )
+    reports: bool = True  # the user is told of trouble that ends nothing (RFC 9293 §3.9.1.8, MUST-47, SHLD-20)
     user_timeout: int = 0  # unacknowledged for so long: given up, whatever r2 (RFC 5482); 0: r2 decides
 
     keepalive: bool = False  # RFC 9293 §3.8.4, MUST-25

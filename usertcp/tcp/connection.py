@@ -41,6 +41,7 @@ from usertcp.tcp.state import (
     FRAGMENTATION_NEEDED,
     GONE,
     READABLE,
+    REPORTED,
     TRANSITIONS,
     UNREACHABLE_HOST,
     UNREACHABLE_NET,
@@ -130,6 +131,7 @@ class Connection:
         "rcv",
         "read_shut",
         "ready",
+        "reported",
         "reset_due",
         "sack_ok",
         "scale_ok",
@@ -177,6 +179,7 @@ class Connection:
         self.ready = 0
         self.error: OSError | None = None
         self.soft_error: OSError | None = None  # what the path last complained of (SHLD-25)
+        self.reported: OSError | None = None
         self.passive = False
         self.listener: Listener | None = None
         self.orphan = False  # the user has closed: nobody reads any more
@@ -213,6 +216,13 @@ class Connection:
         if bits & ~self.ready:
             self.ready |= bits
             self.host.notify(self)
+
+    def report(self, number: int) -> None:
+        """ERROR_REPORT (RFC 9293 §3.9.1.8): trouble that ends nothing; the user gets it by :meth:`take_report`."""
+        if self.config.reports:
+            self.reported = os_error(number)
+            self.ready &= ~REPORTED
+            self.signal(REPORTED)
 
     def fail(self, number: int) -> None:
         """The connection ends with an error that the user is to see once."""
@@ -423,6 +433,12 @@ class Connection:
         self.ready &= ~FAILED
         return error
 
+    def take_report(self) -> OSError | None:
+        """What was last reported of the path, once: an ICMP error, or ETIMEDOUT at R1 (SHLD-9)."""
+        reported, self.reported = self.reported, None
+        self.ready &= ~REPORTED
+        return reported
+
     @property
     def readable(self) -> int:
         """Bytes that can be read now."""
@@ -603,14 +619,18 @@ class Connection:
         if opening and hard:
             self.fail(number)
         else:
-            self.soft_error = os_error(number)
+            self._complain(number)
 
     def on_path_failed(self, now: int) -> None:
         """The next hop does not answer: an opening connection fails, an open one waits for it (as on Linux)."""
         if self.state is State.SYN_SENT:
             self.fail(errno.EHOSTUNREACH)
         else:
-            self.soft_error = os_error(errno.EHOSTUNREACH)
+            self._complain(errno.EHOSTUNREACH)
+
+    def _complain(self, number: int) -> None:
+        self.soft_error = os_error(number)
+        self.report(number)
 
     def set_path_mtu(self, mtu: int, now: int) -> None:
         """The path carries packets of ``mtu`` bytes; larger segments in flight go again at once (RFC 1191 §6.3)."""

@@ -93,6 +93,7 @@ EOF: Final = 8  # the peer's FIN is in order: after the waiting bytes comes the 
 FAILED: Final = 16  # ``Connection.error`` is set
 URGENT: Final = 32  # urgent data waits (RFC 9293 §3.8.5)
 GONE: Final = 64  # CLOSED was reached: nothing will come any more
+REPORTED: Final = 128  # trouble that ends nothing waits to be told (RFC 9293 §3.9.1.8)
 
 # Why the path says a segment of ours did not arrive (ICMP; RFC 9293 §3.9.2.2, RFC 5461).
 UNREACHABLE_NET: Final = 0

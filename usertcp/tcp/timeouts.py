@@ -137,7 +137,7 @@ def _on_retransmit_timeout(conn: "Connection", now: int) -> None:
             return
         snd.retries += 1  # an active open has its time limit in USER_TIMEOUT
         if snd.retries == config.r1:
-            conn.host.suspect(conn)
+            _suspect(conn)
         snd.rtt.backoff()
         conn.syn_due = True
         return
@@ -146,8 +146,14 @@ def _on_retransmit_timeout(conn: "Connection", now: int) -> None:
         return
     on_rto(snd, now)
     if snd.retries == config.r1:
-        conn.host.suspect(conn)
+        _suspect(conn)
     rearm(conn, now)
+
+
+def _suspect(conn: "Connection") -> None:
+    """R1: IP looks after the path, and the user hears of it (RFC 9293 §3.8.3, MUST-20, SHLD-9)."""
+    conn.host.suspect(conn)
+    conn.report(errno.ETIMEDOUT)
 
 
 def _on_persist_timeout(conn: "Connection") -> None:
