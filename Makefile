@@ -6,10 +6,10 @@ BIN = .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test cpython bench bench-loss check format docs snapshots clean bench-core hot test-hot
+.PHONY: help setup demo lab test conformance cpython bench bench-loss check format docs snapshots clean bench-core hot test-hot
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 setup: ## make .venv and install the programs the tests talk to
 	@$(SETUP) tools
@@ -25,6 +25,10 @@ lab: ## every scenario, against the kernel's TCP (root)
 test: ## the whole test suite (root for tests/netns); ARGS="-k handshake" selects
 	@$(SETUP) tools
 	@$(BIN)/python -m pytest $(ARGS)
+
+conformance: ## what the standards ask, by the tests that show it, run twice in virtual time; writes docs/conformance.md
+	@$(SETUP)
+	@$(BIN)/python -m tests.conformance
 
 cpython: ## CPython's own network tests on usertcp.socket, beside the kernel; ARGS="test_ftplib" selects
 	@$(SETUP) cpython
@@ -49,12 +53,12 @@ hot: ## the core compiled by mypyc, in build/hot (build/hot/bin/usertcp)
 test-hot: hot ## the test suite on the compiled core; ARGS="tests/unit" selects
 	@cd build/hot && ../../$(BIN)/python -m pytest $(ARGS)
 
-check: ## ruff, mypy --strict on package, tests and benchmarks, the import layers
+check: ## ruff, mypy --strict on package, tests and benchmarks, the import layers, the ledger of conformance
 	@$(SETUP)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy --strict usertcp tests benchmarks
-	$(BIN)/python -m pytest -q tests/unit/test_layers.py
+	$(BIN)/python -m pytest -q tests/unit/test_layers.py tests/unit/test_conformance.py
 
 format: ## let ruff format and mend what it can
 	@$(SETUP)
@@ -65,9 +69,10 @@ snapshots: ## write the tables in tests/sim/snapshots anew: look at the differen
 	@$(SETUP)
 	@$(BIN)/python -m pytest -q tests/sim/test_tables.py --snapshot-update
 
-docs: ## draw the state diagram in docs/ anew from the code
+docs: ## the state diagram and docs/conformance.md anew, from the code, the ledger and the tests' marks
 	@$(SETUP)
 	@$(BIN)/python scripts/draw_states.py
+	@$(BIN)/python -m tests.conformance --draw
 
 clean: ## remove .venv, caches and what was built
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -43,6 +43,7 @@ def test_urgent_byte_lies_beside_the_stream_and_reading_stops_at_the_mark(engine
             server.recv(1, us.MSG_OOB)
 
 
+@pytest.mark.rfc(6093, "§6")
 def test_urgent_byte_in_line_is_read_where_it_was_sent(engine: us.Engine) -> None:
     client, server = local_pair(engine)
     with client, server:

@@ -206,6 +206,7 @@ def test_window_that_is_not_used_does_not_grow() -> None:
     assert s.user.snd.cc.cwnd == 10 * MSS
 
 
+@pytest.mark.rfc(5681, "§2")
 def test_window_update_is_no_duplicate() -> None:
     """RFC 5681 §2: the advertised window equals that of the last ACK."""
     s = sending()
@@ -216,6 +217,7 @@ def test_window_update_is_no_duplicate() -> None:
     assert s.user.snd.phase == OPEN
 
 
+@pytest.mark.rfc(5681, "§2")
 def test_ack_with_data_is_no_duplicate() -> None:
     s = sending()
     taken(s)

@@ -43,6 +43,8 @@ class Loss:
         return (self.course.now - self.begin) / SEC
 
 
+@pytest.mark.rfc(9438, "§4.4")
+@pytest.mark.rfc(9438, "§4.5")
 @pytest.mark.rfc(9438, "§4.2")
 def test_rfc9438_4_2_window_after_a_loss_is_w_cubic_every_second_of_a_minute() -> None:
     """Segments of 64 bytes, since there are 69,000 in the end: the curve knows segments, and no bytes. The window at
@@ -70,6 +72,7 @@ def test_rfc9438_4_3_small_window_and_short_round_trip_grows_by_w_est_and_by_one
     assert loss.course.cwnd > 3 * w_cubic(loss.top, loss.t)  # by the curve it would hardly be back
 
 
+@pytest.mark.rfc(9293, "MAY-18")
 @pytest.mark.rfc(9438, "§4.6")
 def test_rfc9438_4_6_loss_leaves_seven_tenths_of_the_window() -> None:
     loss = Loss(100, 100 * MS, 1000)

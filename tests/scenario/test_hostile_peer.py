@@ -42,7 +42,7 @@ def test_window_closed_and_opened_again_and_again_repeats_nothing() -> None:
     assert s.user.snd.retransmissions == 0
 
 
-@pytest.mark.rfc(6582, "3.2")
+@pytest.mark.rfc(6582, "§3.2")
 def test_many_losses_only_the_first_partial_ack_restarts_the_timer() -> None:
     """RFC 6582 §3.2 step 3: otherwise each loss takes a round trip, however many there are."""
     s = Script.established()

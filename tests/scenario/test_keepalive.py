@@ -37,6 +37,7 @@ def test_switched_on_alone_the_first_probe_comes_after_two_hours() -> None:
     s.expect(". 0:0(0) ack 1")
 
 
+@pytest.mark.rfc(9293, "MAY-5")
 @pytest.mark.rfc(9293, "MUST-27")
 @pytest.mark.rfc(9293, "SHLD-12")
 @pytest.mark.parametrize(("idle", "interval"), [(10 * SEC, 2 * SEC), (1 * SEC, 75 * SEC), (1500 * MS, 250 * MS)])

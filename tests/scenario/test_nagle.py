@@ -8,6 +8,7 @@ from usertcp.wire.tcp import PSH
 MSS = 1460
 
 
+@pytest.mark.rfc(9293, "MAY-16")
 @pytest.mark.rfc(9293, "SHLD-7")
 @pytest.mark.rfc(9293, "SHLD-27")
 @pytest.mark.rfc(9293, "MUST-61")

@@ -8,8 +8,10 @@ from tests.support.script import PLAIN, Script, with_options
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.state import CONNECTED, WRITABLE, State
 from usertcp.units import SEC
+from usertcp.wire.tcp import SYN
 
 
+@pytest.mark.rfc(9293, "MUST-14")
 def test_active_open_three_segments_establish() -> None:
     s = Script.opening()
     s.expect("S 0:0(0) win 65535 <mss 1460>")
@@ -30,6 +32,7 @@ def test_active_open_all_options_are_agreed_on() -> None:
     assert s.user.snd.wnd == 1000  # a SYN's window is not scaled
 
 
+@pytest.mark.rfc(9293, "MUST-15")
 def test_active_open_peer_without_options_gets_none() -> None:
     s = Script.opening(TcpConfig())
     s.take()
@@ -60,7 +63,7 @@ def test_refused_by_reset_with_ack_of_our_syn() -> None:
     s.expect_state(State.CLOSED)
 
 
-@pytest.mark.rfc(9293, "§3.10.7.3")
+@pytest.mark.rfc(9293, "X-12")
 def test_syn_sent_reset_without_ack_is_ignored() -> None:
     s = Script.opening()
     s.take()
@@ -69,7 +72,7 @@ def test_syn_sent_reset_without_ack_is_ignored() -> None:
     s.expect_state(State.SYN_SENT)
 
 
-@pytest.mark.rfc(9293, "§3.10.7.3")
+@pytest.mark.rfc(9293, "X-12")
 def test_syn_sent_wrong_ack_is_reset_and_syn_goes_on() -> None:
     s = Script.opening()
     s.take()
@@ -101,6 +104,7 @@ def test_simultaneous_open_reset_is_refusal() -> None:
     assert error.errno == errno.ECONNREFUSED
 
 
+@pytest.mark.rfc(9293, "MUST-14")
 def test_passive_open_three_segments_establish() -> None:
     s = Script.listening("S 0:0(0) win 1000 <mss 1460>")
     s.expect("S. 0:0(0) ack 1 win 65535 <mss 1460>")
@@ -191,3 +195,41 @@ def test_syn_lost_twice_starts_with_one_segment() -> None:
     s.take()
     s.write(bytes(10_000))
     assert len(s.take()) == 1
+
+
+@pytest.mark.rfc(9293, "SHLD-5")
+@pytest.mark.rfc(9293, "MAY-3")
+@pytest.mark.rfc(9293, "MUST-14")
+@pytest.mark.parametrize("mss", [536, 1220, 1460, 8960])
+def test_syn_and_its_answer_always_bear_the_mss(mss: int) -> None:
+    for s in (Script.opening(mss=mss), Script.listening("S 0:0(0) win 1000", mss=mss)):
+        (syn,) = s.take()
+        assert syn.flags & SYN
+        assert syn.options.mss == mss
+
+
+@pytest.mark.rfc(9293, "MUST-15")
+@pytest.mark.rfc(9293, "MUST-16")
+@pytest.mark.parametrize("passive", [False, True])
+@pytest.mark.parametrize(("options", "text"), [("", 536), ("TS val 0 ecr 0", 524)])
+def test_peer_without_mss_gets_segments_of_536_bytes_less_the_options(options: str, text: int, passive: bool) -> None:
+    s = Script.established(with_options(timestamps=True), options=options or "nop", passive=passive)
+    s.write(bytes(4000))
+    assert max(len(seg.payload) for seg in s.take()) == text
+
+
+@pytest.mark.rfc(9293, "MUST-65")
+@pytest.mark.parametrize("passive", [False, True])
+def test_mss_is_sent_on_syns_alone_and_counts_there_alone(passive: bool) -> None:
+    s = Script.established(TcpConfig(), options="mss 1000,sackOK,TS val 0 ecr 0", passive=passive)
+    stamps = s.echo().strip(" <>")
+    s.peer(f"P. 1:6(5) ack 1 win 60000 <mss 200,{stamps}>", f". 11:16(5) ack 1 win 60000 <mss 200,{stamps}>")
+    s.write(bytes(3000))
+    s.user.shutdown_write()
+    s.poll()
+    s.user.abort()
+    s.poll()
+    sent = s.take()
+    assert max(len(seg.payload) for seg in sent) == 1000 - 12 - 12  # timestamps, a SACK block
+    assert all(seg.options.mss == 0 for seg in sent)
+    assert len(sent) >= 5

@@ -69,7 +69,7 @@ def test_overlapping_pieces_give_each_byte_once(pieces: list[tuple[int, int]], b
     assert TEXT.startswith(got)
 
 
-@pytest.mark.rfc(9293, "§3.10.7.3")
+@pytest.mark.rfc(9293, "X-12")
 def test_text_and_fin_on_the_syn_ack_are_taken() -> None:
     """RFC 9293 §3.10.7.3, fourth: other controls or text in the segment."""
     s = Script.opening(PLAIN)

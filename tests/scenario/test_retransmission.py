@@ -8,7 +8,7 @@ from tests.support.script import ISS, PLAIN, Script, with_options
 from tests.support.states import reach
 from usertcp.tcp import timers as timer
 from usertcp.tcp.config import TcpConfig
-from usertcp.tcp.state import State
+from usertcp.tcp.state import REPORTED, State
 from usertcp.units import HOUR, MINUTE, MS, NEVER, SEC
 
 MSS = 1460
@@ -196,6 +196,7 @@ def test_simultaneous_open_answers_the_syn_and_lost_none() -> None:
 # --- R1, R2 -----------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc(9293, "SHLD-9")
 @pytest.mark.rfc(9293, "MUST-20")
 @pytest.mark.rfc(9293, "SHLD-10")
 @pytest.mark.rfc(9293, "SHLD-11")
@@ -206,6 +207,7 @@ def test_r1_makes_the_path_suspect_and_r2_gives_up() -> None:
     start = s.now
     for i in range(PLAIN.r2):
         assert len(s.host.suspected) == (i >= PLAIN.r1)
+        assert bool(s.user.ready & REPORTED) == (i >= PLAIN.r1)
         s.advance_to_next_deadline()
         s.expect("P. 1:101(100)")
     assert PLAIN.r1 >= 3
@@ -269,8 +271,9 @@ def test_passive_syn_received_is_given_up_silently() -> None:
 # --- the user timeout -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc(5482, "§3")
 @pytest.mark.rfc(9293, "MUST-21")
-@pytest.mark.rfc(9293, "§3.10.8")
+@pytest.mark.rfc(9293, "X-15")
 @pytest.mark.parametrize("limit", [5 * SEC, 300 * SEC])
 def test_user_timeout_ends_the_wait_exactly(limit: int) -> None:
     s = Script.established(with_options(user_timeout=limit))
@@ -287,6 +290,7 @@ def test_user_timeout_ends_the_wait_exactly(limit: int) -> None:
     assert len(s.user.snd.buffer) == 0
 
 
+@pytest.mark.rfc(5482, "§3")
 @pytest.mark.rfc(9293, "MUST-21")
 def test_user_timeout_runs_from_the_last_progress() -> None:
     s = Script.established(with_options(user_timeout=5 * SEC))

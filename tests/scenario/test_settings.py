@@ -14,6 +14,8 @@ from usertcp.units import MS, SEC
 MSS = 1460
 
 
+@pytest.mark.rfc(9293, "MAY-16")
+@pytest.mark.rfc(9293, "MUST-60")
 def test_cork_small_segment_waits_until_it_is_full_or_200_ms() -> None:
     s = Script.established(with_options(cork=True, nodelay=True))
     s.write(b"head")

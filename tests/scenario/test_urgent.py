@@ -13,6 +13,8 @@ MSS = 1460
 # --- received ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc(6093, "§3.1")
+@pytest.mark.rfc(6093, "§6")
 @pytest.mark.rfc(9293, "MUST-30")
 @pytest.mark.rfc(9293, "MUST-32")
 def test_urgent_segment_is_announced_and_its_text_stays_in_the_stream() -> None:
@@ -25,6 +27,7 @@ def test_urgent_segment_is_announced_and_its_text_stays_in_the_stream() -> None:
     assert not s.user.ready & URGENT
 
 
+@pytest.mark.rfc(6093, "§4")
 @pytest.mark.rfc(9293, "MUST-33")
 @pytest.mark.rfc(9293, "MUST-62")
 def test_mark_tells_how_much_is_still_to_be_read() -> None:
@@ -51,6 +54,7 @@ def test_pointer_that_advances_is_announced_and_one_repeated_is_not() -> None:
     assert s.user.urgent_mark == 20
 
 
+@pytest.mark.rfc(6093, "§3.2")
 @pytest.mark.rfc(9293, "MUST-31")
 def test_urgent_span_of_any_length() -> None:
     """70,000 bytes: the pointer's 16 bits reach it step by step."""
@@ -99,6 +103,7 @@ def test_urgent_after_the_peers_fin_is_ignored(state: State) -> None:
 # --- sent -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc(6093, "§4")
 @pytest.mark.rfc(9293, "MUST-30")
 @pytest.mark.rfc(9293, "MUST-62")
 def test_urgent_write_points_behind_its_last_byte() -> None:
@@ -137,6 +142,7 @@ def test_urgent_data_does_not_wait_for_nagle() -> None:
     s.expect("P. 1:2(1)", "P.U 2:3(1) ack 1 win 65535 urg 1")
 
 
+@pytest.mark.rfc(9293, "MUST-66")
 @pytest.mark.rfc(9293, "MUST-30")
 def test_urgent_is_announced_past_a_closed_window() -> None:
     """The probe and every ACK bear the pointer: the peer's user is to read on."""

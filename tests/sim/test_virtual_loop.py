@@ -1,6 +1,7 @@
 """usertcp.aio, as it is, under virtual time: streams, cancellation, time-outs, and no real second passes."""
 
 import asyncio
+import errno
 import hashlib
 from collections.abc import Sequence
 
@@ -11,6 +12,7 @@ from usertcp import aio
 from usertcp.driver.sim import Wire, World
 from usertcp.driver.virtual_loop import Deadlock, run
 from usertcp.link.middleware import Drop, Reorder, Rule
+from usertcp.tcp.config import TcpConfig
 from usertcp.units import HOUR, KIB, MS, SEC
 
 PORT = 7
@@ -101,6 +103,37 @@ def test_connect_to_nobody_times_out_at_the_virtual_second() -> None:
         return asyncio.get_running_loop().time() - start
 
     assert run(world, main()) == pytest.approx(0.5)
+
+
+@pytest.mark.rfc(9293, "MUST-47")
+@pytest.mark.rfc(9293, "SHLD-9")
+@pytest.mark.rfc(9293, "SHLD-20")
+@pytest.mark.parametrize("wanted", [True, False])
+def test_peer_that_falls_silent_is_reported_to_a_protocol_that_wants_to_know(wanted: bool) -> None:
+    """``error_received``, as a DatagramProtocol has it; the connection goes on."""
+    deaf: list[bool] = []
+    world, a, b = two(rules=[Drop(when=lambda frame: bool(deaf))])
+    told: list[OSError] = []
+
+    class Listener(asyncio.Protocol):
+        def error_received(self, error: OSError) -> None:
+            told.append(error)
+
+    async def main() -> None:
+        b.stack.listen(("0.0.0.0", PORT))
+        config = TcpConfig(reports=wanted)
+        transport, _ = await a.create_connection(Listener, "10.0.0.2", PORT, config=config)
+        deaf.append(True)
+        transport.write(b"hello")
+        await asyncio.sleep(1)
+        assert told == []
+        await asyncio.sleep(5)
+        assert [error.errno for error in told] == [errno.ETIMEDOUT] * wanted
+        deaf.clear()
+        await asyncio.sleep(20)
+        assert transport.get_extra_info("connection").bytes_acked == 5
+
+    run(world, main())
 
 
 def test_connect_to_a_closed_port_is_refused() -> None:

@@ -1,7 +1,7 @@
 """One connection, its peer written by hand in packetdrill's notation, and a clock that moves only when told.
 
 Numbers in the lines are relative: the peer's ``seq`` to its own IRS, ``ack`` to our ISS, and the other way round in
-what we send. Both initial numbers stand just before 2^32, so that every script crosses the wrap::
+what we send. Both initial numbers stand just before 2^32 (``numbering``), so that every script crosses the wrap::
 
     s = Script.established()
     s.user.write(b"x" * 100)
@@ -16,6 +16,7 @@ stands in front when it is not Not-ECT, and with AccECN the ACE field is a digit
 from dataclasses import replace
 from typing import Any
 
+from tests.support.numbering import chosen
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.listener import Listener
@@ -25,11 +26,8 @@ from usertcp.units import MASK32, MS, NEVER, SEC
 from usertcp.wire import tcp as wire
 from usertcp.wire import text
 
-ISS = 0xFFFF_FF00
-IRS = 0xFFFF_FF80
+ISS, IRS, TS_BASE, PEER_TS_BASE = chosen()  # the timestamp clocks' at START
 START = 1_000 * SEC
-TS_BASE = 0xFFFF_FFF0  # our timestamp clock at START
-PEER_TS_BASE = 0xFFFF_FFE0
 # No options but MSS, and buffers that keep their size: sequence arithmetic in the open. Scripts about options, or about
 # tuning, switch them on.
 PLAIN = TcpConfig(

@@ -14,6 +14,11 @@ from usertcp.cli.group import cli
 from usertcp.lab.registry import SCENARIOS
 
 ROOT: Final = Path(__file__).parents[2]
+APPLICATIONS: Final = sorted(
+    path
+    for folder in ("examples", "usertcp/cli", "usertcp/perf", "usertcp/lab")
+    for path in (ROOT / folder).glob("*.py")
+)
 DOCUMENTS: Final = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 
 
@@ -46,3 +51,20 @@ def test_readme_tells_of_every_scenario_and_subcommand() -> None:
     assert [name for name in SCENARIOS if f"`{name}`" not in text] == []
     shown = [name for name, command in cli.commands.items() if not command.hidden]
     assert [name for name in shown if f"usertcp {name}" not in text] == []
+
+
+@pytest.mark.rfc(9293, "SHLD-13")
+@pytest.mark.rfc(6093, "§5")
+@pytest.mark.parametrize("path", APPLICATIONS, ids=lambda path: path.name)
+def test_application_of_ours_sends_nothing_urgent(path: Path) -> None:
+    tree = ast.parse(path.read_text())
+    assert "MSG_OOB" not in {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    assert "urgent" not in {node.arg for node in ast.walk(tree) if isinstance(node, ast.keyword)}
+
+
+@pytest.mark.rfc(9293, "SHLD-23")
+@pytest.mark.parametrize("path", APPLICATIONS, ids=lambda path: path.name)
+def test_application_of_ours_chooses_the_dscp_before_it_connects_if_at_all(path: Path) -> None:
+    calls = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)]
+    later = [call for call in calls if ast.unparse(call.func).split(".")[-1] in ("configure", "setsockopt")]
+    assert [ast.unparse(call) for call in later if re.search(r"\btos\b|IP_TOS|IPV6_TCLASS", ast.unparse(call))] == []

@@ -6,6 +6,7 @@ Time is a number that the test moves. Nothing is random: the stack gets a seeded
 import random
 from typing import Any, Final
 
+from tests.support.numbering import chosen
 from usertcp.frame import PLAIN, FrameMeta, LinkCaps
 from usertcp.net.stack import Stack, StackConfig
 from usertcp.net.stats import Drop
@@ -21,7 +22,7 @@ US: Final = "10.9.0.2"
 PEER: Final = "10.9.0.1"
 GATEWAY: Final = "10.9.0.254"
 FAR: Final = "192.0.2.7"
-PEER_ISS: Final = 0xFFFF_FF00
+PEER_ISS: Final = chosen().irs
 CAPS: Final = LinkCaps(mac=OUR_MAC)
 TUN: Final = LinkCaps()
 

@@ -19,7 +19,7 @@ from usertcp.net.egress import MAX_REPLIES
 from usertcp.net.icmp import BURST, RATE
 from usertcp.net.stats import Drop
 from usertcp.tcp.state import State
-from usertcp.units import MS, SEC
+from usertcp.units import MINUTE, MS, SEC
 from usertcp.wire import icmp, ipv4
 from usertcp.wire.ipv4 import pack
 from usertcp.wire.tcp import ACK, SYN
@@ -251,3 +251,35 @@ def test_established_connection_told_host_unreachable_goes_on(bench: Bench) -> N
     bench.give(error_frame(icmp.DESTINATION_UNREACHABLE, icmp.HOST_UNREACHABLE, own_packet(bench)))
     assert conn.state is State.ESTABLISHED
     assert conn.soft_error is not None
+
+
+@pytest.mark.rfc(9293, "SHLD-6")
+def test_mss_of_the_next_connection_is_what_the_path_was_found_to_carry(bench: Bench) -> None:
+    """For ten minutes; the other destinations' is the link's (RFC 1191 §6.3)."""
+    conn = bench.stack.connect((FAR, 80), bench.now)
+    assert bench.handshake(conn).options.mss == 1460
+    bench.take()
+    conn.write(bytes(1460))
+    bench.give(error_frame(icmp.DESTINATION_UNREACHABLE, icmp.FRAGMENTATION_NEEDED, own_packet(bench), mtu=1280))
+    bench.take()
+    for remote, mss in ((FAR, 1240), (PEER, 1460)):
+        bench.stack.connect((remote, 81), bench.now)
+        (syn,) = [seg for seg in bench.take_segments() if seg.flags & SYN]
+        assert syn.options.mss == mss
+    bench.advance(10 * MINUTE)
+    bench.stack.connect((FAR, 82), bench.now)
+    assert [seg.options.mss for seg in bench.take_segments() if seg.flags & SYN][-1] == 1460
+
+
+@pytest.mark.rfc(9293, "MUST-47")
+@pytest.mark.rfc(9293, "MUST-54")
+def test_soft_error_is_ready_to_be_taken_from_the_connection_it_quotes_and_no_other(bench: Bench) -> None:
+    other = bench.stack.connect((PEER, 81), bench.now)
+    bench.settle()
+    conn = bench.stack.connect((PEER, 80), bench.now)
+    quoted = own_packet(bench)
+    bench.stack.take_ready()
+    bench.give(error_frame(icmp.TIME_EXCEEDED, 0, quoted))
+    assert bench.stack.take_ready() == [conn]
+    assert conn.take_report() is not None
+    assert other.take_report() is None

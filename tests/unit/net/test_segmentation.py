@@ -61,6 +61,8 @@ def established(bench: Bench, wnd: int = 65535) -> Connection:
     return conn
 
 
+@pytest.mark.rfc(9293, "MUST-2")
+@pytest.mark.rfc(9293, "MAY-4")
 def test_burst_without_offload_leaves_as_segments_with_checksums_and_idents() -> None:
     bench = Bench()
     conn = established(bench)

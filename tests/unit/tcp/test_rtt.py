@@ -10,20 +10,20 @@ def _estimator(min_rto: int = 200 * MS, max_rto: int = 120 * SEC) -> RttEstimato
     return RttEstimator(1 * SEC, min_rto, max_rto)
 
 
-@pytest.mark.rfc(6298, "2.1")
+@pytest.mark.rfc(6298, "§2.1")
 def test_estimator_without_a_sample_waits_the_initial_rto() -> None:
     fresh = _estimator()
     assert (fresh.rto, fresh.srtt, fresh.rttvar, fresh.min_rtt, fresh.backoffs) == (1 * SEC, 0, 0, 0, 0)
 
 
-@pytest.mark.rfc(6298, "2.2")
+@pytest.mark.rfc(6298, "§2.2")
 def test_first_sample_sets_srtt_and_half_of_it_as_deviation() -> None:
     rtt = _estimator()
     rtt.sample(300 * MS, 300 * MS)
     assert (rtt.srtt, rtt.rttvar, rtt.rto) == (300 * MS, 150 * MS, 900 * MS)
 
 
-@pytest.mark.rfc(6298, "2.3")
+@pytest.mark.rfc(6298, "§2.3")
 def test_next_sample_moves_the_deviation_by_the_old_srtt_then_srtt() -> None:
     rtt = _estimator()
     rtt.sample(400 * MS, 400 * MS)
@@ -41,14 +41,14 @@ def test_steady_samples_bring_the_rto_to_the_least_margin_above_srtt() -> None:
     assert rtt.rto == 60 * MS
 
 
-@pytest.mark.rfc(6298, "2.4")
+@pytest.mark.rfc(6298, "§2.4")
 def test_short_samples_leave_the_rto_the_least_margin_above_srtt() -> None:
     rtt = _estimator()
     rtt.sample(100_000, 100_000)
     assert rtt.rto == 200 * MS + 100_000
 
 
-@pytest.mark.rfc(6298, "2.5")
+@pytest.mark.rfc(6298, "§2.5")
 def test_long_samples_leave_the_rto_at_the_maximum() -> None:
     rtt = _estimator(max_rto=60 * SEC)
     rtt.sample(50 * SEC, 50 * SEC)
@@ -75,7 +75,7 @@ def test_sample_without_the_peers_delay_leaves_srtt_to_the_whole() -> None:
     assert (rtt.srtt, rtt.min_rtt, rtt.rto) == (240 * MS, 40 * MS, 720 * MS)
 
 
-@pytest.mark.rfc(6298, "5.5")
+@pytest.mark.rfc(6298, "§5.5")
 def test_time_outs_double_the_rto_up_to_the_maximum() -> None:
     rtt = _estimator(max_rto=10 * SEC)
     seen = []
@@ -110,7 +110,7 @@ def test_sample_after_a_backoff_ends_it() -> None:
     assert (rtt.rto, rtt.backoffs) == (900 * MS, 0)
 
 
-@pytest.mark.rfc(6298, "5.7")
+@pytest.mark.rfc(6298, "§5.7")
 def test_lost_syn_without_a_sample_begins_data_with_three_seconds() -> None:
     rtt = _estimator()
     rtt.backoff()

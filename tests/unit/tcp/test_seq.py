@@ -1,5 +1,8 @@
 """The sequence line: unwrapping, and where connections begin."""
 
+from hashlib import blake2s
+from itertools import pairwise
+
 import pytest
 
 from usertcp.tcp.seq import HALF, initial_sequence, timestamp_offset, unwrap
@@ -34,6 +37,30 @@ def test_initial_sequence_with_time_steps_every_four_microseconds() -> None:
     assert initial_sequence(7 * SEC + 4 * MS, FLOW, SECRET) == (start + 1000) & MASK32
 
 
+@pytest.mark.rfc(9293, "MUST-9")
+@pytest.mark.rfc(9293, "SHLD-1")
+@pytest.mark.rfc(6528, "§3")
+def test_initial_sequence_is_the_clock_and_a_keyed_hash_of_the_flow() -> None:
+    keyed = int.from_bytes(blake2s(FLOW, digest_size=4, key=SECRET, person=b"isn").digest(), "big")
+    assert initial_sequence(0, FLOW, SECRET) == keyed
+    assert initial_sequence(40 * US, FLOW, SECRET) == (keyed + 10) & MASK32
+
+
+@pytest.mark.rfc(9293, "MUST-9")
+def test_initial_sequence_of_neighbouring_ports_gives_no_step_and_no_bit_away() -> None:
+    """What an attacker sees of his own connections tells nothing of the next port, nor with another secret of this."""
+    flows = [FLOW[:8] + port.to_bytes(2, "big") + FLOW[10:] for port in range(32768, 32768 + 512)]
+    numbers = [initial_sequence(0, flow, SECRET) for flow in flows]
+    steps = [(b - a) & MASK32 for a, b in pairwise(numbers)]
+    assert len(set(numbers)) == len(flows)
+    assert len(set(steps)) == len(steps)
+    for bit in range(32):  # of 512 fair coins 180 to 332 fall so in all but one of 10^10 cases
+        assert 180 < sum(number >> bit & 1 for number in numbers) < 332
+        assert 180 < sum(step >> bit & 1 for step in steps) < 332
+    others = [initial_sequence(0, flow, SECRET[::-1]) for flow in flows]
+    assert len({(a - b) & MASK32 for a, b in zip(numbers, others, strict=True)}) == len(flows)
+
+
 def test_initial_sequence_after_its_clock_wraps_stays_32_bits_and_repeats() -> None:
     cycle = (1 << 32) * 4 * US  # 4.77 hours
     start = initial_sequence(0, FLOW, SECRET)
@@ -43,7 +70,7 @@ def test_initial_sequence_after_its_clock_wraps_stays_32_bits_and_repeats() -> N
 
 
 @pytest.mark.rfc(9293, "SHLD-1")
-@pytest.mark.rfc(6528, "3")
+@pytest.mark.rfc(6528, "§3")
 def test_initial_sequence_of_another_flow_or_secret_is_unrelated() -> None:
     other_port = FLOW[:-1] + b"\x51"
     numbers = {
@@ -56,6 +83,7 @@ def test_initial_sequence_of_another_flow_or_secret_is_unrelated() -> None:
     assert len(numbers) == 5
 
 
+@pytest.mark.rfc(7323, "§5.4")
 def test_timestamp_offset_of_one_flow_is_constant_and_32_bits() -> None:
     assert timestamp_offset(FLOW, SECRET) == timestamp_offset(FLOW, SECRET)
     assert 0 <= timestamp_offset(FLOW, SECRET) <= MASK32

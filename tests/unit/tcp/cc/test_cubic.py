@@ -64,7 +64,7 @@ def test_cube_root_of_any_number_is_its_floor(n: int) -> None:
     assert root**3 <= n < (root + 1) ** 3
 
 
-@pytest.mark.rfc(9438, "4.2")
+@pytest.mark.rfc(9438, "§4.2")
 @pytest.mark.parametrize("top", [500, 5_000])
 @pytest.mark.parametrize("rtt", [20 * MS, 100 * MS])
 def test_window_after_a_loss_follows_the_curve_for_a_minute(top: int, rtt: int) -> None:
@@ -81,7 +81,7 @@ def test_window_after_a_loss_follows_the_curve_for_a_minute(top: int, rtt: int) 
         assert low <= rounds.segments <= high, t
 
 
-@pytest.mark.rfc(9438, "4.2")
+@pytest.mark.rfc(9438, "§4.2")
 def test_window_k_seconds_after_a_loss_is_back_where_it_was() -> None:
     rounds = Rounds(1_000)
     k = ((1_000 - 700) / C) ** (1 / 3)  # 9.1 s
@@ -90,7 +90,7 @@ def test_window_k_seconds_after_a_loss_is_back_where_it_was() -> None:
     assert rounds.segments == pytest.approx(1_000, abs=2)
 
 
-@pytest.mark.rfc(9438, "4.2")
+@pytest.mark.rfc(9438, "§4.2")
 def test_window_far_below_the_curve_grows_by_half_a_round_trip_at_most() -> None:
     rounds = Rounds(20)
     rounds.ack(1)  # the epoch begins
@@ -100,7 +100,7 @@ def test_window_far_below_the_curve_grows_by_half_a_round_trip_at_most() -> None
     assert 19 <= rounds.segments <= 14 * 1.5
 
 
-@pytest.mark.rfc(9438, "4.3")
+@pytest.mark.rfc(9438, "§4.3")
 def test_small_window_grows_as_the_estimate_of_reno_does() -> None:
     rounds = Rounds(20, rtt=10 * MS)
     assert rounds.segments == 14
@@ -115,7 +115,7 @@ def test_small_window_grows_as_the_estimate_of_reno_does() -> None:
     assert sum(growth[12:]) >= 20  # from there one a round trip
 
 
-@pytest.mark.rfc(9438, "4.3")
+@pytest.mark.rfc(9438, "§4.3")
 @pytest.mark.parametrize("period", [100, 300, 1_000])
 def test_reno_friendly_region_at_regular_losses_gets_what_reno_gets(period: int) -> None:
     """20 ms, so that the curve plays no part; every ``period``-th segment is lost."""
@@ -127,7 +127,7 @@ def test_reno_friendly_region_at_regular_losses_gets_what_reno_gets(period: int)
     assert goodputs[0] == pytest.approx(goodputs[1], rel=0.15)
 
 
-@pytest.mark.rfc(9438, "4.6")
+@pytest.mark.rfc(9438, "§4.6")
 def test_loss_leaves_seven_tenths() -> None:
     cc = Cubic(MSS)
     cc.cwnd = cc.ssthresh = 100 * MSS
@@ -137,7 +137,7 @@ def test_loss_leaves_seven_tenths() -> None:
     assert cc.cwnd == 70 * MSS
 
 
-@pytest.mark.rfc(9438, "4.6")
+@pytest.mark.rfc(9438, "§4.6")
 def test_loss_with_the_smallest_window_leaves_two_segments() -> None:
     cc = Cubic(MSS)
     cc.cwnd = cc.ssthresh = 2 * MSS
@@ -145,7 +145,7 @@ def test_loss_with_the_smallest_window_leaves_two_segments() -> None:
     assert cc.ssthresh == 2 * MSS
 
 
-@pytest.mark.rfc(8511, "3.1")
+@pytest.mark.rfc(8511, "§3.1")
 def test_mark_in_congestion_avoidance_leaves_seventeen_twentieths() -> None:
     cc = Cubic(MSS)
     cc.cwnd = cc.ssthresh = 100 * MSS
@@ -153,7 +153,7 @@ def test_mark_in_congestion_avoidance_leaves_seventeen_twentieths() -> None:
     assert cc.ssthresh == 85 * MSS
 
 
-@pytest.mark.rfc(8511, "3")
+@pytest.mark.rfc(8511, "§3")
 def test_mark_in_slow_start_counts_as_a_loss() -> None:
     cc = Cubic(MSS)
     cc.cwnd = 100 * MSS
@@ -161,7 +161,7 @@ def test_mark_in_slow_start_counts_as_a_loss() -> None:
     assert cc.ssthresh == 70 * MSS
 
 
-@pytest.mark.rfc(9438, "4.7")
+@pytest.mark.rfc(9438, "§4.7")
 def test_second_loss_below_the_first_plateaus_lower_still() -> None:
     """Fast convergence: at 800 after 1,000 the plateau is 800 * 0.85."""
     rounds = Rounds(1_000)
@@ -178,7 +178,7 @@ def test_second_loss_below_the_first_plateaus_lower_still() -> None:
     assert rounds.segments > 680
 
 
-@pytest.mark.rfc(9438, "4.7")
+@pytest.mark.rfc(9438, "§4.7")
 def test_second_loss_above_the_first_plateaus_where_it_happened() -> None:
     rounds = Rounds(1_000)
     rounds.cc.cwnd = 1_200 * MSS
@@ -189,7 +189,7 @@ def test_second_loss_above_the_first_plateaus_where_it_happened() -> None:
     assert rounds.segments == pytest.approx(1_200, abs=2)
 
 
-@pytest.mark.rfc(9438, "4.8")
+@pytest.mark.rfc(9438, "§4.8")
 def test_time_out_starts_over_from_one_segment_with_seven_tenths_as_ssthresh() -> None:
     cc = Cubic(MSS)
     cc.cwnd = cc.ssthresh = 100 * MSS
@@ -199,7 +199,7 @@ def test_time_out_starts_over_from_one_segment_with_seven_tenths_as_ssthresh() -
     assert (cc.cwnd, cc.ssthresh) == (MSS, 70 * MSS)
 
 
-@pytest.mark.rfc(9438, "4.8")
+@pytest.mark.rfc(9438, "§4.8")
 def test_congestion_avoidance_after_a_time_out_knows_no_plateau() -> None:
     """K = 0: the curve rises from where slow start ended, and the window by a twentieth a round trip meanwhile."""
     rounds = Rounds(1_000)
@@ -211,7 +211,7 @@ def test_congestion_avoidance_after_a_time_out_knows_no_plateau() -> None:
     assert rounds.segments == pytest.approx(start * 1.05**10, rel=0.02)
 
 
-@pytest.mark.rfc(9438, "4.10")
+@pytest.mark.rfc(9438, "§4.10")
 def test_slow_start_left_without_a_loss_goes_on_slowly_but_not_by_the_curve_alone() -> None:
     cc = Cubic(MSS)
     cc.cwnd = cc.ssthresh = 200 * MSS
@@ -224,7 +224,7 @@ def test_slow_start_left_without_a_loss_goes_on_slowly_but_not_by_the_curve_alon
     assert 208 <= cc.cwnd // MSS <= 211
 
 
-@pytest.mark.rfc(9438, "4.9")
+@pytest.mark.rfc(9438, "§4.9")
 def test_spurious_loss_puts_the_window_back_on_its_old_curve() -> None:
     undone, untouched = Rounds(1_000), Rounds(1_000)
     for _ in range(30):
@@ -238,7 +238,7 @@ def test_spurious_loss_puts_the_window_back_on_its_old_curve() -> None:
     assert undone.segments == pytest.approx(untouched.segments, abs=1)
 
 
-@pytest.mark.rfc(9438, "4.9")
+@pytest.mark.rfc(9438, "§4.9")
 def test_spurious_loss_before_any_other_leaves_the_window_that_was_doubted_as_w_max() -> None:
     """Nothing was known of the path: the window grew by a twentieth a round trip, and now by the curve or like Reno."""
     rounds = Rounds(1_000)
@@ -255,7 +255,7 @@ def test_spurious_loss_before_any_other_leaves_the_window_that_was_doubted_as_w_
     assert before <= rounds.segments <= before + 10  # Reno's slope, at most
 
 
-@pytest.mark.rfc(9438, "4.9")
+@pytest.mark.rfc(9438, "§4.9")
 def test_spurious_loss_found_out_late_changes_nothing() -> None:
     late, untouched = Rounds(100), Rounds(100)
     for rounds in (late, untouched):
@@ -270,7 +270,7 @@ def test_spurious_loss_found_out_late_changes_nothing() -> None:
     assert late.cc.cwnd == untouched.cc.cwnd
 
 
-@pytest.mark.rfc(9438, "5.8")
+@pytest.mark.rfc(9438, "§5.8")
 def test_time_in_which_the_window_was_not_used_does_not_count() -> None:
     paused, busy = Rounds(1_000), Rounds(1_000)
     for _ in range(20):
@@ -287,7 +287,7 @@ def test_time_in_which_the_window_was_not_used_does_not_count() -> None:
     assert paused.segments == pytest.approx(busy.segments, abs=2)
 
 
-@pytest.mark.rfc(9438, "5.8")
+@pytest.mark.rfc(9438, "§5.8")
 def test_time_of_idleness_does_not_count() -> None:
     paused, busy = Rounds(1_000), Rounds(1_000)
     for _ in range(20):

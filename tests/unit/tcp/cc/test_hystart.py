@@ -35,20 +35,20 @@ class Rounds:
         return grown
 
 
-@pytest.mark.rfc(9406, "4.2")
+@pytest.mark.rfc(9406, "§4.2")
 @pytest.mark.parametrize(("rtt", "threshold"), [(1, 4), (32, 4), (40, 5), (80, 10), (128, 16), (300, 16)])
 def test_threshold_of_a_round_trip_is_an_eighth_between_4_and_16_ms(rtt: int, threshold: int) -> None:
     assert rtt_threshold(rtt * MS) == threshold * MS
 
 
-@pytest.mark.rfc(9406, "4.2")
+@pytest.mark.rfc(9406, "§4.2")
 def test_slow_start_with_equal_round_trips_grows_by_all_that_is_acknowledged() -> None:
     rounds = Rounds()
     assert [rounds.play(100) for _ in range(6)] == [2 * MSS] * 6
     assert not rounds.hystart.conservative
 
 
-@pytest.mark.rfc(9406, "4.2")
+@pytest.mark.rfc(9406, "§4.2")
 def test_slow_start_with_a_round_trip_longer_by_an_eighth_becomes_conservative() -> None:
     rounds = Rounds()
     rounds.play(100)
@@ -59,7 +59,7 @@ def test_slow_start_with_a_round_trip_longer_by_an_eighth_becomes_conservative()
     assert rounds.hystart.conservative
 
 
-@pytest.mark.rfc(9406, "4.2")
+@pytest.mark.rfc(9406, "§4.2")
 def test_one_short_trip_among_the_last_eight_is_no_queue() -> None:
     rounds = Rounds()
     rounds.play(100)
@@ -70,7 +70,7 @@ def test_one_short_trip_among_the_last_eight_is_no_queue() -> None:
     assert rounds.hystart.conservative
 
 
-@pytest.mark.rfc(9406, "4.2")
+@pytest.mark.rfc(9406, "§4.2")
 def test_conservative_slow_start_with_a_queue_that_grows_on_is_over_before_its_five_rounds() -> None:
     rounds = Rounds()
     rounds.play(100)
@@ -82,7 +82,7 @@ def test_conservative_slow_start_with_a_queue_that_grows_on_is_over_before_its_f
     assert rounds.hystart.over
 
 
-@pytest.mark.rfc(9406, "4.2")
+@pytest.mark.rfc(9406, "§4.2")
 def test_conservative_slow_start_with_a_shorter_round_trip_goes_back() -> None:
     rounds = Rounds()
     rounds.play(100)
@@ -99,7 +99,7 @@ def test_conservative_slow_start_with_a_shorter_round_trip_goes_back() -> None:
     assert rounds.hystart.over
 
 
-@pytest.mark.rfc(9406, "4.2")
+@pytest.mark.rfc(9406, "§4.2")
 def test_conservative_slow_start_after_five_rounds_is_over() -> None:
     rounds = Rounds()
     rounds.play(100)
@@ -138,7 +138,7 @@ def test_samples_without_a_round_trip_do_not_count() -> None:
     assert rounds.hystart.conservative
 
 
-@pytest.mark.rfc(9406, "4.2")
+@pytest.mark.rfc(9406, "§4.2")
 def test_cubic_on_a_deep_queue_leaves_slow_start_before_anything_is_lost() -> None:
     dropped = []
     for cc in (Cubic(MSS), NewReno(MSS)):
@@ -151,7 +151,7 @@ def test_cubic_on_a_deep_queue_leaves_slow_start_before_anything_is_lost() -> No
     assert dropped[1] > 100  # the plain slow start finds the queue's end
 
 
-@pytest.mark.rfc(9406, "4.3")
+@pytest.mark.rfc(9406, "§4.3")
 def test_cubic_in_a_later_slow_start_does_not_use_hystart() -> None:
     cc = Cubic(MSS)
     cc.cwnd, cc.ssthresh = MSS, 400 * MSS

@@ -26,7 +26,7 @@ def _ack(cc: NewReno, acked: int, flight: int, *, limited: bool = True) -> None:
     cc.on_ack(sample)
 
 
-@pytest.mark.rfc(6928, "2")
+@pytest.mark.rfc(6928, "§2")
 @pytest.mark.parametrize(("mss", "expected"), [(536, 5360), (1460, 14600), (1448, 14480), (4000, 14600), (8960, 17920)])
 def test_initial_window_of_a_segment_size_is_ten_segments_or_14600_bytes(mss: int, expected: int) -> None:
     assert initial_window(mss) == NewReno(mss).cwnd == expected
@@ -49,7 +49,7 @@ def test_grown_window_told_another_mss_keeps_its_bytes() -> None:
     assert cc.cwnd == 16060
 
 
-@pytest.mark.rfc(5681, "3.1")
+@pytest.mark.rfc(5681, "§3.1")
 def test_lost_syn_begins_with_one_segment() -> None:
     cc = NewReno(MSS)
     cc.on_syn_lost()
@@ -63,7 +63,7 @@ def test_time_out_after_a_lost_syn_ends_slow_start_early() -> None:
     assert (cc.cwnd, cc.ssthresh) == (MSS, 2 * MSS)
 
 
-@pytest.mark.rfc(3465, "2.2")
+@pytest.mark.rfc(3465, "§2.2")
 def test_slow_start_acknowledged_in_bursts_doubles_in_a_round_trip() -> None:
     cc = NewReno(MSS)
     _ack(cc, 8 * MSS, 10 * MSS)
@@ -80,7 +80,7 @@ def test_slow_start_reaching_ssthresh_goes_on_in_congestion_avoidance() -> None:
     assert cc.cwnd == 12 * MSS
 
 
-@pytest.mark.rfc(5681, "3.1")
+@pytest.mark.rfc(5681, "§3.1")
 def test_congestion_avoidance_grows_one_segment_a_round_trip() -> None:
     cc = _avoiding(20 * MSS)
     for _ in range(19):
@@ -109,7 +109,7 @@ def test_window_hardly_used_does_not_grow() -> None:
     assert avoiding.cwnd == 20 * MSS
 
 
-@pytest.mark.rfc(3465, "2.1")
+@pytest.mark.rfc(3465, "§2.1")
 def test_congestion_avoidance_acknowledged_in_bursts_still_takes_steps_of_one_segment() -> None:
     cc = _avoiding(20 * MSS)
     _ack(cc, 15 * MSS, 20 * MSS)
@@ -120,7 +120,7 @@ def test_congestion_avoidance_acknowledged_in_bursts_still_takes_steps_of_one_se
     assert cc.cwnd == 22 * MSS
 
 
-@pytest.mark.rfc(5681, "3.2")
+@pytest.mark.rfc(5681, "§3.2")
 def test_loss_halves_the_window() -> None:
     cc = _avoiding(20 * MSS)
     cc.on_congestion(18 * MSS, 0)  # two segments were SACKed before
@@ -129,7 +129,7 @@ def test_loss_halves_the_window() -> None:
     assert cc.cwnd == 10 * MSS
 
 
-@pytest.mark.rfc(7661, "4.4.1")
+@pytest.mark.rfc(7661, "§4.4.1")
 def test_loss_while_the_application_is_the_limit_halves_what_was_in_use() -> None:
     cc = _avoiding(40 * MSS)
     _ack(cc, MSS, 12 * MSS, limited=False)
@@ -143,35 +143,35 @@ def test_loss_while_the_application_is_the_limit_halves_what_was_in_use() -> Non
     assert again.ssthresh == 20 * MSS
 
 
-@pytest.mark.rfc(5681, "3.1")
+@pytest.mark.rfc(5681, "§3.1")
 def test_loss_with_the_smallest_window_leaves_two_segments() -> None:
     cc = _avoiding(2 * MSS)
     cc.on_congestion(2 * MSS, 0)
     assert cc.ssthresh == 2 * MSS
 
 
-@pytest.mark.rfc(8511, "3.1")
+@pytest.mark.rfc(8511, "§3.1")
 def test_mark_in_congestion_avoidance_leaves_four_fifths() -> None:
     cc = _avoiding(20 * MSS)
     cc.on_congestion(20 * MSS, 0, ecn=True)
     assert cc.ssthresh == 16 * MSS
 
 
-@pytest.mark.rfc(8511, "3")
+@pytest.mark.rfc(8511, "§3")
 def test_mark_in_slow_start_counts_as_a_loss() -> None:
     cc = NewReno(MSS)
     cc.on_congestion(10 * MSS, 0, ecn=True)
     assert cc.ssthresh == 5 * MSS
 
 
-@pytest.mark.rfc(5681, "3.1")
+@pytest.mark.rfc(5681, "§3.1")
 def test_time_out_starts_over_from_one_segment() -> None:
     cc = _avoiding(20 * MSS)
     cc.on_rto(20 * MSS, 0, reduced=False)
     assert (cc.cwnd, cc.ssthresh) == (MSS, 10 * MSS)
 
 
-@pytest.mark.rfc(5681, "3.1")
+@pytest.mark.rfc(5681, "§3.1")
 def test_time_out_of_what_was_reduced_for_already_keeps_ssthresh() -> None:
     cc = _avoiding(20 * MSS)
     cc.on_rto(20 * MSS, 0, reduced=False)
@@ -182,7 +182,7 @@ def test_time_out_of_what_was_reduced_for_already_keeps_ssthresh() -> None:
     assert (cc.cwnd, cc.ssthresh) == (MSS, 2 * MSS)
 
 
-@pytest.mark.rfc(3465, "2.3")
+@pytest.mark.rfc(3465, "§2.3")
 def test_slow_start_after_a_time_out_does_not_count_what_had_arrived_before() -> None:
     cc = _avoiding(20 * MSS)
     cc.on_rto(20 * MSS, 0, reduced=False)
@@ -200,7 +200,7 @@ def test_spurious_reduction_is_taken_back() -> None:
     assert cc.cwnd == cc.ssthresh == 20 * MSS
 
 
-@pytest.mark.rfc(4015, "3.2")
+@pytest.mark.rfc(4015, "§3.2")
 def test_spurious_reduction_while_the_window_is_larger_already_changes_nothing() -> None:
     cc = _avoiding(20 * MSS)
     cc.on_congestion(20 * MSS, 0)
@@ -210,7 +210,7 @@ def test_spurious_reduction_while_the_window_is_larger_already_changes_nothing()
     assert (cc.cwnd, cc.ssthresh) == (30 * MSS, 25 * MSS)
 
 
-@pytest.mark.rfc(2861, "3.1")
+@pytest.mark.rfc(2861, "§3.1")
 @pytest.mark.parametrize(("idle", "window"), [(250, 64), (399, 64), (400, 32), (600, 16), (800, 10), (60_000, 10)])
 def test_idle_connection_halves_its_window_for_each_rto_down_to_the_initial_window(idle: int, window: int) -> None:
     cc = _avoiding(128 * MSS)
@@ -218,7 +218,7 @@ def test_idle_connection_halves_its_window_for_each_rto_down_to_the_initial_wind
     assert (cc.cwnd, cc.ssthresh) == (window * MSS, 128 * MSS)
 
 
-@pytest.mark.rfc(2861, "3.1")
+@pytest.mark.rfc(2861, "§3.1")
 def test_idle_connection_remembers_three_quarters_of_its_window() -> None:
     cc = _avoiding(20 * MSS)
     cc.cwnd = 40 * MSS

@@ -1,0 +1,82 @@
+"""``python -m tests.conformance``: every requirement of the ledger is shown by its tests, twice, or decided in writing.
+
+The marked tests run with plain sequence numbers and with such that are about to wrap. If all is well a summary is
+printed and docs/conformance.md written; what is wrong is printed otherwise, and the exit status is 1. ``--draw`` only
+writes the document, ``--check`` only compares it: neither runs a test.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from tests.conformance.document import DOCUMENT, render
+from tests.conformance.ledger import ROOT, Test, problems, read_ledger, read_marks, share
+from tests.support.numbering import NUMBERINGS
+
+
+def run(numbering: str) -> dict[str, str]:
+    """What became of each marked test with this numbering, by "file::function"."""
+    with tempfile.TemporaryDirectory() as folder:
+        outcomes = Path(folder) / "outcomes.json"
+        command = [sys.executable, "-m", "pytest", "-p", "tests.conformance.plugin", "-p", "no:cacheprovider", "-q"]
+        command += ["--no-header", "--numbering", numbering, "--outcomes", str(outcomes), *folders()]
+        done = subprocess.run(command, cwd=ROOT, check=False)
+        if done.returncode > 1 or not outcomes.exists():
+            raise SystemExit(f"conformance: pytest ended with status {done.returncode}")
+        found: dict[str, str] = json.loads(outcomes.read_text())
+        return found
+
+
+def virtual_tests() -> set[Test]:
+    """The tests that show something of the ledger in virtual time."""
+    marks = read_marks()
+    return {test for each in read_ledger() for test in marks.get((each.rfc, each.id), ()) if test.virtual}
+
+
+def folders() -> list[str]:
+    """The files to collect."""
+    return sorted({test.path for test in virtual_tests()})
+
+
+def unproven(numbering: str, outcomes: dict[str, str]) -> list[str]:
+    """The tests that were to run and did not pass."""
+    wanted = {f"{test.path}::{test.name}" for test in virtual_tests()}
+    return [
+        f"{name} ({numbering}): {outcomes.get(name, 'did not run')}"
+        for name in sorted(wanted)
+        if outcomes.get(name) != "passed"
+    ]
+
+
+def main() -> int:
+    """The exit status."""
+    parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
+    choice = parser.add_mutually_exclusive_group()
+    choice.add_argument("--draw", action="store_true", help="write docs/conformance.md and run nothing")
+    choice.add_argument("--check", action="store_true", help="check ledger, marks and document and run nothing")
+    options = parser.parse_args()
+    wrong = problems()
+    if options.check and not wrong and DOCUMENT.read_text() != render():
+        wrong.append(f"{DOCUMENT.relative_to(ROOT)} is not what the ledger and the marks say: make docs")
+    if not (wrong or options.draw or options.check):
+        for numbering in NUMBERINGS:
+            print(f"conformance: with {numbering} sequence numbers", flush=True)
+            wrong += unproven(numbering, run(numbering))
+    for line in wrong:
+        print(f"conformance: {line}", file=sys.stderr)
+    if wrong:
+        return 1
+    if not options.check:
+        DOCUMENT.write_text(render())
+    for level in ("MUST", "SHLD", "MAY", "X"):
+        met, applicable = share(level)
+        print(f"conformance: {level}: {met} of {applicable} that apply are met")
+    print(f"conformance: {len(read_ledger())} requirements, {len(virtual_tests())} tests; see docs/conformance.md")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
