@@ -30,6 +30,7 @@ import select
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable
+from operator import index
 from typing import Any, Final, TypeVar
 
 from usertcp.driver import messages
@@ -218,8 +219,8 @@ class Broker:
     def connect(self, arrival: Arrival, request: Message) -> None:
         """Open the connection that ``arrival`` asks for; an error is left as a letter."""
         ident, sock = arrival.ident, arrival.sock
-        host, port = request["remote"]
-        fill = request["fill"]
+        host, port = messages.address(request["remote"])
+        fill = index(request["fill"])
         if not 0 < fill <= messages.MESSAGE:
             raise ValueError("a connect request fills the buffer")
         if host == NOWHERE[0]:  # this host, as on Linux

@@ -43,6 +43,7 @@ import select
 import socket as stdlib
 import struct
 import threading
+from operator import index
 from typing import Any, Final, NamedTuple
 
 from usertcp.errors import SetupError, StackError, os_error
@@ -150,6 +151,14 @@ def owner(ident: object) -> int:
 def is_six(ident: str) -> bool:
     """Whether the identity is that of an AF_INET6 socket."""
     return ident.endswith(SIX)
+
+
+def address(value: Any) -> Address:
+    """An address as a message carries it; TypeError, ValueError if it is none."""
+    host, port = value
+    if not isinstance(host, str) or not 0 <= index(port) <= 0xFFFF:
+        raise ValueError("not an address")
+    return host, index(port)
 
 
 # -- a program's socket, seen as what the kernel knows it to be ------------------------------------------------------

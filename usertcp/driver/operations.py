@@ -7,6 +7,7 @@ A function raises the ``OSError`` that the program is to see; ESRCH means that t
 import errno
 import select
 from collections.abc import Callable
+from operator import index
 from typing import TYPE_CHECKING, Final
 
 from usertcp.driver import messages, options
@@ -48,7 +49,7 @@ def socket(broker: "Broker", message: Message, request: Request) -> Message:
 
 
 def bind(broker: "Broker", message: Message, request: Request) -> Message:
-    ident, (host, port) = message["id"], message["address"]
+    ident, (host, port) = message["id"], messages.address(message["address"])
     if ident in broker.table:
         raise os_error(errno.EINVAL)
     if 0 < port < LOW_PORTS and not (broker.low_ports or broker.is_trusted(request.peer)):
@@ -67,7 +68,7 @@ def bind(broker: "Broker", message: Message, request: Request) -> Message:
 
 
 def listen(broker: "Broker", message: Message, request: Request) -> Message:
-    ident, backlog = message["id"], message["backlog"]
+    ident, backlog = message["id"], index(message["backlog"])
     entry = broker.table.get(ident)
     if isinstance(entry, Post):
         entry.listener.backlog = max(backlog, 0)
@@ -193,7 +194,7 @@ def gone(broker: "Broker", message: Message, request: Request) -> Message:
 
 def linger(broker: "Broker", message: Message, request: Request) -> Message | None:
     """Answer when everything was acknowledged, or after the time that SO_LINGER gave; 0: when the reset is out."""
-    ident = message["id"]
+    ident, seconds = message["id"], index(message["seconds"])
     entry = broker.table.get(ident)
     conn = broker.closing.pop(ident, None)
     if isinstance(entry, Bridge):
@@ -203,7 +204,7 @@ def linger(broker: "Broker", message: Message, request: Request) -> Message | No
             return {}
     for name in [name for name, other in broker.closing.items() if other.state not in UNFINISHED]:
         del broker.closing[name]
-    now, seconds = broker.now(), message["seconds"]
+    now = broker.now()
     item = Linger(broker, ident, conn, request, now + (from_seconds(seconds) or RESET_TIME))
     broker.call_at(item, now + (LINGER_STEP if seconds and conn is not None else 0))
     return None

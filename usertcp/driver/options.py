@@ -252,6 +252,8 @@ class Options:
             raise os_error(errno.ENOPROTOOPT)
         if not isinstance(value, int):
             value = INT.unpack_from(value)[0] if len(value) >= INT.size else value[0] if value else 0
+        elif not -(1 << 31) <= value < 1 << 32:
+            raise os_error(errno.EINVAL)
         kept = option.check(value)
         self._values[key] = kept
         return _change(option, kept)
