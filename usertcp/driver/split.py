@@ -25,12 +25,12 @@ def frames(frame: bytes, meta: FrameMeta) -> list[tuple[bytes, FrameMeta]]:
     rest = sum16(ip)
     meta_of_each = FrameMeta(csum_start=start, csum_offset=meta.csum_offset)
     out = []
-    segments = split(bytearray(frame[start:body]), [memoryview(frame)[body:]], len(frame) - body, meta.gso_size)
-    for n, (header, payload, length) in enumerate(segments):
-        total = body - HEADER_LEN + length
+    header, text = bytearray(frame[start:body]), memoryview(frame)[body:]
+    for n, (payload,) in enumerate(split(header, [text], len(text), meta.gso_size)):
+        total = body - HEADER_LEN + len(payload)
         number = (ident + n) & _MASK16
         ip[2:4] = total.to_bytes(2, "big")
         ip[4:6] = number.to_bytes(2, "big")
         ip[10:12] = finish(rest + total + number).to_bytes(2, "big")
-        out.append((b"".join((link, ip, header, *payload)), meta_of_each))
+        out.append((b"".join((link, ip, header, payload)), meta_of_each))
     return out

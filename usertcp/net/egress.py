@@ -6,8 +6,11 @@ in. Or it waits, copied, with its neighbour (``net.neighbor``). What the stack s
 receives (resets, ICMP, ARP) has no sink at hand and waits in ``backlog``, bounded, until the next turn; the backlog
 leaves first, so order is kept.
 
+What a connection hands over at a time is a *train*: segments that differ in their numbers alone. It is cut to what the
+device takes at once, super-segments or single ones.
+
 What a connection sends is not committed before the sink took it: :meth:`Egress.send` then says False. Only the rest
-of a super-segment of which the sink took the beginning goes to the backlog.
+of a train of which the sink took the beginning goes to the backlog.
 """
 
 from collections import deque
@@ -17,10 +20,10 @@ from usertcp.frame import PLAIN, FrameMeta, LinkCaps, Sink
 from usertcp.net.interface import Interface
 from usertcp.net.neighbor import Neighbor, NeighborCache, Owner, Waiting
 from usertcp.net.route import Routes
-from usertcp.net.segmentation import FLAGS, split
+from usertcp.net.segmentation import FLAGS, NUMBER, SEQ, flags_along, pieces
 from usertcp.net.stats import Drop, Stats
 from usertcp.net.template import Template
-from usertcp.units import KIB, MIB, NEVER
+from usertcp.units import KIB, MASK32, MIB, NEVER
 from usertcp.wire import arp, ethernet, ipv4, tcp
 from usertcp.wire.ecn import MASK
 from usertcp.wire.tcp import CWR
@@ -31,13 +34,12 @@ if TYPE_CHECKING:
 MAX_REPLIES: Final = 256  # frames in the backlog beyond which answers are dropped
 MAX_LOCAL: Final = 4 * MIB  # bytes on the way from this host to itself
 MAX_BURST: Final = 64 * KIB - 1 - ipv4.HEADER_LEN - 60  # bytes of payload in a super-segment, whatever its options
+TRAIN: Final = 4 * MAX_BURST  # bytes of payload that a connection hands over at a time
 MAX_TEMPLATES: Final = 512  # kept for connections to come
 LOCAL: Final = FrameMeta(csum_valid=True)  # a packet that never left this host
 
 BARE: Final = Neighbor(b"")  # whoever is at the other end of a link without Ethernet
 BARE.mac, BARE.fresh_until = b"-", NEVER
-
-_CHECKSUM: Final = slice(tcp.CHECKSUM_OFFSET, tcp.CHECKSUM_OFFSET + 2)
 
 
 class Backlog:
@@ -51,6 +53,22 @@ class Backlog:
     def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:
         """Keep a copy."""
         self.frames.append((b"".join((header, *payload)), meta))
+        return True
+
+
+class _Unresolved:
+    """A sink that always takes: what is for a neighbour without a hardware address waits with it, copied."""
+
+    __slots__ = ("_cache", "_neighbor", "_owner")
+
+    def __init__(self, cache: NeighborCache, neighbor: Neighbor, owner: Owner) -> None:
+        self._cache = cache
+        self._neighbor = neighbor
+        self._owner = owner
+
+    def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:
+        """Keep a copy."""
+        self._cache.wait(self._neighbor, Waiting(b"".join((header, *payload)), meta, self._owner))
         return True
 
 
@@ -88,77 +106,118 @@ class Egress:
     def send(
         self, conn: "Connection", header: bytearray, payload: list[memoryview], length: int, gso_size: int, ecn: int
     ) -> bool:
-        """One segment of ``conn``, or with ``gso_size`` a super-segment. False: not taken, try again next turn.
-
-        A device would keep CWR in the first segment alone, or (without being told of it) in all. So a super-segment
-        with it is cut here, where it is known whether the bit is the flag or part of a counter (RFC 9768 §3.3.4).
-        """
+        """One segment of ``conn``, or with ``gso_size`` a train of them. False: not taken, try again next turn."""
         flow = conn.flow
         if not flow.next_hop:
             return self._send_local(conn, header, payload, length, gso_size, ecn)
         if self.full:
             return False
-        if gso_size and (not self._gso or header[FLAGS] & CWR):
-            return self._send_cut(conn, header, payload, length, gso_size, ecn)
-        if not self._send_one(self._sink, conn, header, payload, length, gso_size, ecn):
+        template: Template | None = flow.template
+        if template is None or not template.serves(conn.config) or self._now >= template.neighbor.fresh_until:
+            template = self._template(conn)
+        frame = template.head + header
+        sink = self._sink if template.neighbor.mac else _Unresolved(self._neighbors, template.neighbor, conn)
+        unit = self._unit(header, gso_size) if gso_size else length
+        if unit < length:
+            taken = self._send_train(sink, conn, template, frame, payload, length, unit, gso_size, ecn)
+        else:
+            taken = self._send_one(sink, template, frame, payload, length, gso_size, ecn)
+        if not taken:
             self.full = True
             return False
         self.sent += 1
         self._stats.segments_out += 1
         return True
 
-    def _send_cut(
-        self, conn: "Connection", header: bytearray, payload: list[memoryview], length: int, gso_size: int, ecn: int
+    def _unit(self, header: bytearray, gso_size: int) -> int:
+        """How much text of a train goes into one frame: a super-segment, where the device cuts it.
+
+        A device would keep CWR in the first segment alone, or (without being told of it) in all. So a train with it is
+        cut here, where it is known whether the bit is the flag or part of a counter (RFC 9768 §3.3.4).
+        """
+        if self._gso and not header[FLAGS] & CWR:
+            return max(MAX_BURST - MAX_BURST % gso_size, gso_size)
+        return gso_size
+
+    def _send_train(
+        self,
+        sink: Sink,
+        conn: "Connection",
+        template: Template,
+        frame: bytearray,
+        payload: list[memoryview],
+        length: int,
+        unit: int,
+        gso_size: int,
+        ecn: int,
     ) -> bool:
-        """A super-segment as the segments it stands for; once the first is out, the rest is committed."""
-        sink = self._sink
-        for n, (head, views, size) in enumerate(split(header, payload, length, gso_size, counter=conn.ecn.accurate)):
-            if not self._send_one(sink, conn, head, views, size, 0, ecn):
-                self.full = True
-                if n == 0:
+        """A train in frames with ``unit`` bytes of text; once the first is out, the rest is committed."""
+        send, rest, front, ident = sink.send, length, len(frame), self._ident
+        at, flags_at = template.start + SEQ, template.start + FLAGS
+        (seq,) = NUMBER.unpack_from(frame, at)
+        flags, middle, last = flags_along(frame[flags_at], conn.ecn.accurate)
+        meta, segments = self._suit(template, front, unit, gso_size)
+        for frames, piece in enumerate(pieces(payload, length, unit)):
+            if rest <= unit:
+                flags = last
+                meta, segments = self._suit(template, front, rest, gso_size)
+            NUMBER.pack_into(frame, at, seq & MASK32)
+            frame[flags_at] = flags
+            template.fill(frame, ident, ecn)
+            if meta is PLAIN:
+                template.finish(frame, piece)
+            if not send(frame, piece, meta):
+                if not frames:
                     return False
+                self.full = True
+                self._count(sink, frames, length - rest + frames * front)
                 sink = self.backlog
-                head[_CHECKSUM] = b"\0\0"
-                self._send_one(sink, conn, head, views, size, 0, ecn)
-        self.sent += 1
-        self._stats.segments_out += 1
+                send = sink.send
+                send(frame, piece, meta)
+            flags = middle
+            ident = ident + segments & 0xFFFF
+            seq += unit
+            rest -= unit
+        frames += 1
+        self._ident = ident
+        self._count(sink, frames, length + frames * front)
         return True
 
     def _send_one(
         self,
         sink: Sink,
-        conn: "Connection",
-        header: bytearray,
+        template: Template,
+        frame: bytearray,
         payload: list[memoryview],
         length: int,
         gso_size: int,
         ecn: int,
     ) -> bool:
-        template: Template | None = conn.flow.template
-        if template is None or not template.serves(conn.config) or self._now >= template.neighbor.fresh_until:
-            template = self._template(conn)
-        size = len(header) + length
-        if size != template.size or gso_size != template.gso_size or len(header) != template.header:
-            template.suit(size, gso_size, len(header))
-        meta = template.meta
-        if self._checksum:  # the device adds the rest: the field starts with the sum of the pseudo-header
-            header[16:18] = template.pseudo_sum
-        else:
-            meta = PLAIN
-            check = tcp.checksum(conn.flow.local_ip, conn.flow.remote_ip, header, payload)
-            header[16], header[17] = check >> 8, check & 0xFF
-        ident = self._ident  # not that DF packets need one (RFC 6864 §4.1)
-        self._ident = ident + template.segments & 0xFFFF
-        head = template.fill(ident, ecn)
-        if not template.neighbor.mac:
-            self._neighbors.wait(template.neighbor, Waiting(b"".join((head, header, *payload)), meta, conn))
-            return True
-        taken = sink.send(head + header, payload, meta)
-        if taken and sink is not self.backlog:
+        """A frame with ``length`` bytes of text, in whose header the numbers stand."""
+        meta, segments = self._suit(template, len(frame), length, gso_size)
+        template.fill(frame, self._ident, ecn)
+        self._ident = self._ident + segments & 0xFFFF
+        if meta is PLAIN:
+            template.finish(frame, payload)
+        if not sink.send(frame, payload, meta):
+            return False
+        self._count(sink, 1, template.size)
+        return True
+
+    def _suit(self, template: Template, front: int, length: int, gso_size: int) -> tuple[FrameMeta, int]:
+        """Make ``template`` that of frames with ``front`` bytes of headers and ``length`` of text, which the device
+        cuts to ``gso_size`` where that is less; what goes with them, and how many segments each is."""
+        size, cut = front + length, gso_size if length > gso_size else 0
+        if size != template.size or cut != template.gso_size or front != template.header:
+            template.suit(size, cut, front)
+        return template.meta if self._checksum else PLAIN, template.segments
+
+    def _count(self, sink: Sink, frames: int, size: int) -> None:
+        """The link has got ``frames`` of ``size`` bytes together, if ``sink`` is the link."""
+        if sink is self._sink:
             stats = self._stats
-            stats.frames_out += 1
-            stats.bytes_out += len(head) + size
-        return taken
+            stats.frames_out += frames
+            stats.bytes_out += size
 
     def _template(self, conn: "Connection") -> Template:
         """The head of the packets of ``conn``, from now on; without a link header while the next hop has no address."""

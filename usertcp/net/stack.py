@@ -24,7 +24,7 @@ from typing import Any, Final
 from usertcp.errors import WireError, os_error
 from usertcp.frame import PLAIN, FrameMeta, LinkCaps, Sink, flow_hash
 from usertcp.net.ackrun import AHEAD, AckRuns
-from usertcp.net.egress import MAX_BURST, Egress
+from usertcp.net.egress import MAX_BURST, TRAIN, Egress
 from usertcp.net.flow import Binding, Flow, Ports, flow_key
 from usertcp.net.icmp import Icmp, Pinger
 from usertcp.net.interface import LOOPBACK6, Interface
@@ -623,7 +623,7 @@ class Stack:
             mss=mss,
             iss=iss,
             ts_offset=timestamp_offset(flow.key, self._ts_secret),
-            max_burst=max(MAX_BURST, mss),
+            max_burst=max(TRAIN if flow.next_hop else MAX_BURST, mss),
             flight=self._flight(flow, mss),
             tracer=self._tracer,
             memory=self.memory,

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from usertcp.frame import FrameMeta
 from usertcp.net.neighbor import Neighbor
 from usertcp.wire import ipv4, tcp
+from usertcp.wire.checksum import finish, sum_parts
 from usertcp.wire.ecn import MASK
 
 if TYPE_CHECKING:
@@ -23,15 +24,15 @@ if TYPE_CHECKING:
     from usertcp.tcp.config import TcpConfig
 
 _FIELDS: Final = struct.Struct("!HHHHHH")  # the IP header up to its checksum
+_SUM: Final = struct.Struct("!H")
 
 
 class Template:
-    """``head``: link and IP header, in which :meth:`fill` writes.
+    """``head``: link and IP header, ``start`` bytes, of which :meth:`fill` fills a copy in.
 
-    Of a stream most segments are of one size, and what follows from that is kept (:meth:`suit`): ``size`` bytes with
-    the TCP header, which has ``header``, cut by the device to ``gso_size`` bytes of text (0: not), which makes
-    ``segments``; ``pseudo_sum``, the sum of the pseudo-header (as ``wire.checksum.pseudo_header_sum``), two bytes;
-    ``meta``, what goes with it when the device sums.
+    Of a stream most segments are of one size, and what follows from that is kept (:meth:`suit`): ``size`` bytes of
+    frame, ``header`` of them in front of the text, which the device cuts to pieces of ``gso_size`` bytes (0: not);
+    that makes ``segments``. ``meta`` is what goes with it when the device sums.
     """
 
     __slots__ = (
@@ -40,8 +41,11 @@ class Template:
         "_bursts",
         "_life",
         "_meta",
+        "_pseudo",
         "_same",
         "_sum",
+        "_sum_at",
+        "_total",
         "_word",
         "config",
         "gso_size",
@@ -50,51 +54,60 @@ class Template:
         "link",
         "meta",
         "neighbor",
-        "pseudo_sum",
         "segments",
         "size",
+        "start",
     )
 
     def __init__(self, flow: "Flow", config: "TcpConfig", neighbor: Neighbor, link: bytes, start: int) -> None:
-        """``link``: the header in front of IP's; ``start``: where in the finished frame TCP's begins."""
+        """``link``: the header in front of IP's, as far as it is known; ``start``: where in the finished frame TCP's
+        begins."""
         self.config = config
         self.neighbor = neighbor
         self.link = link
         self._at = len(link)
         ip = ipv4.header(flow.local_ip, flow.remote_ip, tcp.PROTOCOL, 0, ttl=config.ttl)
         self.head = bytearray(link + ip)
+        self.start = len(self.head)
+        self._sum_at = self.start + tcp.CHECKSUM_OFFSET
         self._word = 0x4500 | config.tos & ~MASK
         self._life = config.ttl << 8 | tcp.PROTOCOL
         self._addresses = int.from_bytes(flow.local_ip, "big") + int.from_bytes(flow.remote_ip, "big")
-        self._same = self._word + ipv4.DF + self._life + self._addresses + ipv4.HEADER_LEN
+        self._same = self._word + ipv4.DF + self._life + self._addresses
         self.meta = self._meta = FrameMeta(csum_start=start, csum_offset=tcp.CHECKSUM_OFFSET)
         self._bursts = FrameMeta()
-        self.suit(tcp.HEADER_LEN, 0, tcp.HEADER_LEN)
+        header = self.start + tcp.HEADER_LEN
+        self.suit(header, 0, header)
 
     def serves(self, config: "TcpConfig") -> bool:
         """Whether it is right for a connection with the settings ``config``, and for its neighbour as it is now."""
         return self.neighbor.header is self.link and self.config is config
 
     def suit(self, size: int, gso_size: int, header: int) -> None:
-        """What follows has ``size`` bytes, ``header`` of them TCP's, and goes as segments of ``gso_size`` (0: one)."""
+        """What comes next has ``size`` bytes, ``header`` of them in front of the text, and goes as segments of
+        ``gso_size`` (0: one)."""
         self.size, self.gso_size, self.header = size, gso_size, header
-        self._sum = self._same + size
-        pseudo = (self._addresses + tcp.PROTOCOL + size) % 0xFFFF or 0xFFFF
-        self.pseudo_sum = pseudo.to_bytes(2, "big")
+        self._total = size - self._at
+        self._sum = self._same + self._total
+        self._pseudo = (self._addresses + tcp.PROTOCOL + size - self.start) % 0xFFFF or 0xFFFF
         self.segments = 1
         self.meta = self._meta
         if gso_size:
             self.segments = -(-(size - header) // gso_size)
             start = self._meta.csum_start
-            if self._bursts.gso_size != gso_size or self._bursts.header_len != start + header:
-                self._bursts = FrameMeta(gso_size, start, tcp.CHECKSUM_OFFSET, start + header)
+            front = start + header - self.start
+            if self._bursts.gso_size != gso_size or self._bursts.header_len != front:
+                self._bursts = FrameMeta(gso_size, start, tcp.CHECKSUM_OFFSET, front)
             self.meta = self._bursts
 
-    def fill(self, ident: int, ecn: int) -> bytearray:
-        """The head in front of ``size`` bytes of segment; borrowed until the next call."""
+    def fill(self, frame: bytearray, ident: int, ecn: int) -> None:
+        """Make the beginning of ``frame``, a copy of ``head`` and a TCP header, that in front of ``size`` bytes. The
+        checksum of TCP begins with the sum of the pseudo-header (``wire.checksum.pseudo_header_sum``)."""
         check = 0xFFFF - ((self._sum + ecn + ident) % 0xFFFF or 0xFFFF)
-        head = self.head
-        _FIELDS.pack_into(
-            head, self._at, self._word | ecn, self.size + ipv4.HEADER_LEN, ident, ipv4.DF, self._life, check
-        )
-        return head
+        _FIELDS.pack_into(frame, self._at, self._word | ecn, self._total, ident, ipv4.DF, self._life, check)
+        _SUM.pack_into(frame, self._sum_at, self._pseudo)
+
+    def finish(self, frame: bytearray, payload: list[memoryview]) -> None:
+        """Sum up what :meth:`fill` has filled in: the device does not."""
+        header = int.from_bytes(frame[self.start :], "big")
+        _SUM.pack_into(frame, self._sum_at, finish(sum_parts(payload, header)))

@@ -44,9 +44,23 @@ def test_filled_head_is_what_the_general_functions_make(
     template = made(src, dst, TcpConfig(ttl=ttl, tos=dscp << 2))
     for size, ident, ecn in packets:
         general = ipv4.header(src, dst, tcp.PROTOCOL, size, ident=ident, ttl=ttl, tos=dscp << 2 | ecn)
-        template.suit(size, 0, 20)
-        assert template.fill(ident, ecn) == template.link + general
-        assert template.pseudo_sum == pseudo_header_sum(src, dst, tcp.PROTOCOL, size).to_bytes(2, "big")
+        template.suit(14 + 20 + size, 0, 54)
+        header = tcp.header(1, 2, 3, 4, tcp.ACK, 5)
+        frame = template.head + header
+        template.fill(frame, ident, ecn)
+        header[16:18] = pseudo_header_sum(src, dst, tcp.PROTOCOL, size).to_bytes(2, "big")
+        assert frame == template.link + general + header
+
+
+def test_finished_segment_has_the_checksum_of_the_general_function() -> None:
+    src, dst = b"\x0a\0\0\x01", b"\x0a\0\0\x02"
+    template = made(src, dst, TcpConfig())
+    header, text = tcp.header(1, 2, 3, 4, tcp.ACK, 5), [memoryview(b"odd"), memoryview(b"ity")]
+    frame = template.head + header
+    template.suit(len(frame) + 6, 0, len(frame))
+    template.fill(frame, 7, 0)
+    template.finish(frame, text)
+    assert int.from_bytes(frame[50:52], "big") == tcp.checksum(src, dst, header, text)
 
 
 def test_template_serves_until_the_neighbour_or_the_settings_change() -> None:
@@ -60,16 +74,16 @@ def test_template_serves_until_the_neighbour_or_the_settings_change() -> None:
 
 def test_burst_keeps_what_goes_with_equal_bursts() -> None:
     template = made(b"\x0a\0\0\x01", b"\x0a\0\0\x02", TcpConfig())
-    template.suit(32 + 4000, 1448, 32)
+    template.suit(66 + 4000, 1448, 66)
     meta = template.meta
     assert (meta.gso_size, meta.csum_start, meta.csum_offset, meta.header_len) == (1448, 34, 16, 66)
     assert template.segments == 3
-    template.suit(32, 0, 32)
+    template.suit(66, 0, 66)
     assert (template.meta.gso_size, template.meta.csum_start, template.segments) == (0, 34, 1)
-    template.suit(32 + 2896, 1448, 32)
+    template.suit(66 + 2896, 1448, 66)
     assert template.meta is meta
     assert template.segments == 2
-    template.suit(20 + 2920, 1460, 20)
+    template.suit(54 + 2920, 1460, 54)
     assert template.meta.header_len == 54
 
 
@@ -82,5 +96,5 @@ def test_connections_between_the_same_hosts_share_a_template_as_long_as_their_se
     assert first is second
     assert third is fourth
     assert third is not first
-    assert third.fill(0, 0)[8] == 3
-    assert fifth.fill(0, 0)[8] == 64
+    assert third.head[8] == 3
+    assert fifth.head[8] == 64
