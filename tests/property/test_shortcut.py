@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from usertcp.frame import PLAIN, FrameMeta, LinkCaps
@@ -183,6 +183,7 @@ def plain(log: list[Any]) -> list[Any]:
     return [[(frame, meta.gso_size) for frame, meta in entry] if isinstance(entry, list) else entry for entry in log]
 
 
+@example(seed=255)  # a burst goes on with a newer timestamp after an ACK was sent (RFC 7323 §4.3)
 @given(seed=st.integers(0, 1 << 32))
 def test_any_traffic_by_the_short_way_and_by_the_general_one_gives_the_same(seed: int) -> None:
     short, general = World(seed, closed=False), World(seed, closed=True)

@@ -19,6 +19,7 @@ from usertcp.link.base import Link
 from usertcp.wire import vnet
 
 SLAB: Final = 14 + 65536 + 64  # bytes; the largest frame the kernel hands over
+MAX_METAS: Final = 64  # headers of which is remembered what they say: of a stream they are few
 
 ETHERNET: Final = 1  # ARPHRD_ETHER
 SIOCGIFNAME: Final = 0x8910  # linux/sockios.h
@@ -100,6 +101,7 @@ class DeviceLink(Link):
         self._into = [self._head, self._slab] if vnet_header else [self._slab]
         self._last_head = b""  # what came before the latest frame, and what it says: of a stream it is always the same
         self._last_meta = PLAIN
+        self._metas: dict[bytes, FrameMeta] = {}  # what other headers said
 
     def fileno(self) -> int:
         return self._fd
@@ -120,9 +122,17 @@ class DeviceLink(Link):
                 return self._view[:size], PLAIN
             head = self._head
             if head != self._last_head:
-                self._last_head = bytes(head)
-                self._last_meta = vnet.decode(head)
+                self._look_up(bytes(head))
             return self._view[: size - vnet.HEADER_LEN], self._last_meta
+
+    def _look_up(self, head: bytes) -> None:
+        """The frame just read came with ``head``, and the one before it with another."""
+        meta = self._metas.get(head)
+        if meta is None:
+            if len(self._metas) >= MAX_METAS:
+                self._metas.clear()
+            meta = self._metas[head] = vnet.decode(head)
+        self._last_head, self._last_meta = head, meta
 
     def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:
         try:

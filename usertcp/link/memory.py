@@ -36,6 +36,7 @@ class MemoryLink(Link):
         self._frames: deque[tuple[bytes, FrameMeta]] = deque()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) if pollable else -1
         self._closed = False
+        self._latest = PLAIN  # what the latest frame from here went with
 
     def fileno(self) -> int:
         return self._event
@@ -63,14 +64,23 @@ class MemoryLink(Link):
         if len(peer._frames) >= peer.capacity:
             return False
         if meta is not PLAIN:
-            offloaded = bool(meta.csum_start) or meta.csum_valid
-            meta = FrameMeta(gso_size=meta.gso_size, csum_valid=offloaded) if offloaded or meta.gso_size else PLAIN
+            meta = self._received(meta)
         peer._frames.append((b"".join((header, *payload)), meta))
         if peer._event >= 0:
             os.eventfd_write(peer._event, 1)
         if peer.on_readable is not None:
             peer.on_readable()
         return True
+
+    def _received(self, sent: FrameMeta) -> FrameMeta:
+        """What a frame that was sent with ``sent`` comes with; of a stream always the same object, as of a device."""
+        meta = self._latest
+        offloaded = bool(sent.csum_start) or sent.csum_valid
+        if meta.gso_size != sent.gso_size or meta.csum_valid != offloaded:
+            meta = self._latest = (
+                FrameMeta(sent.gso_size, csum_valid=offloaded) if offloaded or sent.gso_size else PLAIN
+            )
+        return meta
 
     def close(self) -> None:
         if self._closed:

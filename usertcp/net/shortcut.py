@@ -141,7 +141,7 @@ class Shortcut:
         self._stats.segments_in += 1
         if len(text) < LEAST_OF_BURST:
             self._burst = None
-        elif conn.rcv.buffer.wanted and meta.csum_valid:
+        elif conn.rcv.buffer.wanted and _is_whole(meta, len(text), conn.rcv.mss):
             self._burst, self._count = conn, conn.segments_in
             self._tail, self._options, self._meta = tail, options, meta
             self._seq = seq + len(text) & MASK32
@@ -170,54 +170,59 @@ class Shortcut:
         conn = self._burst
         if conn is None or conn.segments_in != self._count or (room := room_in_burst(conn, clock())) <= 0:
             return read(), 0, 0
-        target, start = conn.rcv.buffer.target, conn.rcv.buffer.landed
-        most = MASK32 if self._meta.gso_size else conn.rcv.mss
-        least, ip, unpack, key, seq = self._least, self._ip, self._unpack, conn.flow.key, self._seq
-        constant = self._sum + conn.flow.address_sum
-        tail, options = self._tail, self._options
+        buffer, meta = conn.rcv.buffer, self._meta
+        target, start, seq, tail = buffer.target, buffer.landed, self._seq, self._tail
+        ip, least, unpack, headers = self._ip, self._least, self._unpack, self._least - self._ip
+        mss = conn.rcv.mss
         pushed = tail[:5] + bytes((tail[5] ^ tcp.PSH,)) + tail[6:]
-        at, last, count, octets, got = start, 0, 0, 0, None
+        same = self._head, self._middle, conn.flow.key, self._options
+        constant = self._sum + conn.flow.address_sum
+        before = at = start
+        limit, enough = start + room, start + size
+        got, count = None, 0
         try:
-            while count < frames and octets < size:
+            for count in range(frames):
                 got = read()
                 if got is None:
                     break
-                frame, meta = got
-                length = len(frame)
-                if length < least:
+                frame = got[0]
+                if len(frame) < least:
                     break
-                head, total_len, ident, middle, check, whose, number, others, stamps = unpack(frame)
-                end = ip + total_len
-                text = end - least
+                head, total, ident, middle, check, key, number, tails, options = unpack(frame)
+                end = at + total - headers
                 if (
                     number != seq
-                    or whose != key
-                    or stamps != options
-                    or (others != tail and others != pushed)
-                    or head != self._head
-                    or middle != self._middle
-                    or meta is not self._meta
-                    or not 0 < text <= room
-                    or text > most
-                    or end > length
-                    or (constant + total_len + ident + check) % 0xFFFF
+                    or (tails != tail and tails != pushed)
+                    or (head, middle, key, options) != same
+                    or (got[1] is not meta and not _is_whole(got[1], end - at, mss))
+                    or not at < end <= limit
+                    or ip + total > len(frame)
+                    or (constant + total + ident + check) % 0xFFFF
                 ):
                     break
-                target[at : at + text] = frame[least:end]
-                at += text
-                last = text
-                room -= text
-                seq = seq + text & MASK32
-                count += 1
-                octets += length
+                target[at:end] = frame[least : ip + total]
+                before, at = at, end
+                seq = seq + end - before & MASK32
+                if at >= enough:
+                    got = None
+                    count += 1
+                    break
+            else:
                 got = None
+                count = frames
         finally:
-            if count:
-                take_burst(conn, at - start, last, count, clock())
+            if at > start:
+                _, tsval, _ = _OPTIONS.unpack(self._options)
+                take_burst(conn, at - start, at - before, count, tsval, clock())
                 self._seq = seq
                 self._count += count
                 stats = self._stats
                 stats.frames_in += count
                 stats.segments_in += count
-                stats.bytes_in += octets
-        return got, count, octets
+                stats.bytes_in += at - start + count * least
+        return got, count, at - start + count * least
+
+
+def _is_whole(meta: FrameMeta, size: int, mss: int) -> bool:
+    """Whether a frame with ``size`` bytes of text needs no summing and has no larger segments than ``mss``."""
+    return meta.csum_valid and (meta.gso_size or size) <= mss

@@ -177,11 +177,12 @@ def room_in_burst(conn: "Connection", now: int) -> int:
     return min(room, tuner.bar - nxt) if now >= tuner.due else room
 
 
-def take_burst(conn: "Connection", size: int, last: int, segments: int, now: int) -> None:
+def take_burst(conn: "Connection", size: int, last: int, segments: int, tsval: int, now: int) -> None:
     """``size`` bytes of text, no more than :func:`room_in_burst` says and ``last`` of them in the last segment, were
-    copied to ``conn.rcv.buffer.target``."""
+    copied to ``conn.rcv.buffer.target``; ``tsval``: the timestamp of all, as on the wire."""
     rcv, snd = conn.rcv, conn.snd
-    if rcv.nxt <= rcv.last_ack_sent:  # RFC 7323 §4.3 (2); the timestamp is the same
+    if rcv.nxt <= rcv.last_ack_sent:  # RFC 7323 §4.3 (2): an ACK may have been sent since the last segment
+        rcv.ts_recent = tsval
         rcv.ts_recent_at = now
     rcv.buffer.filled(size)
     rcv.nxt += size
