@@ -47,7 +47,6 @@ from usertcp.units import MS, NEVER, US, from_seconds
 GRACE: Final = 10 * MS  # how often the keeper looks in; it takes the lead when nobody had it for so long
 PARK: Final = 50  # looks at one and the same leader after which the keeper sleeps until that leader leaves
 LINGER: Final = 5.0  # seconds that a closing host waits for acknowledgments
-BULK: Final = 128 << 10  # bytes in the network, from which on a sender looks for acknowledgments each time
 LONE: Final = 2048  # bytes; less than this in a turn is no bulk transfer
 SIPS: Final = 8  # turns that read one frame, after one that found no more
 PLENTY: Final = 32 << 10  # bytes at a time; who receives so much finds more
@@ -575,7 +574,7 @@ class Conn(_Endpoint):
             count = core.put(data)
             if count:
                 host = self._host
-                if host._leading or core.snd.board.in_flight < BULK:
+                if host._leading or not host._pump.should_look(core):
                     host._flush()
                 else:
                     host._turn()

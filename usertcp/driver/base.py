@@ -34,6 +34,7 @@ SLICE_FRAMES: Final = 32  # frames read before the stack may answer
 SLICE_BYTES: Final = 256 << 10  # bytes read before the stack may answer
 OFFER_BYTES: Final = 1 << 20  # the same while a reader waits who takes as much
 LARGEST: Final = 64 << 10  # bytes of text in one frame, at most
+LOOK: Final = MS // 2  # how long a sender does without looking for acknowledgments, when its buffer is half empty
 ROUNDS: Final = 16  # times that callbacks may cause callbacks within one turn
 RETRY: Final = 1 * MS  # a full device that cannot be polled for room is tried again after this long
 
@@ -64,6 +65,7 @@ class Pump:
     ``blocked``  the link was full: go on when it is writable, or after ``RETRY``
     ``failure``  why the device is gone, or None. Nothing moves any more once it is set
     ``lost``     frames that the device refused for good
+    ``turned_at``  when the last turn began
     """
 
     __slots__ = (
@@ -78,6 +80,7 @@ class Pump:
         "on_failure",
         "pending",
         "stack",
+        "turned_at",
     )
 
     def __init__(self, stack: Stack, link: Link, clock: Callable[[], int]) -> None:
@@ -90,6 +93,7 @@ class Pump:
         self.failure: OSError | None = None
         self.on_failure: Callable[[], None] | None = None  # called once, when ``failure`` is set
         self.lost = 0
+        self.turned_at = 0
         self._dying: OSError | None = None  # the fatal error that came in the middle of a turn, whose end acts on it
         self._send = link.send
 
@@ -99,7 +103,7 @@ class Pump:
         """Receive, send, and tell the front ends. True: there is more to do at once (call again)."""
         if self.failure is not None:
             return False
-        now = self.clock()
+        now = self.turned_at = self.clock()
         self.link.tick(now)
         return self._settle(self._exchange(budget) if budget > 1 else self._sip(now))
 
@@ -111,6 +115,12 @@ class Pump:
         self.link.tick(now)
         self.blocked = False
         return self._settle(self.stack.poll(now, self, budget))
+
+    def should_look(self, conn: Connection) -> bool:
+        """Whether who has written to ``conn`` should have a turn and not only :meth:`flush`, to see what is
+        acknowledged: there may soon be no room for more, or nobody has looked for a while."""
+        snd = conn.snd
+        return snd.board.in_flight > snd.buffer.limit >> 1 or self.clock() - self.turned_at > LOOK
 
     def offer(self, conn: Connection, target: memoryview) -> bool:
         """Let what comes next for ``conn`` go straight to ``target``, for a reader who waits; see
