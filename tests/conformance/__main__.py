@@ -1,8 +1,8 @@
 """``python -m tests.conformance``: every requirement of the ledger is shown by its tests, twice, or decided in writing.
 
-The marked tests run with plain sequence numbers and with such that are about to wrap. If all is well a summary is
-printed and docs/conformance.md written; what is wrong is printed otherwise, and the exit status is 1. ``--draw`` only
-writes the document, ``--check`` only compares it: neither runs a test.
+The marked tests run with plain sequence numbers and with such that are about to wrap. If all is well each requirement
+is printed with its verdict, and docs/conformance.md written; what is wrong is printed otherwise, and the exit status
+is 1. ``--draw`` only writes the document, ``--check`` only compares it: neither runs a test.
 """
 
 import argparse
@@ -51,6 +51,14 @@ def unproven(numbering: str, outcomes: dict[str, str]) -> list[str]:
     ]
 
 
+def tell() -> None:
+    """A line for each requirement."""
+    marks = read_marks()
+    for each in read_ledger():
+        tests = len(marks.get((each.rfc, each.id), ()))
+        print(f"{each.name:22} {each.verdict:14} {tests:3} tests  {each.asks}")
+
+
 def main() -> int:
     """The exit status."""
     parser = argparse.ArgumentParser(prog="python -m tests.conformance", description=__doc__)
@@ -71,6 +79,8 @@ def main() -> int:
         return 1
     if not options.check:
         DOCUMENT.write_text(render())
+    if not (options.draw or options.check):
+        tell()
     for level in ("MUST", "SHLD", "MAY", "X"):
         met, applicable = share(level)
         print(f"conformance: {level}: {met} of {applicable} that apply are met")

@@ -96,6 +96,7 @@ def through_marks(here: Plugged, role: str) -> tuple[Conn, dict[str, int]]:
     return conn, {name: after[name] - before[name] for name in after}
 
 
+@pytest.mark.rfc(9293, "SHLD-8")
 @pytest.mark.parametrize(
     ("role", "policy", "mode"),
     [

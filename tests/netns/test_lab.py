@@ -22,6 +22,15 @@ def failures(result: Result) -> list[str]:
     return [f"{check.statement} (seen: {check.seen})" for check in result.checks if not check.holds]
 
 
+@pytest.mark.rfc(9293, "MUST-10")
+@pytest.mark.rfc(9293, "MUST-13")
+@pytest.mark.rfc(9293, "MUST-22")
+@pytest.mark.rfc(9293, "MAY-1")
+@pytest.mark.rfc(9293, "X-9")
+@pytest.mark.rfc(9293, "X-10")
+@pytest.mark.rfc(9293, "X-13")
+@pytest.mark.rfc(9293, "X-16")
+@pytest.mark.rfc(9293, "X-17")
 @pytest.mark.parametrize(("name", "role"), RUNS, ids=[f"{name}-{role}" for name, role in RUNS])
 def test_scenario_every_statement_holds(name: str, role: str) -> None:
     result = SCENARIOS[name].run(role)

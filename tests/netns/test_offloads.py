@@ -63,6 +63,8 @@ def lost_by(device: str, space: str) -> int:
     return lost
 
 
+@pytest.mark.rfc(9293, "MUST-2")
+@pytest.mark.rfc(9293, "MUST-3")
 @pytest.mark.parametrize("mtu", [1500, 9000, 65521])
 @pytest.mark.parametrize("offloads", OFFLOADS)
 @pytest.mark.parametrize("kind", ["tap", "tun", "packet"])
@@ -90,6 +92,7 @@ def test_tap_that_segments_nothing_never_has_more_in_flight_than_its_queue_holds
             assert lost_by("tap0", space.name) == 0
 
 
+@pytest.mark.rfc(9293, "MUST-16")
 @pytest.mark.parametrize("offloads", OFFLOADS)
 @pytest.mark.parametrize("mtu", [9000, 65521])
 def test_path_narrower_than_both_ends_is_discovered_each_way(offloads: str, mtu: int) -> None:

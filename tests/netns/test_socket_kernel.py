@@ -197,6 +197,8 @@ def test_asyncio_server_answers_many_kernel_clients(space: str) -> None:
     asyncio.run(asyncio.wait_for(main(), PATIENCE))
 
 
+@pytest.mark.rfc(9293, "MUST-12")
+@pytest.mark.rfc(9293, "X-12")
 def test_kernel_reset_and_refusal_raise_what_linux_raises(space: str) -> None:
     with kernel_listener(space) as listener:
         address = listener.getsockname()
@@ -216,6 +218,8 @@ def test_kernel_reset_and_refusal_raise_what_linux_raises(space: str) -> None:
         us.create_connection(address, PATIENCE)
 
 
+@pytest.mark.rfc(9293, "SHLD-3")
+@pytest.mark.rfc(9293, "MUST-12")
 def test_close_tells_the_kernel_a_fin_or_a_reset(space: str) -> None:
     with kernel_listener(space) as listener:
         listener.settimeout(PATIENCE)

@@ -50,6 +50,8 @@ def test_clean_link_100_mb_both_ways_at_once_arrive_intact(role: str) -> None:
         exchange_as(role, here, 100 * MB)
 
 
+@pytest.mark.rfc(9293, "MUST-18")
+@pytest.mark.rfc(9293, "SHLD-31")
 @pytest.mark.parametrize("congestion", ["cubic", "reno"])
 def test_faulty_link_10_mb_both_ways_arrive_intact(congestion: str) -> None:
     rules = [
@@ -65,6 +67,7 @@ def test_faulty_link_10_mb_both_ways_arrive_intact(congestion: str) -> None:
         assert conn.info().retransmissions > 0
 
 
+@pytest.mark.rfc(2018, "§8")
 @pytest.mark.rfc(2883, "§4")
 def test_frames_that_arrive_twice_are_reported_to_the_kernel_and_nothing_is_reneged() -> None:
     with plugged(rules=[Duplicate(probability=0.02), Drop(probability=0.005)], seed=7) as here:
@@ -80,6 +83,7 @@ def test_frames_that_arrive_twice_are_reported_to_the_kernel_and_nothing_is_rene
     assert info.dsacks_received > 0  # and the other way
 
 
+@pytest.mark.rfc(9293, "X-1")
 @pure_only  # a function of the core is replaced
 def test_sequence_numbers_wrap_in_both_directions_stream_intact(monkeypatch: pytest.MonkeyPatch) -> None:
     near = (1 << 32) - 3 * MB
@@ -93,6 +97,8 @@ def test_sequence_numbers_wrap_in_both_directions_stream_intact(monkeypatch: pyt
         assert core.rcv.nxt > 1 << 32
 
 
+@pytest.mark.rfc(9293, "MUST-36")
+@pytest.mark.rfc(9293, "X-18")
 def test_zero_window_for_30_s_both_ways_recovers() -> None:
     """Neither side reads for 30 s. Both windows close, both ends probe, and afterwards both streams complete."""
     size, closed_for = 4 * MB, 30.0

@@ -11,6 +11,7 @@ from usertcp.units import SEC
 from usertcp.wire.tcp import SYN
 
 
+@pytest.mark.rfc(9293, "X-12")
 @pytest.mark.rfc(9293, "MUST-14")
 def test_active_open_three_segments_establish() -> None:
     s = Script.opening()
@@ -53,6 +54,7 @@ def test_syn_to_nobody_backs_off_and_gives_up_after_180_s() -> None:
     assert error.errno == errno.ETIMEDOUT
 
 
+@pytest.mark.rfc(9293, "X-12")
 def test_refused_by_reset_with_ack_of_our_syn() -> None:
     s = Script.opening()
     s.take()
@@ -81,6 +83,22 @@ def test_syn_sent_wrong_ack_is_reset_and_syn_goes_on() -> None:
     s.peer(". 0:0(0) ack 0 win 1000")
     s.expect("R 0:0(0)")
     s.expect_state(State.SYN_SENT)
+
+
+@pytest.mark.rfc(9293, "X-12")
+@pytest.mark.rfc(9293, "X-9")
+@pytest.mark.parametrize("line", [". 1:1(0) ack 1", "P. 1:6(5) ack 1", "F. 1:1(0) ack 1", "F 0:0(0)", "P 0:5(5)"])
+def test_syn_sent_what_is_neither_syn_nor_reset_is_dropped_though_its_ack_is_right(line: str) -> None:
+    s = Script.opening()
+    s.take()
+    s.peer(line)
+    s.expect_nothing()
+    s.expect_state(State.SYN_SENT)
+    s.peer("S. 0:0(0) ack 1 win 1000")
+    s.expect(". 1:1(0) ack 1")
+    s.expect_state(State.ESTABLISHED)
+    assert not s.user.at_eof
+    assert not s.user.readable
 
 
 @pytest.mark.rfc(9293, "MUST-10")
@@ -150,6 +168,7 @@ def test_passive_open_lost_third_segment_is_healed_by_data() -> None:
     assert s.read() == b"hello"
 
 
+@pytest.mark.rfc(9293, "X-6")
 def test_syn_received_wrong_ack_is_reset() -> None:
     s = Script.listening("S 0:0(0) win 1000")
     s.take()

@@ -48,7 +48,7 @@ def test_reset_of_the_next_number_ends_the_connection(state: State, flags: str) 
 @pytest.mark.rfc(9293, "X-4")
 @pytest.mark.rfc(5961, "§3.2")
 @pytest.mark.parametrize("offset", [1, 1000, 60000])
-@pytest.mark.parametrize("state", [State.ESTABLISHED, State.FIN_WAIT_1, State.FIN_WAIT_2])
+@pytest.mark.parametrize("state", ERRNO)
 def test_reset_elsewhere_in_the_window_is_asked_about(state: State, offset: int) -> None:
     at = reach(state)
     at.peer("R", at.rcv + offset)

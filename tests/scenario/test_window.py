@@ -496,7 +496,7 @@ def test_scale_is_the_least_that_can_say_the_buffer() -> None:
 
 
 @pytest.mark.rfc(7323, "§2.3")
-def test_peers_scale_beyond_14_is_used_as_14() -> None:
+def test_peers_scale_of_14_is_used() -> None:
     s = Script.established(with_options(window_scaling=True), options="mss 1460,nop,wscale 14", win=1)
     s.peer(". 1:1(0) ack 1 win 3")
     assert s.user.snd.wnd == 3 << 14

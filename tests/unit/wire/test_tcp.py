@@ -200,12 +200,14 @@ def test_parse_of_options_off_word_boundaries_reads_them() -> None:
     assert (options.mss, options.sack, options.malformed) == (1460, ((5, 9),), False)
 
 
+@pytest.mark.rfc(7323, "§2.3")
 def test_parse_of_a_shift_above_14_uses_14() -> None:
     assert options_of("03 03 0e").wscale == 14
     assert options_of("03 03 0f").wscale == 14
     assert options_of("03 03 ff").wscale == 14
 
 
+@pytest.mark.rfc(7323, "§2.3")
 @pytest.mark.parametrize("shift", [0, 7, 14, 15, 255])
 @pytest.mark.parametrize("mss", [0, 536, 65495])
 def test_parse_of_a_syn_in_the_usual_layout_gives_what_it_gives_in_any_other(mss: int, shift: int) -> None:
