@@ -8,8 +8,8 @@ Programs, the command line and the three roads to a connection all say what they
     packet=, address=   an existing interface, beside the kernel, with an address (and a MAC) of our own
     packet= alone       the same with the kernel's own address; the kernel is kept away from some ports of it
 
-Who drives the stack, and when, is not decided here. What makes things in the kernel is imported when something is made:
-a stack on a device that is there needs none of it, and loading it takes longer than all the rest.
+Who drives the stack, and when, is not decided here. What makes things in the kernel, and what only some ask for, is
+imported when it is needed: a stack on a TAP that is there needs none of it, and loading it takes longer than the rest.
 """
 
 import errno
@@ -25,15 +25,12 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from usertcp.driver import control
 from usertcp.driver.engine import Engine
 from usertcp.errors import SetupError, os_error
 from usertcp.link.base import Link
 from usertcp.link.interfaces import addresses, link_exists
-from usertcp.link.middleware import Faults, Pcap, Rule
-from usertcp.link.packet import PacketLink
 from usertcp.link.tap import TapLink
 from usertcp.link.words import checked_name, checked_space, interface_of
 from usertcp.net.stack import Stack, StackConfig
@@ -41,6 +38,10 @@ from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.trace import Tracer
 from usertcp.wire import ipv4
 from usertcp.wire.checksum import use_numpy
+
+if TYPE_CHECKING:
+    from usertcp.driver.control import ControlServer
+    from usertcp.link.faults import Rule
 
 KERNEL_ADDRESS: Final = "10.9.0.1/24"  # of the kernel's side of a device that we make
 DEVICE: Final = "tap0"  # its name in a namespace of our own
@@ -82,7 +83,7 @@ class LinkSpec:
     gso: bool = True
     queue: tuple[int, int] | None = None
     pcap: str | Path | None = None
-    rules: Sequence[Rule] = ()
+    rules: "Sequence[Rule]" = ()
     seed: int = 0
     control: bool = True
 
@@ -122,6 +123,8 @@ class OpenLink:
         self.ports: tuple[int, int] | None = None
         try:
             if spec.packet is not None:
+                from usertcp.link.packet import PacketLink
+
                 self.address = self._checked_address() or self._share_address(spec.packet)
                 opened: Link = PacketLink.open(
                     spec.packet,
@@ -236,6 +239,8 @@ class OpenLink:
         """The middleware that was asked for: the recorder next to the device, the faults above it."""
         spec = self.spec
         if spec.pcap is not None:
+            from usertcp.link.middleware import Pcap
+
             try:
                 link = Pcap.open(link, spec.pcap, time.time_ns() - time.monotonic_ns())
             except OSError as error:
@@ -243,6 +248,8 @@ class OpenLink:
                     f"cannot write {spec.pcap}: {error.strerror}", "name a file that you may write"
                 ) from None
         if spec.rules:
+            from usertcp.link.faults import Faults
+
             link = Faults(link, spec.rules, spec.seed)
         if link is not self.device:
             self._undo.enter_context(link)
@@ -298,10 +305,12 @@ class OpenStack:
         """The namespace in which the device lies."""
         return self.opened.netns
 
-    def serve_control(self, engine: Engine, snapshot: Callable[[], Any]) -> control.ControlServer | None:
+    def serve_control(self, engine: Engine, snapshot: Callable[[], Any]) -> "ControlServer | None":
         """Answer ``usertcp ss`` on ``engine``; None where that is unwanted or not allowed (no root)."""
         if not self.spec.control:
             return None
+        from usertcp.driver import control
+
         commands = {"snapshot": snapshot, "stats": self.stack.counters, "link": self.describe_link}
         for number in itertools.islice(itertools.count(1), NAMES):
             name = control.default_name() + (f"-{number}" if number > 1 else "")

@@ -6,13 +6,13 @@ from typing import Final
 
 from usertcp.errors import os_error
 from usertcp.tcp.cc.base import CongestionControl
-from usertcp.tcp.cc.bbr import Bbr
 from usertcp.tcp.cc.cubic import Cubic
 from usertcp.tcp.cc.newreno import NewReno
 
-_ALGORITHMS: Final[dict[str, type[CongestionControl]]] = {kind.name: kind for kind in (NewReno, Cubic, Bbr)}
+BBR: Final = "bbr"  # loaded when it is asked for: it is as large as all the rest, and few do
+_ALGORITHMS: Final[dict[str, type[CongestionControl]]] = {kind.name: kind for kind in (NewReno, Cubic)}
 
-NAMES: Final = tuple(_ALGORITHMS)
+NAMES: Final = (*_ALGORITHMS, BBR)
 
 
 @lru_cache(maxsize=64)
@@ -28,6 +28,10 @@ def create(name: str, mss: int, *, sack: bool = True) -> CongestionControl:
     A model of the path must see when each segment is delivered. Without ``sack`` nobody does behind a gap: then cubic
     takes its place.
     """
+    if name == BBR and name not in _ALGORITHMS:
+        from usertcp.tcp.cc.bbr import Bbr
+
+        _ALGORITHMS[name] = Bbr
     algorithm = _ALGORITHMS.get(name)
     if algorithm is None:
         raise os_error(errno.ENOENT)
