@@ -29,7 +29,6 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from usertcp.driver.base import BUDGET, Pump
-from usertcp.driver.control import ControlServer
 from usertcp.driver.engine import Engine
 from usertcp.driver.file import buffered
 from usertcp.driver.open import OpenStack, open_stack, resolve
@@ -82,11 +81,12 @@ def open(
 class _Watch:
     """What stands in the ``user`` slot of a core object: the followers that wait for it, until it is closed."""
 
-    _closed = False
+    __slots__ = ("_closed", "_followers", "_host")
 
     def __init__(self, host: "Host") -> None:
         self._host = host
-        self._followers: list[threading.Condition] = []
+        self._closed = False
+        self._followers: tuple[threading.Condition, ...] = ()
 
     def on_ready(self) -> None:
         """Wake who waits for this (under the lock; from a turn, or from a user's call)."""
@@ -122,7 +122,6 @@ class Host(_Watch):
         self._pump = Pump(stack, link, clock)
         self._engine = Engine(self._pump)
         self._engine.busy_poll = busy_poll * US
-        self._control: ControlServer | None = None
         self._release: Callable[[], None] = link.close if opened is None else opened.close
         self._lock = threading.Lock()
         self._leading = False
@@ -131,14 +130,12 @@ class Host(_Watch):
         self._sips = SIPS  # turns in which a leader expects a message and no more
         self._waiters: dict[threading.Condition, None] = {}  # all followers, the longest waiting first
         self._stints = 0  # times the lead was taken or a user's call did a turn
-        self._closed = False
         self._left = threading.Condition(self._lock)  # told when the lead is given up while closing
         self._keeper_leads = False
         self._deposed = False
         self._parked = False
         self._look_in = threading.Condition(self._lock)  # told when the keeper should look in
-        if opened is not None:
-            self._control = opened.serve_control(self._engine, self.snapshot_unlocked)
+        self._control = None if opened is None else opened.serve_control(self._engine, self.snapshot_unlocked)
         self._keeper = threading.Thread(target=self._keep, name=f"usertcp-keeper-{link.name}", daemon=True)
         self._keeper.start()
         atexit.register(self.close)
@@ -165,8 +162,7 @@ class Host(_Watch):
             conn = Conn(self, core)
             try:
                 self._flush()
-                done = self._wait(conn, lambda: bool(core.ready & (CONNECTED | FAILED | GONE)), deadline)
-                if not done:
+                if not conn._opened() and not self._wait(conn, conn._opened, deadline):
                     raise TimeoutError(errno.ETIMEDOUT, f"no answer from {remote[0]} port {remote[1]} in {timeout} s")
                 error = core.take_error()
                 if error is not None:
@@ -197,7 +193,7 @@ class Host(_Watch):
             try:
                 pinger.send(self._clock(), size)
                 self._flush()
-                if not self._wait(watch, lambda: bool(pinger.replies), deadline):
+                if not pinger.replies and not self._wait(watch, lambda: bool(pinger.replies), deadline):
                     raise TimeoutError(errno.ETIMEDOUT, f"no reply from {remote} in {timeout} s")
                 return pinger.replies.popleft()
             finally:
@@ -264,12 +260,12 @@ class Host(_Watch):
     # -- leader and followers ------------------------------------------------------------------------------------------
 
     def _wait(self, watch: _Watch, done: Callable[[], bool], deadline: int) -> bool:
-        """Until ``done()`` (which is looked at when ``watch`` is woken) or ``watch`` is closed; False when ``deadline``
-        (ns) passed first.
+        """Until ``done()``, which does not hold yet and is looked at when ``watch`` is woken, or ``watch`` is closed;
+        False when ``deadline`` (ns) passed first.
 
         Called and left with the lock held, which is given up meanwhile. EBADF when the host was closed.
         """
-        while not (done() or watch._closed):
+        while True:
             self._check_open()
             if deadline < NEVER and self._clock() >= deadline:
                 return False
@@ -277,7 +273,8 @@ class Host(_Watch):
                 self._follow(watch, deadline)
             elif self._lead(watch, done, deadline):
                 return True
-        return True
+            if done() or watch._closed:
+                return True
 
     def _lead(self, watch: _Watch, done: Callable[[], bool], deadline: int) -> bool:
         """Run the stack until ``done()`` (True), the deadline, or the end of ``watch`` or the host.
@@ -299,8 +296,8 @@ class Host(_Watch):
                     now = clock()
                     if now >= deadline:
                         return False
-                    timeout = min(engine.timeout_ns(), deadline - now)
-                    self._sleeps_until = now + timeout
+                    self._sleeps_until = wake = max(min(engine.deadline(now), deadline), now)
+                    timeout = wake - now if wake < NEVER else NEVER
                 lock.release()
                 try:
                     events = engine.wait(timeout)
@@ -313,9 +310,9 @@ class Host(_Watch):
                     self._sips = 0
                 else:
                     self._sips = self._sips - 1 if budget == 1 else SIPS
-                budget = BUDGET
                 if done():
                     return True
+                budget = BUDGET
                 if watch._closed or self._closed or pump.failure is not None:
                     return False
                 if more and deadline < NEVER and clock() >= deadline:
@@ -328,7 +325,7 @@ class Host(_Watch):
     def _follow(self, watch: _Watch, deadline: int) -> None:
         """Sleep until ``watch`` is ready, the lead is free, or the deadline."""
         condition = threading.Condition(self._lock)
-        watch._followers.append(condition)
+        watch._followers += (condition,)
         self._waiters[condition] = None
         if self._keeper_leads and not self._deposed:
             self._deposed = True
@@ -337,7 +334,7 @@ class Host(_Watch):
             condition.wait(None if deadline >= NEVER else max(0, deadline - self._clock()) / 1e9)
         finally:
             del self._waiters[condition]
-            watch._followers.remove(condition)
+            watch._followers = tuple(one for one in watch._followers if one is not condition)
 
     def _pass_on(self) -> None:
         """The lead is free: to the closer, a follower, or (when it sleeps for good) the keeper."""
@@ -424,9 +421,11 @@ class Host(_Watch):
 class _Endpoint(_Watch):
     """What a connection and a listener have in common."""
 
+    __slots__ = ("_timeout", "core")
+    core: Any
+
     def __init__(self, host: Host) -> None:
         super().__init__(host)
-        self._closed = False
         self._timeout: float | None = None
 
     def settimeout(self, timeout: float | None) -> None:
@@ -438,6 +437,11 @@ class _Endpoint(_Watch):
     def gettimeout(self) -> float | None:
         """What ``settimeout`` set."""
         return self._timeout
+
+    def getsockname(self) -> Address:
+        """This end's address and port."""
+        address: Address = self.core.flow.local
+        return address
 
     @property
     def closed(self) -> bool:
@@ -471,11 +475,17 @@ class _Endpoint(_Watch):
 class Conn(_Endpoint):
     """A connection. ``recv`` and ``send`` as a socket's; one thread may send while another receives."""
 
+    __slots__ = ("_bulk",)
+    core: Connection
+
     def __init__(self, host: Host, core: Connection) -> None:
         super().__init__(host)
         self.core = core
         core.user = self
         self._bulk = False  # what came last was much
+
+    def _opened(self) -> bool:
+        return self.core.ready & (CONNECTED | FAILED | GONE) != 0
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 
@@ -541,7 +551,7 @@ class Conn(_Endpoint):
 
     def _arrived(self) -> bool:
         """The same for who has offered memory."""
-        return bool(self.core.landed) or self._readable()
+        return self.core.rcv.buffer.landed != 0 or self._readable()
 
     # -- sending -------------------------------------------------------------------------------------------------------
 
@@ -629,11 +639,6 @@ class Conn(_Endpoint):
         address: Address = self.core.flow.remote
         return address
 
-    def getsockname(self) -> Address:
-        """This end's address and port."""
-        address: Address = self.core.flow.local
-        return address
-
     def info(self) -> TcpInfo:
         """What the stack knows about the connection."""
         with self._host._lock:
@@ -657,6 +662,9 @@ class Conn(_Endpoint):
 class Listener(_Endpoint):
     """Waits for peers. Iterate over it, or call ``accept``."""
 
+    __slots__ = ()
+    core: CoreListener
+
     def __init__(self, host: Host, core: CoreListener) -> None:
         super().__init__(host)
         self.core = core
@@ -679,11 +687,6 @@ class Listener(_Endpoint):
     def __iter__(self) -> Iterator[Conn]:
         while not self._closed:
             yield self.accept()
-
-    def getsockname(self) -> Address:
-        """The address and port that it listens on."""
-        address: Address = self.core.flow.local
-        return address
 
     def close(self) -> None:
         """Stop listening and reset what was not accepted."""

@@ -27,7 +27,7 @@ def test_send_buffer_after_any_writes_and_acks_holds_the_stream(steps: list[tupl
         buffer.ack(BASE + start)
         assert (buffer.start, buffer.end) == (BASE + start, BASE + end)
         assert (len(buffer), buffer.free) == (end - start, limit - (end - start))
-        assert (buffer._ring.capacity == 0) == (start == end)
+        assert (buffer._ring.capacity == 0 and buffer.alone is None) == (start == end)
 
 
 def put(buffer: SendBuffer, data: bytes) -> int:

@@ -37,7 +37,9 @@ class Recorder:
 
         def poll(conn: Connection, now: int, tx: output.Transmit, budget: int) -> bool:
             if short:
-                self.plain += express.is_plain(conn)
+                plain = express.is_plain(conn)
+                assert plain or not conn.calm
+                self.plain += plain
             more = (express.poll if short else output.poll)(conn, now, tx, budget)
             info = conn.info(now)
             self.story.append((more, conn.timers.due[:], info, conn.rcv.edge, conn.rcv.quick, conn.snd.small_end))

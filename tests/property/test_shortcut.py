@@ -20,6 +20,7 @@ from usertcp.net.stack import Stack, StackConfig
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.ecn_policy import Ecn
+from usertcp.tcp.express import is_plain
 from usertcp.tcp.sender import Sender
 from usertcp.tcp.state import State
 from usertcp.units import KIB, MS, NEVER, SEC, US
@@ -164,6 +165,7 @@ class World:
 
     def note(self) -> None:
         for end in self.ends:
+            assert all(is_plain(conn) or not conn.calm for conn in end.stack.connections())
             self.log.append((end.stack.snapshot(self.now), end.stack.counters()))
             if end.conn is not None:
                 snd, rcv = end.conn.snd, end.conn.rcv

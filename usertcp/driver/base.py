@@ -71,6 +71,7 @@ class Pump:
     __slots__ = (
         "_dying",
         "_send",
+        "_ticks",
         "blocked",
         "clock",
         "failure",
@@ -96,6 +97,7 @@ class Pump:
         self.turned_at = 0
         self._dying: OSError | None = None  # the fatal error that came in the middle of a turn, whose end acts on it
         self._send = link.send
+        self._ticks = type(link).tick is not Link.tick
 
     # -- turning ---------------------------------------------------------------------------------------------------
 
@@ -104,7 +106,8 @@ class Pump:
         if self.failure is not None:
             return False
         now = self.turned_at = self.clock()
-        self.link.tick(now)
+        if self._ticks:
+            self.link.tick(now)
         return self._settle(self._exchange(budget) if budget > 1 else self._sip(now))
 
     def flush(self, budget: int = BUDGET) -> bool:
@@ -112,7 +115,8 @@ class Pump:
         if self.failure is not None:
             return False
         now = self.clock()
-        self.link.tick(now)
+        if self._ticks:
+            self.link.tick(now)
         self.blocked = False
         return self._settle(self.stack.poll(now, self, budget))
 
@@ -212,8 +216,7 @@ class Pump:
                 return False
             if not stack.news:
                 break
-            ready = stack.take_ready()
-            for item in ready:
+            for item in stack.take_ready():
                 user = item.user
                 if user is not None:
                     user.on_ready()
@@ -234,7 +237,8 @@ class Pump:
             return now + RETRY
         if self.pending:
             return now
-        return min(self.stack.next_deadline(), self.link.next_deadline())
+        due = self.stack.next_deadline()
+        return min(due, self.link.next_deadline()) if self._ticks else due
 
     def timeout_ns(self, now: int) -> int:
         """Nanoseconds until the next turn is due, 0 at once, NEVER when nothing is scheduled."""

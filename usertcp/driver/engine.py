@@ -17,14 +17,16 @@ import select
 import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
 from contextlib import suppress
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from usertcp.driver.base import BUDGET, Pump
 from usertcp.errors import StackError
 from usertcp.link.base import Link
 from usertcp.units import NEVER, SEC
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 IN: Final = select.EPOLLIN
 OUT: Final = select.EPOLLOUT
@@ -92,8 +94,12 @@ class Engine:
         """Polls readable when ``step`` has something to do (beside what is due at ``timeout_ns``)."""
         return self._epoll.fileno()
 
+    def deadline(self, now: int) -> int:
+        """When ``step`` is due although nothing comes in (ns); ``now`` or earlier: at once; NEVER."""
+        return 0 if self._posted else self.pump.deadline(now)
+
     def timeout_ns(self) -> int:
-        """Nanoseconds until ``step`` is due although nothing comes in; NEVER."""
+        """Nanoseconds until then; NEVER."""
         return 0 if self._posted else self.pump.timeout_ns(self.pump.clock())
 
     def wait(self, timeout_ns: int) -> Events:
@@ -112,13 +118,13 @@ class Engine:
     def handle(self, events: Events, budget: int = BUDGET) -> bool:
         """Do what ``events`` ask, what was posted, and a turn of the pump. True: there is more to do at once."""
         for fd, mask in events:
+            if fd == self._link_fd:
+                continue
             if fd == self._event:
                 with suppress(BlockingIOError):
                     os.eventfd_read(fd)
-            elif fd != self._link_fd:
-                callback = self._callbacks.get(fd)
-                if callback is not None:
-                    callback(mask)
+            elif (callback := self._callbacks.get(fd)) is not None:
+                callback(mask)
         if self._posted:
             for _ in range(len(self._posted)):
                 self._posted.popleft()()
@@ -206,6 +212,8 @@ class EngineThread:
         """
         if threading.current_thread() is self._thread:
             return function(*args)
+        from concurrent.futures import CancelledError, Future  # which is slow to load, and not for who drives himself
+
         future: Future[T] = Future()
 
         def run() -> None:

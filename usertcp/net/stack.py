@@ -94,6 +94,8 @@ class Stack:
             self._interface.mac, config.neighbor_capacity, config.neighbor_queue, self.stats
         )
         self._egress = Egress(self._interface, caps, self._routes, self._neighbors, self.stats)
+        self._backlog, self._local = self._egress.backlog.frames, self._egress.local
+        self._asked, self._requests = self._neighbors.asked, self._neighbors.requests
         self._flows: dict[bytes, Connection] = {}
         self._shortcut = Shortcut(self._interface.mac, self._flows, self.stats)
         self._ack_runs = AckRuns(self._interface.mac, self._flows, self.stats)
@@ -101,7 +103,7 @@ class Stack:
         self._listeners: dict[bytes, list[Listener]] = {}  # by address and port as in the frame
         self._icmp = Icmp(self._egress, self._routes, self.stats, self._flows, self.notify)
         self._dirty: deque[Connection] = deque()
-        self._ready: dict[Connection | Listener | Pinger, None] = {}
+        self.news: dict[Connection | Listener | Pinger, None] = {}  # what became ready, for :meth:`take_ready`
         self._heap: list[tuple[int, int, Connection]] = []  # (deadline, tie-breaker, connection); see _schedule
         self._serial = 0
 
@@ -283,16 +285,17 @@ class Stack:
     def poll(self, now: int, sink: Sink, budget: int = 64) -> bool:
         """Let everything out that may go: about ``budget`` segments. True: more waits although nothing new comes in
         (the budget is spent, or ``sink`` is full)."""
-        egress, heap, asked = self._egress, self._heap, self._neighbors.asked
-        frames, requests = egress.backlog.frames, self._neighbors.requests
+        heap, asked = self._heap, self._asked
         due = (heap and heap[0][0] <= now) or (asked and asked[0][0] <= now)
-        if not (due or self._dirty or frames or requests or egress.local or self.memory.pressed != self._pressed):
+        frames, requests, local = self._backlog, self._requests, self._local
+        if not (due or self._dirty or frames or requests or local or self.memory.pressed != self._pressed):
             return False
+        egress = self._egress
         egress.begin(sink, now)
         if due:
             self._expire(now)
-        if egress.local:
-            for _ in range(min(len(egress.local), budget)):
+        if local:
+            for _ in range(min(len(local), budget)):
                 packet, meta = egress.take_local()
                 self._on_ip(memoryview(packet), now, meta, group=False, local=True)
         if frames or requests:
@@ -303,15 +306,16 @@ class Stack:
             egress.flush()
         if self.memory.pressed != self._pressed:
             self._save_memory()
-        if self._dirty or egress.local or frames or requests:
+        if self._dirty or frames or requests or local:
             return True
         return bool(heap) and heap[0][0] <= now and self.next_deadline() <= now
 
     def _poll_connections(self, now: int, budget: int) -> None:
         """Every dirty connection once, with its share of the budget; those that have more go to the end of the line."""
         dirty, egress = self._dirty, self._egress
-        quantum = max(MIN_QUANTUM, budget // len(dirty)) if len(dirty) > 1 else budget
-        for _ in range(len(dirty)):
+        count = len(dirty)
+        quantum = max(MIN_QUANTUM, budget // count) if count > 1 else budget
+        for _ in range(count):
             if budget <= 0:
                 return
             conn = dirty.popleft()
@@ -321,10 +325,9 @@ class Stack:
                 continue
             flow.queued = False
             before = egress.sent
-            more = conn.poll(now, egress, quantum if quantum < budget else budget)
-            budget -= egress.sent - before
-            if more:
+            if conn.poll(now, egress, quantum if quantum < budget else budget):
                 self.dirty(conn)
+            budget -= egress.sent - before
             deadline = min(conn.timers.due)
             if deadline < flow.wake:
                 self._schedule(conn, deadline)
@@ -376,9 +379,9 @@ class Stack:
 
     def next_deadline(self) -> int:
         """When to call ``poll`` again although nothing comes in (ns); 0: at once; NEVER."""
-        if self._dirty or self.stirred:
+        if self._dirty or self._backlog or self._local or self._requests:
             return 0
-        heap, others = self._heap, self._neighbors.next_deadline()
+        heap, others = self._heap, self._neighbors.next_deadline() if self._asked else NEVER
         while heap:
             deadline, _, conn = heap[0]
             if deadline == conn.flow.wake:
@@ -389,8 +392,7 @@ class Stack:
     @property
     def stirred(self) -> bool:
         """Whether something waits for the next ``poll``, whatever the time."""
-        egress = self._egress
-        return bool(self._dirty or egress.local or egress.backlog.frames or self._neighbors.requests)
+        return bool(self._dirty or self._backlog or self._local or self._requests)
 
     # --- the user's side ------------------------------------------------------------------------------------------
 
@@ -489,17 +491,12 @@ class Stack:
             for ip in sorted(self._interface.own):
                 self._egress.send_arp(arp.REQUEST, ip, b"", ip)
 
-    @property
-    def news(self) -> bool:
-        """Whether :meth:`take_ready` would give something."""
-        return bool(self._ready)
-
     def take_ready(self) -> list[Connection | Listener | Pinger]:
         """What became ready since the last call, in order, each once."""
-        if not self._ready:
+        if not self.news:
             return []
-        ready = list(self._ready)
-        self._ready.clear()
+        ready = list(self.news)
+        self.news.clear()
         return ready
 
     def connections(self) -> Iterable[Connection]:
@@ -550,7 +547,7 @@ class Stack:
 
     def notify(self, item: Connection | Listener | Pinger) -> None:
         """``item`` shows up in the next ``take_ready``."""
-        self._ready[item] = None
+        self.news[item] = None
 
     def forget(self, item: Connection | Listener) -> None:
         """``item`` is CLOSED: it gets no more segments, and its port is free. Harmless when repeated."""

@@ -9,8 +9,9 @@ Both are a :class:`Ring` and a few numbers on the sequence line::
 
 A byte is copied once on the way in and, out of the receive buffer, once on the way to the user; sending hands out
 views. Large ``bytes`` that the user writes are not even copied once: nobody can change them, so a reference will do
-(``references``). Nothing that was accepted is thrown away again (no reneging, RFC 2018 §8). SYN and FIN have sequence
-numbers but no bytes, and are none of the buffers' business; neither are windows.
+(``references``); and so for a small message that is alone in the buffer, which needs no ring. Nothing that was
+accepted is thrown away again (no reneging, RFC 2018 §8). SYN and FIN have sequence numbers but no bytes, and are none
+of the buffers' business; neither are windows.
 
 Memory is taken at the first byte and given back as soon as a buffer is empty, so that an idle connection holds none.
 How much there is for all is the budget's word (``memory``): ``limit`` is what a buffer may hold if there is enough.
@@ -26,6 +27,7 @@ from usertcp.tcp.ring import Buffer, Ring
 CRUMB: Final = 8  # under pressure: what arrives behind a gap may make a ring so many times as large as all that is held
 
 
+SMALL: Final = 2048  # bytes of a message for which no ring is taken, at most: the smallest ring holds two of them
 NOTHING: Final = memoryview(bytearray())  # offered by nobody
 
 
@@ -37,15 +39,17 @@ def _bytewise(data: Buffer) -> memoryview:
 
 class SendBuffer:
     """Bytes ``[start, end)``: written by the user, not yet acknowledged. At most ``limit`` bytes, which may change, and
-    by itself grows up to ``maximum`` (:meth:`follow`). What is not in ``_kept`` is in the ring."""
+    by itself grows up to ``maximum`` (:meth:`follow`). ``alone``: a small message, all that was written since the
+    buffer was last empty. Else what is not in ``_kept`` is in the ring."""
 
-    __slots__ = ("_kept", "_ring", "_spare", "end", "limit", "maximum", "start")
+    __slots__ = ("_kept", "_ring", "_spare", "alone", "end", "limit", "maximum", "start")
 
     def __init__(self, limit: int, maximum: int = 0, memory: Memory | None = None) -> None:
         self.limit = limit
         self.maximum = maximum
         self._ring = Ring(memory)
         self._kept: References | None = None
+        self.alone: bytes | None = None
         self._spare = NOTHING  # offered while what is written goes behind references
         self.start = self.end = 0
 
@@ -89,10 +93,34 @@ class SendBuffer:
         """Empty; the first byte written will be number ``seq`` (ISS + 1)."""
         self._ring.release()
         self._kept = None
+        self._let_go()
         self.start = self.end = seq
+
+    def _let_go(self) -> None:
+        """Of the message alone."""
+        if self.alone is not None:
+            self._ring.memory.credit(len(self.alone))
+            self.alone = None
+
+    def _spill(self) -> None:
+        """Into the ring with it: more follows."""
+        message = self.alone
+        if message is not None:
+            self._let_go()
+            granted = self._ring.reserve(self.start, self.end)
+            assert granted  # it is not larger than any ring may be
+            self._ring.write(self.start, message[len(message) - self.end + self.start :])
 
     def write(self, data: Buffer) -> int:
         """Take as much of ``data`` as fits; return how many bytes that was, 0 when full."""
+        if self.start == self.end and len(data) <= SMALL:
+            message = data if type(data) is bytes else bytes(data)
+            n = len(message)
+            if 0 < n < self.limit and self._ring.memory.lend(n):
+                self.alone = message
+                self.end += n
+                return n
+        self._spill()
         view = _bytewise(data)
         n = len(view)
         room = self.free
@@ -124,6 +152,7 @@ class SendBuffer:
     def offer(self, n: int) -> list[memoryview]:
         """The places of the next ``n`` bytes, or as many as are free, to be written to before anything else happens
         here; :meth:`filled` tells how many were."""
+        self._spill()
         n = min(n, self.free)
         if n <= 0:
             return []
@@ -150,6 +179,10 @@ class SendBuffer:
         if n <= 0:
             return []
         assert self.start <= seq <= self.end - n
+        message = self.alone
+        if message is not None:
+            at = seq - self.end + len(message)
+            return [memoryview(message)[at : at + n]]
         kept = self._kept
         if kept is None:
             return self._ring.views(seq, n)
@@ -166,6 +199,9 @@ class SendBuffer:
                 if self._kept is not None and una >= self._kept.start:
                     self._ring.release()
                     self._kept.release(una)
+            elif self.alone is not None:
+                self.start = self.end
+                self._let_go()
             else:
                 self.start = self.end
                 self._ring.release()

@@ -28,14 +28,17 @@ from usertcp.tcp.express import poll
 from usertcp.tcp.info import TcpInfo, collect
 from usertcp.tcp.listener import Listener
 from usertcp.tcp.memory import UNBOUNDED, Memory
+from usertcp.tcp.message import enter as enter_message
 from usertcp.tcp.output import Transmit
 from usertcp.tcp.receiver import Receiver
 from usertcp.tcp.rtt import TS_TICK
 from usertcp.tcp.sender import DEFAULT_MSS, MIN_MSS, Sender
 from usertcp.tcp.state import (
+    ALONE,
     CAN_RECEIVE,
     CAN_SEND,
     CONNECTED,
+    DOUBTED,
     EOF,
     FAILED,
     FRAGMENTATION_NEEDED,
@@ -108,6 +111,7 @@ class Connection:
         "advertised_mss",
         "bytes_acked",
         "bytes_received",
+        "calm",
         "challenge_at",
         "challenges",
         "chrono",
@@ -176,6 +180,7 @@ class Connection:
         self.flow: Any = None  # net's
         self.user: Any = None  # the front end's
         self.state = State.CLOSED
+        self.calm = DOUBTED
         self.ready = 0
         self.error: OSError | None = None
         self.soft_error: OSError | None = None  # what the path last complained of (SHLD-25)
@@ -209,8 +214,15 @@ class Connection:
         old = self.state
         assert state in TRANSITIONS[old], f"{old} -> {state}"
         self.state = state
+        self.doubt()
         if self.tracer is not None:
             self.tracer.on_state(self, old, state)
+
+    def doubt(self) -> None:
+        """Something happens that is not expected of a connection in which nothing is the matter."""
+        if self.calm == ALONE:
+            enter_message(self)
+        self.calm = DOUBTED
 
     def signal(self, bits: int) -> None:
         if bits & ~self.ready:
@@ -327,6 +339,7 @@ class Connection:
             raise os_error(errno.EAGAIN)
         if urgent:
             self.snd.up = self.snd.buffer.end
+            self.doubt()
         return taken
 
     def put(self, data: bytes | bytearray | memoryview) -> int:
@@ -335,7 +348,7 @@ class Connection:
             self._check_sending()
         buffer = self.snd.buffer
         taken = buffer.write(data)
-        if buffer.free <= 0:
+        if buffer.alone is None and buffer.free <= 0:
             self.ready &= ~WRITABLE
         if taken:
             self.host.dirty(self)
@@ -483,6 +496,7 @@ class Connection:
         if snd.fin_queued:
             return
         snd.fin_queued = True
+        self.doubt()
         if self.state is State.ESTABLISHED:
             self.enter(State.FIN_WAIT_1)
         elif self.state is State.CLOSE_WAIT:
@@ -534,6 +548,7 @@ class Connection:
 
     def reset_peer(self) -> None:
         self.reset_due = (self.snd.bare, self.rcv.nxt, RST | ACK)
+        self.doubt()
 
     def save_memory(self) -> None:
         """Memory is scarce: give back what the buffers do not need."""
@@ -543,6 +558,7 @@ class Connection:
     def configure(self, **changes: Any) -> None:
         """Change settings (fields of :class:`TcpConfig`); they take effect at once."""
         old, config = self.config, replace(self.config, **changes)
+        self.doubt()
         if config.congestion != old.congestion:
             self.snd.change_congestion(config.congestion)
         self.config = config
@@ -574,6 +590,7 @@ class Connection:
         """Take one segment of this connection, its checksum verified."""
         self.segments_in += 1
         self.last_received_at = now
+        self.doubt()
         if self.tracer is not None:
             self.tracer.on_segment(self, False, seg, now)
         segment_arrives(self, seg, now)
@@ -637,6 +654,7 @@ class Connection:
         mss = max(mtu, MIN_PATH_MTU) - HEADERS
         if self.state is State.CLOSED or mss >= self.snd.mss:
             return
+        self.doubt()
         self.path_mss = mss
         if self.state is State.SYN_SENT:  # what it has is shared
             self.snd.cc = create(self.snd.cc.name, self.snd.mss)
@@ -651,6 +669,7 @@ class Connection:
 
     def on_timers(self, now: int) -> None:
         """Act on every timer that has run out by ``now``."""
+        self.doubt()
         on_timers(self, now)
         self.host.dirty(self)
 

@@ -16,7 +16,7 @@ from usertcp.tcp.ecn import NOT_ECN
 from usertcp.tcp.receiver import ACK_DELAYED, ACK_NONE, ACK_NOW
 from usertcp.tcp.recovery import OPEN
 from usertcp.tcp.sender import COMPANY
-from usertcp.tcp.state import State
+from usertcp.tcp.state import ALONE, CALM, State
 from usertcp.tcp.timeouts import rearm
 from usertcp.tcp.timers import DELAYED_ACK
 from usertcp.units import MASK32, NEVER
@@ -29,17 +29,23 @@ if TYPE_CHECKING:
 
 def poll(conn: "Connection", now: int, tx: output.Transmit, budget: int) -> bool:
     """As ``output.poll``: send what may be sent, at most ``budget`` (super-)segments. True: more waits."""
-    if not is_plain(conn):
-        return output.poll(conn, now, tx, budget)
+    if not conn.calm:
+        if not is_plain(conn):
+            return output.poll(conn, now, tx, budget)
+        conn.calm = CALM
     snd, rcv = conn.snd, conn.rcv
     if snd.buffer.end > snd.nxt:
-        if snd.nxt == snd.una and snd.last_sent_at and now - snd.last_sent_at > snd.rtt.rto:  # a start from idleness
-            return output.poll(conn, now, tx, budget)
-        if budget > 0 and message.is_alone(conn):
-            if message.send(conn, now, tx):
-                return False
-            rearm(conn, now)
-            return True
+        if snd.nxt == snd.una:
+            if snd.last_sent_at and now - snd.last_sent_at > snd.rtt.rto:  # a start from idleness
+                conn.doubt()
+                return output.poll(conn, now, tx, budget)
+            if budget > 0 and message.is_alone(conn):
+                if message.send(conn, now, tx):
+                    return False
+                rearm(conn, now)
+                return True
+        elif conn.calm == ALONE:
+            message.enter(conn)
         more = _send_text(conn, now, tx, budget)
         rearm(conn, now)
         if more:
@@ -60,7 +66,7 @@ def poll(conn: "Connection", now: int, tx: output.Transmit, budget: int) -> bool
 
 
 def is_plain(conn: "Connection") -> bool:
-    """Whether nothing is the matter with ``conn``."""
+    """Whether nothing is the matter with ``conn``. That lasts until something general happens to it: ``conn.calm``."""
     snd, rcv = conn.snd, conn.rcv
     return (
         conn.state is State.ESTABLISHED
@@ -69,8 +75,10 @@ def is_plain(conn: "Connection") -> bool:
         and snd.phase == OPEN
         and snd.una <= snd.nxt <= snd.una + snd.wnd > snd.una >= snd.up
         and rcv.buffer.top == rcv.buffer.nxt
+        and rcv.fin is None
         and not (
-            conn.syn_due
+            conn.orphan
+            or conn.syn_due
             or conn.probe_due
             or conn.keepalive_due
             or conn.override
@@ -82,6 +90,7 @@ def is_plain(conn: "Connection") -> bool:
             or snd.dup_credit
             or snd.tlp.due
             or snd.cc.paced
+            or snd.pacer.rate
         )
     )
 

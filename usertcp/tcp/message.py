@@ -3,13 +3,16 @@
 Whoever asks and answers in turn sends nothing else, and pays for each byte of it what a burst of 64 KB costs. Most of
 what is decided for a burst has one answer here: both windows are open and will not be filled, Nagle's rule has nothing
 to wait for (RFC 9293 §3.7.4), no timer of sending runs, and all that the user had goes. ``express`` asks
-:func:`is_alone` when nothing is the matter with a connection; what it does otherwise leaves the same traces.
+:func:`is_alone` when nothing is the matter with a connection; what it does otherwise leaves the same traces. What
+acknowledges it is taken by ``predicted``. As long as nothing else happens nobody asks the scoreboard about it, and
+there is no record of it there.
 """
 
 from typing import TYPE_CHECKING
 
 from usertcp.tcp.receiver import ACK_NONE
 from usertcp.tcp.rtt import TS_TICK
+from usertcp.tcp.state import ALONE, CALM
 from usertcp.tcp.timeouts import await_answer
 from usertcp.tcp.timers import DELAYED_ACK
 from usertcp.units import MASK32, NEVER
@@ -22,18 +25,18 @@ if TYPE_CHECKING:
 
 
 def is_alone(conn: "Connection") -> bool:
-    """Whether all text that waits fits a segment and both windows, and nothing is on its way; nothing is the matter
-    with ``conn`` otherwise."""
+    """Whether all text that waits fits a segment and the peer's window, and is little beside the other one; nothing is
+    the matter with ``conn``, and nothing on its way."""
     snd = conn.snd
-    nxt = snd.nxt
-    length = snd.buffer.end - nxt
+    length = snd.buffer.end - snd.nxt
     return (
-        nxt == snd.una
-        and length <= snd.mss - TIMESTAMPS_LEN
+        length <= snd.mss - TIMESTAMPS_LEN
         and length <= snd.wnd
-        and length < snd.cc.cwnd
+        and 2 * length <= snd.cc.cwnd
         and length <= snd.flight
         and conn.ts_ok
+        and snd.sack_ok
+        and snd.tlp.end < 0
     )
 
 
@@ -50,17 +53,27 @@ def send(conn: "Connection", now: int, tx: "Transmit") -> bool:
     rcv.quick = 0
     acknowledged(conn)
     conn.segments_out += 1
-    payload = snd.mss - TIMESTAMPS_LEN
-    if length < payload:
+    if length < snd.mss - TIMESTAMPS_LEN:
         snd.small_end = end
-    rate.on_send(snd.board.push(start, end, now, payload), length, now, idle=True)
-    rate.on_user_idle(length)
+    snd.board.in_flight = length
+    rate.on_message(length, now)
     snd.nxt = snd.usage_end = end
     snd.unacked_since = snd.last_sent_at = now
     snd.usage_full = False
     snd.usage_flight = length
     await_answer(conn, now)
+    conn.calm = ALONE
     return True
+
+
+def enter(conn: "Connection") -> None:
+    """Enter the message that is on its way into the scoreboard: it is alone no more, or not all is well."""
+    snd = conn.snd
+    length = snd.board.in_flight
+    snd.board.in_flight = 0
+    record = snd.board.push(snd.una, snd.nxt, snd.last_sent_at, snd.mss - TIMESTAMPS_LEN)
+    snd.rate.note_message(record, length)
+    conn.calm = CALM
 
 
 def header(conn: "Connection", now: int, seq: int, flags: int) -> bytearray:

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Final
 
 from usertcp.tcp.arrives import after_ack, measure, take_text
 from usertcp.tcp.ecn import NOT_ECN
+from usertcp.tcp.message import enter
 from usertcp.tcp.receiver import ACK_DELAYED, ACK_NOW
-from usertcp.tcp.state import READABLE, WRITABLE, State
+from usertcp.tcp.state import ALONE, CALM, DOUBTED, READABLE, WRITABLE, State
 from usertcp.tcp.timeouts import rest
 from usertcp.tcp.timers import DELAYED_ACK
 from usertcp.units import MASK32, NEVER
@@ -45,6 +46,10 @@ def take_predicted(
     timestamps and no other option, and no mark of congestion. Numbers as on the wire. False: it is not what was
     expected, and nothing has changed. True: ``conn`` wants its turn, unless :func:`settle` says that it need not.
     """
+    if conn.calm == ALONE:
+        if _take_answer(conn, seq, ack, wnd, tsval, tsecr, text, gso_size, now):
+            return True
+        enter(conn)
     rcv, snd = conn.rcv, conn.snd
     nxt, size = rcv.nxt, len(text)
     if (
@@ -75,6 +80,8 @@ def take_predicted(
     if acked or snd.wl1 <= nxt:
         snd.wl1, snd.wl2 = nxt, snd.una + acked
     if acked:
+        if window < snd.wnd:
+            conn.calm = DOUBTED
         if window != snd.wnd:
             snd.wnd = window
             if window > snd.max_wnd:
@@ -85,6 +92,50 @@ def take_predicted(
         rest(conn)
     elif acked or not conn.ready & WRITABLE:
         after_ack(conn, acked, now)
+    conn.probes = 0
+    conn.soft_error = None
+    if size and size <= rcv.buffer.wanted and rcv.buffer.read_seq == nxt and size <= rcv.mss and not rcv.quick:
+        _land(conn, text, size, tsecr, now)
+    elif size:
+        take_text(conn, nxt, text, gso_size or size, tsecr, now)
+    return True
+
+
+def _take_answer(
+    conn: "Connection",
+    seq: int,
+    ack: int,
+    wnd: int,
+    tsval: int,
+    tsecr: int,
+    text: memoryview,
+    gso_size: int,
+    now: int,
+) -> bool:
+    """:func:`take_predicted` for what acknowledges the message alone (``conn.calm``) that is on its way: most of what
+    is asked there is known."""
+    rcv, snd = conn.rcv, conn.snd
+    nxt, una, size = rcv.nxt, snd.nxt, len(text)
+    if (
+        seq != nxt & MASK32
+        or ack != una & MASK32
+        or wnd << snd.shift != snd.wnd
+        or nxt + size > rcv.edge
+        or (tsval - rcv.ts_recent) & MASK32 >= _HALF
+        or snd.buffer.end != una
+        or not conn.ready & WRITABLE
+    ):
+        return False
+    conn.segments_in += 1
+    conn.last_received_at = now
+    if nxt <= rcv.last_ack_sent:  # RFC 7323 §4.3 (2)
+        rcv.ts_recent = tsval
+        rcv.ts_recent_at = now
+    snd.wl1, snd.wl2 = nxt, una
+    conn.bytes_acked += una - snd.una
+    snd.on_answer(now)
+    rest(conn)
+    conn.calm = CALM
     conn.probes = 0
     conn.soft_error = None
     if size and size <= rcv.buffer.wanted and rcv.buffer.read_seq == nxt and size <= rcv.mss and not rcv.quick:

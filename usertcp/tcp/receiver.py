@@ -280,18 +280,25 @@ class Receiver:
         The edge moves right by at least min(buffer/2, MSS) or not at all (MUST-39). What was offered stays offered:
         its size is rounded up to the scale's unit as long as the buffer has that little to spare.
         """
-        offered = self.edge - self.nxt
+        nxt, buffer, shift = self.nxt, self.buffer, self.shift
+        offered = self.edge - nxt
         if syn:
             return min(offered, 0xFFFF)
-        buffer, shift = self.buffer, self.shift
-        room = buffer.room
-        field = min(room >> shift, 0xFFFF)
-        if (field << shift) - offered < min(buffer.limit // 2, self.mss):
-            field = min((offered + (1 << shift) - 1) >> shift, 0xFFFF)
-            if field << shift > room + buffer.limit // 16:
-                field = offered >> shift
-        if field << shift > offered:
-            self.edge = self.nxt + (field << shift)
+        limit, least = buffer.limit, self.mss
+        if least > limit // 2:
+            least = limit // 2
+        room = buffer.room if buffer.memory.pressed else limit - nxt + buffer.read_seq
+        if room - offered >= least:
+            field = min(room >> shift, 0xFFFF)
+            if (field << shift) - offered >= least:
+                self.edge = nxt + (field << shift)
+                return field
+        field = min((offered + (1 << shift) - 1) >> shift, 0xFFFF)
+        size = field << shift
+        if size > offered:
+            if size > max(room, 0) + limit // 16:
+                return offered >> shift
+            self.edge = nxt + size
         return field
 
     def window_update_due(self) -> bool:

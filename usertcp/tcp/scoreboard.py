@@ -236,14 +236,6 @@ class Scoreboard:
         of which something was acknowledged. ``fresh`` stays as it is."""
         records = self._records
         record = records[0]
-        if record.end == una and len(records) == 1:  # a message alone
-            del record.older, record.newer
-            record.state = GONE
-            line = self._timeline
-            line.older = line.newer = line
-            records.clear()
-            self.in_flight = 0
-            return record
         gone = 0
         for record in records:
             if record.end > una:

@@ -348,6 +348,22 @@ class Sender:
         if cc.paced or self.pacer.rate:
             self._pace()
 
+    def on_answer(self, now: int) -> None:
+        """:meth:`on_expected_ack` for a message alone, which leaves most of the window unused."""
+        rtt, una, trip = self.rtt, self.nxt, now - self.last_sent_at
+        acked = una - self.una
+        self.board.in_flight = 0
+        self.una = una
+        self.buffer.ack(una)
+        self.retries = 0
+        self.unacked_since = now
+        rtt.sample(trip, trip)
+        self.tlp.sampled = True
+        self.rack.on_answer(self.last_sent_at, una, now)
+        self.rate.on_answer(acked, trip, now)
+        self.reorder_at = NEVER
+        self.cc.on_unused(now, acked)
+
     def _take_blocks(self, blocks: tuple[tuple[int, int], ...]) -> tuple[int, int] | None:
         """Note what the SACK option reports; what it reports as received twice, if it does (RFC 2883 §4)."""
         una, nxt = self.una, self.nxt

@@ -95,6 +95,11 @@ URGENT: Final = 32  # urgent data waits (RFC 9293 §3.8.5)
 GONE: Final = 64  # CLOSED was reached: nothing will come any more
 REPORTED: Final = 128  # trouble that ends nothing waits to be told (RFC 9293 §3.9.1.8)
 
+# What ``Connection.calm`` knows of how things stand. Whatever is not expected makes it DOUBTED, to be looked into anew.
+DOUBTED: Final = 0
+CALM: Final = 1  # nothing is the matter (``express.is_plain``)
+ALONE: Final = 2  # nor is anything on its way but one message, sent once (``message``), and all that waits is in it
+
 # Why the path says a segment of ours did not arrive (ICMP; RFC 9293 §3.9.2.2, RFC 5461).
 UNREACHABLE_NET: Final = 0
 UNREACHABLE_HOST: Final = 1

@@ -94,27 +94,18 @@ def rearm(conn: "Connection", now: int, *, restart: bool = False) -> None:
 
 def rest(conn: "Connection") -> None:
     """:func:`rearm` and :func:`arm_user_timeout` when all that was sent is acknowledged, and nothing waits to be."""
-    due = conn.timers.due
-    due[timer.RETRANSMIT] = due[timer.LOSS_PROBE] = due[timer.PERSIST] = NEVER
-    due[timer.REORDER] = due[timer.SWS_OVERRIDE] = due[timer.USER_TIMEOUT] = NEVER
+    conn.timers.due[timer.OF_SENDING] = timer.AT_REST
     conn.probe_due = False
 
 
 def await_answer(conn: "Connection", now: int) -> None:
-    """:func:`rearm` when a lone segment has just left, before which nothing was on its way and no timer of sending
-    ran."""
-    snd, due = conn.snd, conn.timers.due
-    rto = now + snd.rtt.rto
-    due[timer.PERSIST] = due[timer.SWS_OVERRIDE] = NEVER
-    due[timer.RETRANSMIT] = rto
-    due[timer.REORDER] = snd.reorder_at
-    if conn.config.user_timeout:
-        due[timer.USER_TIMEOUT] = now + conn.config.user_timeout
-    if snd.sack_ok and snd.tlp.end < 0 and snd.tlp.sampled:
-        probe = now + snd.tlp.timeout(snd.rtt.srtt, lone=True)
-        due[timer.LOSS_PROBE] = probe if probe < rto else rto
-    else:
-        due[timer.LOSS_PROBE] = NEVER
+    """:func:`rearm` when a message has just left alone (``message``), before which nothing was on its way."""
+    snd, given = conn.snd, conn.config.user_timeout
+    rtt, tlp = snd.rtt, snd.tlp
+    rto = now + rtt.rto
+    probe = min(now + tlp.timeout(rtt.srtt, lone=True), rto) if tlp.sampled else NEVER
+    given_up = now + given if given else NEVER
+    conn.timers.due[timer.OF_SENDING] = (rto, probe, snd.reorder_at, NEVER, NEVER, given_up)
 
 
 def arm_user_timeout(conn: "Connection") -> None:

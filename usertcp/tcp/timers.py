@@ -8,33 +8,37 @@ from typing import Final
 
 from usertcp.units import NEVER
 
+# Those that belong to sending come first: they are stopped together when all that was sent is acknowledged.
 RETRANSMIT: Final = 0  # the oldest unacknowledged segment is sent again (RFC 6298 §5)
-PERSIST: Final = 1  # a zero window is probed (RFC 9293 §3.8.6.1, MUST-36)
-DELAYED_ACK: Final = 2  # an acknowledgment held back is sent (RFC 9293 §3.8.6.3, MUST-40)
-SWS_OVERRIDE: Final = 3  # data held back against silly windows is sent (RFC 9293 §3.8.6.2.1, MUST-38)
-KEEPALIVE: Final = 4  # an idle peer is probed (RFC 9293 §3.8.4)
+LOSS_PROBE: Final = 1  # nothing came after the last transmission: a tail loss probe is sent (RFC 8985 §7.2)
+REORDER: Final = 2  # what was overtaken by later segments has had its time: it is lost (RFC 8985 §6.3)
+PERSIST: Final = 3  # a zero window is probed (RFC 9293 §3.8.6.1, MUST-36)
+SWS_OVERRIDE: Final = 4  # data held back against silly windows is sent (RFC 9293 §3.8.6.2.1, MUST-38)
 USER_TIMEOUT: Final = (
     5  # unacknowledged data has waited too long: the connection is given up (RFC 9293 §3.9.1, RFC 5482)
 )
-FIN_WAIT_2: Final = 6  # the peer of a connection that the user has closed sends no FIN: given up
-TIME_WAIT: Final = 7  # 2 MSL have passed: CLOSED (RFC 9293 §3.6.1, MUST-13)
-LOSS_PROBE: Final = 8  # nothing came after the last transmission: a tail loss probe is sent (RFC 8985 §7.2)
-REORDER: Final = 9  # what was overtaken by later segments has had its time: it is lost (RFC 8985 §6.3)
+DELAYED_ACK: Final = 6  # an acknowledgment held back is sent (RFC 9293 §3.8.6.3, MUST-40)
+KEEPALIVE: Final = 7  # an idle peer is probed (RFC 9293 §3.8.4)
+FIN_WAIT_2: Final = 8  # the peer of a connection that the user has closed sends no FIN: given up
+TIME_WAIT: Final = 9  # 2 MSL have passed: CLOSED (RFC 9293 §3.6.1, MUST-13)
 PACING: Final = 10  # the next burst may leave at the pacing rate
 
 NAMES: Final = (
     "RETRANSMIT",
-    "PERSIST",
-    "DELAYED_ACK",
-    "SWS_OVERRIDE",
-    "KEEPALIVE",
-    "USER_TIMEOUT",
-    "FIN_WAIT_2",
-    "TIME_WAIT",
     "LOSS_PROBE",
     "REORDER",
+    "PERSIST",
+    "SWS_OVERRIDE",
+    "USER_TIMEOUT",
+    "DELAYED_ACK",
+    "KEEPALIVE",
+    "FIN_WAIT_2",
+    "TIME_WAIT",
     "PACING",
 )  # by id, for traces and tools
+
+OF_SENDING: Final = slice(RETRANSMIT, DELAYED_ACK)
+AT_REST: Final = (NEVER,) * DELAYED_ACK  # what those are when nothing is on its way, nor waits
 
 
 _STOPPED: Final = [NEVER] * len(NAMES)

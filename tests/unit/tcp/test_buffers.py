@@ -1,10 +1,13 @@
 """The send and the receive buffer; tests/property/test_buffers.py holds them against plain bytes."""
 
 import array
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from usertcp.tcp.buffers import ReceiveBuffer, SendBuffer
+from usertcp.tcp.memory import Memory
 
 BASE = 0xFFFF_FF00
 
@@ -44,13 +47,53 @@ def test_send_buffer_acknowledged_in_part_frees_that_part() -> None:
 
 
 def test_send_buffer_acknowledged_whole_gives_its_memory_back() -> None:
-    buffer = _sending()
-    buffer.write(_text(10))
+    buffer = _sending(10_000)
+    buffer.write(_text(5000))
     assert buffer._ring.capacity > 0
-    buffer.ack(BASE + 11)  # the FIN's number is not the buffer's
-    assert (len(buffer), buffer.start, buffer._ring.capacity) == (0, BASE + 10, 0)
+    buffer.ack(BASE + 5001)  # the FIN's number is not the buffer's
+    assert (len(buffer), buffer.start, buffer._ring.capacity) == (0, BASE + 5000, 0)
     assert buffer.write(b"more") == 4
-    assert b"".join(buffer.views(BASE + 10, 4)) == b"more"
+    assert b"".join(buffer.views(BASE + 5000, 4)) == b"more"
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda data: array.array("H", data)])
+def test_small_message_alone_takes_no_ring_until_more_is_written(kind: Callable[[bytes], Any]) -> None:
+    memory = Memory(1 << 20)
+    buffer = SendBuffer(10_000, memory=memory)
+    buffer.reset(BASE)
+    assert buffer.write(kind(b"question")) == 8
+    assert (memory.used, buffer._ring.capacity, buffer.free) == (8, 0, 9992)
+    buffer.ack(BASE + 2)
+    assert b"".join(buffer.views(BASE + 2, 6)) == b"estion"
+    assert b"".join(buffer.views(BASE + 3, 2)) == b"st"
+    assert buffer.write(b" and more") == 9
+    assert memory.used == buffer._ring.capacity > 0
+    assert b"".join(buffer.views(BASE + 2, 15)) == b"estion and more"
+    buffer.ack(BASE + 17)
+    assert (memory.used, len(buffer)) == (0, 0)
+
+
+def test_small_message_that_was_to_be_changed_afterwards_stays_as_it_was_written() -> None:
+    buffer, data = _sending(), bytearray(b"as it was")
+    buffer.write(data)
+    data[:] = b"different"
+    assert b"".join(buffer.views(BASE, 9)) == b"as it was"
+
+
+def test_small_message_alone_is_let_go_when_the_buffer_is_reset() -> None:
+    memory = Memory(1 << 20)
+    buffer = SendBuffer(10_000, memory=memory)
+    buffer.write(b"never sent")
+    buffer.reset(BASE)
+    assert memory.used == 0
+
+
+def test_small_message_goes_to_the_ring_while_memory_is_scarce() -> None:
+    memory = Memory(16384)
+    memory.charge(0, 12288)
+    buffer = SendBuffer(10_000, memory=memory)
+    assert buffer.write(b"message") == 7
+    assert buffer._ring.capacity > 0
 
 
 def test_send_buffer_filled_in_part_holds_that_part() -> None:

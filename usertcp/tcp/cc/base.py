@@ -146,6 +146,12 @@ class CongestionControl(ABC):
     def on_recovered(self, now: int) -> None:
         """All that was outstanding at the last ``on_congestion`` is acknowledged."""
 
+    def on_unused(self, now: int, acked: int) -> None:
+        """As ``on_ack`` for an answer of ``acked`` bytes to all that was in the network, which was little."""
+        sample = AckSample(now, acked=acked, flight=acked)
+        sample.cwnd_limited = False
+        self.on_ack(sample)
+
     @abstractmethod
     def on_spurious(self) -> None:
         """The last ``on_congestion`` or ``on_rto`` was without cause (RFC 4015)."""

@@ -110,6 +110,12 @@ class Cubic(LossBased):
         self._heard = sample.now
         super().on_ack(sample)
 
+    def on_unused(self, now: int, acked: int) -> None:
+        self._pause(now)
+        self._heard = now
+        if acked > self._used:
+            self._used = acked
+
     def on_send(self, now: int, *, app_limited: bool, flight: int) -> None:
         """Nor is idleness (RFC 9438 §5.8)."""
         if not flight:

@@ -45,7 +45,8 @@ class LossBased(CongestionControl):
     def on_ack(self, sample: AckSample) -> None:
         """Grow, if the window was used: one that was half empty has not been tried out (RFC 7661 §4.3)."""
         if not sample.cwnd_limited:
-            self._used = max(self._used, sample.flight)
+            if sample.flight > self._used:
+                self._used = sample.flight
             return
         self._used = 0
         acked = sample.acked
@@ -53,6 +54,10 @@ class LossBased(CongestionControl):
             acked = self._slow_start(sample)
         if acked:
             self._avoid(acked, sample)
+
+    def on_unused(self, now: int, acked: int) -> None:
+        if acked > self._used:
+            self._used = acked
 
     def _slow_start(self, sample: AckSample) -> int:
         """Grow by what is acknowledged, up to ``ssthresh``; returns the bytes left when it is reached, which count for
