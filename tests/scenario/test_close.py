@@ -268,8 +268,19 @@ def test_data_after_close_resets(state: State) -> None:
     at = reach(state)
     at.s.user.close()
     at.peer("P.", size=5)
-    at.s.expect(f"R. {at.snd}:{at.snd}(0) ack 1")
+    at.s.expect(f"R {at.una}:{at.una}(0)")
     at.s.expect_state(State.CLOSED)
+
+
+def test_data_after_close_while_text_is_missing_resets_at_the_number_that_the_peer_expects() -> None:
+    """A reset beyond it would only be challenged (RFC 5961 §3.2)."""
+    s = Script.established()
+    s.write(b"x" * 100)
+    s.user.close()
+    s.take()
+    s.peer("P. 1:6(5) ack 51 win 1000")
+    s.expect("R 51:51(0)")
+    s.expect_state(State.CLOSED)
 
 
 def test_data_after_shutdown_is_taken_and_close_then_resets() -> None:

@@ -311,8 +311,8 @@ def _seventh_process_text(conn: "Connection", seg: Segment, seq: int, now: int) 
         seq += 1
     seq, text, fin = rcv.trim(seg, seq)
     if text:
-        if conn.orphan:  # nobody will read it: the peer must know (SHLD-3)
-            conn.reset_peer()
+        if conn.orphan:  # nobody will read it: the peer must know (SHLD-3), by the number that it expects
+            conn.reset_due = reset_for(seg.flags, seg.seq, seg.ack, seg.length)
             conn.end()
             return
         take_text(conn, seq, text, seg.gso_size or len(seg.payload), seg.options.tsecr, now)
