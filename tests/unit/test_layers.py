@@ -25,7 +25,7 @@ LAYERS: Final = (
     {"driver"},
     {"blocking", "aio", "socket"},
     {"sim"},
-    {"lab", "perf"},
+    {"lab", "perf", "pkt"},
     {"cli", "pytest_plugin"},
 )
 LINK_MAY: Final = ("units", "errors", "frame", "wire.vnet", "wire.pcap", "link")

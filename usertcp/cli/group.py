@@ -23,6 +23,7 @@ from usertcp.cli.nc import nc
 from usertcp.cli.output import OutputGone, stdout_is_gone
 from usertcp.cli.perf import perf
 from usertcp.cli.ping import ping
+from usertcp.cli.pkt import pkt
 from usertcp.cli.ss import ss
 from usertcp.cli.up import up
 from usertcp.cli.version import build, version
@@ -42,7 +43,7 @@ def cli(verbose: bool) -> None:
         logging.basicConfig(format="usertcp: %(message)s", level=logging.INFO)
 
 
-for command in (demo, lab, nc, perf, ping, http_serve, get, up, down, ss, engine, worker):
+for command in (demo, lab, nc, perf, ping, http_serve, get, up, down, ss, pkt, engine, worker):
     cli.add_command(command)
 
 

@@ -38,7 +38,7 @@ from usertcp.wire.tcp import (
     Segment,
 )
 
-_LETTERS: Final = {"F": FIN, "S": SYN, "R": RST, "P": PSH, ".": ACK, "U": URG, "E": ECE, "W": CWR, "A": AE}
+LETTERS: Final = {"F": FIN, "S": SYN, "R": RST, "P": PSH, ".": ACK, "U": URG, "E": ECE, "W": CWR, "A": AE}
 _MAX_PAYLOAD: Final = 1 << 16  # bytes: more than any super-segment
 _LINE: Final = re.compile(
     r"\s*(\[(?P<ecn>not-ect|ect1|ect0|ce)\]\s+)?"
@@ -66,7 +66,7 @@ def render(
     if ace and not seg.flags & (SYN | RST):
         digit = str(seg.flags >> ACE_SHIFT & 7)
         shown &= ~ACE
-    flags = "".join([letter for letter, flag in _LETTERS.items() if shown & flag]) or "-"
+    flags = "".join([letter for letter, flag in LETTERS.items() if shown & flag]) or "-"
     line = f"{flags}{digit} {start}:{start + size & MASK32}({size})"
     if seg.ecn:
         line = f"[{ecn.NAMES[seg.ecn]}] {line}"
@@ -116,7 +116,7 @@ def parse(line: str, *, seq_base: int = 0, ack_base: int = 0, tsval_base: int = 
         raise WireError("text: not a segment")
     field = match.groupdict()
     letters = set(field["flags"]) - {"-"}
-    flags = sum([int(c) << ACE_SHIFT if c.isdigit() else _LETTERS[c] for c in letters])
+    flags = sum([int(c) << ACE_SHIFT if c.isdigit() else LETTERS[c] for c in letters])
     start, end, size = int(field["seq"]), int(field["end"]), int(field["len"])
     wnd, urg = int(field["win"] or 0), int(field["urg"] or 0)
     if end - start & MASK32 != size or size > _MAX_PAYLOAD:
