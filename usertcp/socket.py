@@ -44,11 +44,13 @@ from usertcp.driver.endpoint import (
     Endpoint,
     recognize,
 )
+from usertcp.driver.local import LINGER, LocalEngine
 from usertcp.driver.messages import GONE, Address
-from usertcp.driver.open import LinkSpec, open_stack
-from usertcp.driver.threaded import LINGER, ThreadedEngine
+from usertcp.driver.open import LinkSpec, OpenStack, open_stack
+from usertcp.driver.threaded import ThreadedEngine
 from usertcp.errors import StackError, os_error
-from usertcp.net.stack import StackConfig
+from usertcp.link.base import Link
+from usertcp.net.stack import Stack, StackConfig
 from usertcp.tcp.config import TcpConfig
 
 if TYPE_CHECKING:
@@ -75,14 +77,32 @@ class Handle:
     ``abroad``  it lives in another namespace, and so must its sockets from their birth
     """
 
-    token: str
     abroad = False
-    _previous: "Handle | None" = None
+
+    def __init__(self, whereabouts: LocalEngine[Any] | messages.Door) -> None:
+        self.token = whereabouts.token
+        self._whereabouts = whereabouts
+        self._previous: Handle | None = None
 
     @property
     def alive(self) -> bool:
         """Whether sockets can still use it."""
-        return messages.answers(self.token)
+        return self._whereabouts.alive
+
+    @property
+    def address(self) -> str:
+        """The first address of its stack."""
+        return self._whereabouts.address
+
+    @property
+    def kernel_address(self) -> str | None:
+        """The address of the kernel's side of its device, where there is one."""
+        return self._whereabouts.kernel_address
+
+    @property
+    def netns(self) -> str | None:
+        """The network namespace of its device."""
+        return self._whereabouts.netns
 
     def make_socket(self, family: int = -1, type: int = -1, proto: int = -1) -> "socket":
         """A socket that uses this engine, whichever is current."""
@@ -116,41 +136,64 @@ class Handle:
         self.close()
 
 
-class Engine(ThreadedEngine, Handle):
+class Engine(Handle):
     """A stack on a link, run by a thread of its own."""
+
+    def __init__(self, stack: Stack, link: Link, opened: OpenStack | None = None) -> None:
+        """Started at once. ``link`` is the caller's, unless it comes with ``opened``."""
+        self.local = ThreadedEngine(stack, link, opened)
+        self.stack = stack
+        super().__init__(self.local)
+
+    def call(self, function: Any, *args: Any) -> Any:
+        """Run ``function(*args)`` in the engine's thread, the only one that may touch the stack."""
+        return self.local.call(function, *args)
 
     def close(self, linger: float = LINGER) -> None:
         """Deliver what was sent, at most ``linger`` seconds long, and stop. Harmless when repeated.
 
         Sockets that are still open get ENETDOWN.
         """
-        Handle.close(self)
-        super().close(linger)
+        super().close()
+        self.local.close(linger)
+
+
+class LoopEngine(Handle):
+    """A stack on a link, run by the running asyncio loop, without a thread: its sockets are for that loop's thread.
+
+    Use it in an ``async with`` statement. What blocks in recv or accept blocks the loop, and the engine with it.
+    """
+
+    def __init__(self, stack: Stack, link: Link, opened: OpenStack | None = None) -> None:
+        """Started at once. ``link`` is the caller's, unless it comes with ``opened``."""
+        from usertcp.driver.looped import LoopedEngine
+
+        self.local = LoopedEngine(stack, link, opened)
+        self.stack = stack
+        super().__init__(self.local)
+
+    async def aclose(self, linger: float = LINGER) -> None:
+        """Deliver what was sent, at most ``linger`` seconds long, and stop. Harmless when repeated.
+
+        Sockets that are still open get ENETDOWN.
+        """
+        self.close()
+        await self.local.close(linger)
+
+    async def __aenter__(self) -> Self:
+        return self.__enter__()
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
 
 
 class Attachment(Handle):
     """An engine that runs as a process of its own (``usertcp engine``) and has let this program in."""
 
     def __init__(self, path: str) -> None:
-        self.token, door = messages.attach(path)
-        self.abroad, self._about = door.abroad, door.about
-
-    @property
-    def address(self) -> str:
-        """The first address of its stack."""
-        return str(self._about["address"])
-
-    @property
-    def kernel_address(self) -> str | None:
-        """The address of the kernel's side of its device, where there is one."""
-        address: str | None = self._about["kernel_address"]
-        return address
-
-    @property
-    def netns(self) -> str | None:
-        """The network namespace of its device."""
-        netns: str | None = self._about["netns"]
-        return netns
+        door = messages.attach(path)
+        self.abroad = door.abroad
+        super().__init__(door)
 
 
 _current: Handle | None = None
@@ -168,6 +211,18 @@ def engine(
     opened = open_stack(spec, config=config, tcp=tcp, **words)
     try:
         return Engine(opened.stack, opened.link, opened)
+    except BaseException:
+        opened.close()
+        raise
+
+
+def loop_engine(
+    spec: LinkSpec | None = None, *, config: StackConfig | None = None, tcp: TcpConfig | None = None, **words: Any
+) -> LoopEngine:
+    """The same on the running asyncio loop, without a thread. Use it in an ``async with`` statement."""
+    opened = open_stack(spec, config=config, tcp=tcp, **words)
+    try:
+        return LoopEngine(opened.stack, opened.link, opened)
     except BaseException:
         opened.close()
         raise

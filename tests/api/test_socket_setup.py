@@ -512,7 +512,7 @@ def test_prefork_children_accept_from_one_listener(engine: us.Engine) -> None:
 
 def test_connections_one_after_another_leave_no_descriptor_thread_or_entry() -> None:
     with nothing_left(), two_engines() as (left, right):
-        broker = left._loop.broker, right._loop.broker
+        broker = left.local.broker, right.local.broker
         client, server = connected(left, right)
         client.close()
         server.close()
@@ -703,7 +703,7 @@ def test_engine_survives_nonsense_on_its_own_sockets(engine: us.Engine) -> None:
     client, server = local_pair(engine)
     client.close()
     server.close()
-    assert not engine._loop.broker.arrivals
+    assert not engine.local.broker.arrivals
 
 
 def test_connections_many_at_once_all_end(engine: us.Engine) -> None:
@@ -718,7 +718,7 @@ def test_connections_many_at_once_all_end(engine: us.Engine) -> None:
             server.close()
             assert client.recv(1) == b""
             client.close()
-    until(lambda: not [1 for entry in list(engine._loop.broker.table.values()) if type(entry).__name__ == "Bridge"])
+    until(lambda: not [1 for entry in list(engine.local.broker.table.values()) if type(entry).__name__ == "Bridge"])
 
 
 def test_bulk_over_cable_that_loses_and_reorders_arrives_intact() -> None:

@@ -369,7 +369,7 @@ def test_device_unplugged_fails_every_socket() -> None:
     with two_engines() as (left, right), ThreadPoolExecutor(2) as pool:
         client, server = connected(left, right)
         waiting = pool.submit(client.recv, 1)
-        left.call(lambda: left._loop.pump.fail(OSError(19, "No such device")))
+        left.call(lambda: left.local.broker.engine.pump.fail(OSError(19, "No such device")))
         with pytest.raises(OSError, match=r"gone|down") as caught:
             waiting.result(PATIENCE)
         assert caught.value.errno == errno.ENETDOWN

@@ -31,21 +31,21 @@ class Driver(Protocol):
 
 
 class AioDriver:
-    """Turns ``pump`` on ``loop`` until it is closed; the link stays its owner's."""
+    """Turns ``pump``, or the ``engine`` that has it, on ``loop`` until it is closed; the link stays its owner's."""
 
-    def __init__(self, pump: Pump, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, pump: Pump, loop: asyncio.AbstractEventLoop, engine: Engine | None = None) -> None:
         self.pump = pump
-        self.engine = Engine(pump)
+        self.engine = engine or Engine(pump)
         self._loop = loop
         self._soon: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
-        loop.add_reader(self.engine.fileno(), self._step)
+        loop.add_reader(self.engine.fileno(), self.step)
 
     def kick(self) -> None:
         """Turn in the next iteration of the loop."""
         if self._soon is None and not self._closed:
-            self._soon = self._loop.call_soon(self._step)
+            self._soon = self._loop.call_soon(self.step)
 
     def close(self) -> None:
         """Stop turning. Closing twice is harmless."""
@@ -59,7 +59,8 @@ class AioDriver:
         self._soon = self._timer = None
         self.engine.close()
 
-    def _step(self) -> None:
+    def step(self) -> None:
+        """Turn now."""
         if self._soon is not None:
             self._soon.cancel()
             self._soon = None
@@ -88,4 +89,4 @@ class AioDriver:
 
     def _on_timer(self) -> None:
         self._timer = None
-        self._step()
+        self.step()

@@ -29,7 +29,7 @@ import resource
 import select
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from operator import index
 from typing import Any, Final, TypeVar
 
@@ -491,16 +491,16 @@ class SocketEngine(Engine):
         self.broker.on_timers()
         return super().handle(events, budget)
 
-    def linger(self, deadline: int) -> None:
+    def lingering(self, deadline: int) -> Generator[int]:
         """As the kernel does for a process that ends: what it has sent is delivered, then FIN; or else it is reset."""
         clock, broker = self.pump.clock, self.broker
         try:
             while broker.hand_over() and self.pump.failure is None and clock() < deadline:
-                self.step(min(self.timeout_ns(), RETRY))
+                yield min(self.timeout_ns(), RETRY)
         finally:
             broker.reset_undrained()
             broker.close()
-        super().linger(deadline)
+        yield from super().lingering(deadline)
 
     def close(self) -> None:
         self.broker.close()

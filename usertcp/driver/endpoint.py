@@ -319,7 +319,4 @@ def pair(address: Iterable[Any]) -> Address:
 
 def _poll(fd: int, timeout: float | None) -> int:
     """What poll(2) says about ``fd`` within ``timeout`` seconds (None: for ever)."""
-    poll = select.poll()
-    poll.register(fd, _READY)
-    found = poll.poll(None if timeout is None else timeout * 1000)
-    return found[0][1] if found else 0
+    return messages.wait(fd, _READY, timeout)

@@ -16,8 +16,8 @@ import os
 import select
 import threading
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Generator
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from usertcp.driver.base import BUDGET, Pump
@@ -143,13 +143,19 @@ class Engine:
 
         What is left then, or when an exception (an interrupt) ends the waiting, is reset.
         """
+        with closing(self.lingering(deadline)) as waits:
+            for wait in waits:
+                self.step(wait)
+
+    def lingering(self, deadline: int) -> Generator[int]:
+        """The same for who runs it: how long (ns) it may wait until it looks again, as often as that is needed."""
         pump, clock = self.pump, self.pump.clock
         try:
             pump.close_all()
             pump.flush()
             start = clock()
             while pump.lingers(polite=clock() - start < POLITE) and clock() < deadline:
-                self.step(max(0, min(self.timeout_ns(), deadline - clock(), POLITE)))
+                yield max(0, min(self.timeout_ns(), deadline - clock(), POLITE))
         finally:
             pump.abort_all()
 

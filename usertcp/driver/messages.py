@@ -27,7 +27,8 @@ most SO_SNDBUF. The connect request is therefore padded beyond a quarter of it: 
 the program's end is neither readable nor writable, as a connecting TCP socket is.
 
 An engine's thread must not ask: nobody would answer. It may come to it all the same, when the interpreter collects a
-program's forgotten socket there, which warns and closes; that is EDEADLK.
+program's forgotten socket there, which warns and closes; that is EDEADLK. A thread that runs an engine now and then, on
+an asyncio loop, turns it while it waits.
 
 Beside which threads those are, and which engines have let the program in, this module holds no state; it knows nothing
 of stacks.
@@ -43,10 +44,13 @@ import select
 import socket as stdlib
 import struct
 import threading
+import time
+from collections.abc import Callable, Iterator
 from operator import index
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 from usertcp.errors import SetupError, StackError, os_error
+from usertcp.units import MS, NEVER, SEC, from_seconds
 
 VERSION: Final = 1  # of what is said here; a program and its engine must mean the same
 
@@ -59,6 +63,7 @@ BUFFER: Final = 32 << 10  # SO_SNDBUF of a program's end before it is connected,
 BULK: Final = 256 << 10  # of both ends afterwards, if TCP's buffer may become as large: fewer, larger pieces
 MESSAGE: Final = 64 << 10  # a control message is smaller, bytes
 PATIENCE: Final = 30.0  # seconds for the answer of an engine that is alive
+LONGEST: Final = 3600 * SEC  # ns that a wait with an end lasts at most; poll(2) counts milliseconds in an int
 CONNECT_TRIES: Final = 200  # times, 5 ms apart, that a full queue of the engine is tried
 WAKES: Final = 64  # processes that may wait for one listener, and are woken when its engine dies
 GONE: Final = "the engine of this socket is gone"
@@ -67,7 +72,35 @@ GONE: Final = "the engine of this socket is gone"
 MALFORMED: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
 _IDENT: Final = re.compile(r"([0-9a-f]{1,8})\.[0-9a-f]{16}(?:v6)?")  # the user, and what makes it unlike any other
-_answering: Final = threading.local()  # has ``here`` in the threads of engines
+
+
+class Turned(Protocol):
+    """An engine that a thread with other things to do runs now and then."""
+
+    def fileno(self) -> int:
+        """Polls readable when there is something to do."""
+        ...
+
+    def timeout_ns(self) -> int:
+        """When there is something to do although nothing comes in; NEVER."""
+        ...
+
+    @property
+    def turn(self) -> Callable[[], None]:
+        """What does it."""
+        ...
+
+
+class _Duty(threading.local):
+    """What the calling thread does for engines: it is one's, ``always`` or only now (``turning``); it turns these."""
+
+    always = False
+    turning = False
+    engines: tuple[Turned, ...] = ()
+
+
+_duty: Final = _Duty()
+
 
 Address = tuple[str, int]
 Message = dict[str, Any]
@@ -240,7 +273,8 @@ def peer(sock: _socket.socket) -> Peer:
 
 def trusted(sock: _socket.socket) -> bool:
     """Whether the other end of a connected ``sock`` is ours, root's or an engine's that we were let in by."""
-    return peer(sock).user in {0, os.geteuid(), *(door.runner for door in _doors.values())}
+    user = peer(sock).user
+    return user in (0, os.geteuid()) or any(user == door.runner for door in _doors.values())
 
 
 # -- requests --------------------------------------------------------------------------------------------------------
@@ -284,7 +318,56 @@ def decode(data: bytes) -> Message:
 
 def answer_here() -> None:
     """The calling thread is an engine's from now on."""
-    _answering.here = True
+    _duty.always = True
+
+
+def turn_here(engine: Turned) -> None:
+    """The calling thread turns ``engine`` while it waits for an answer."""
+    _duty.engines = (*_duty.engines, engine)
+
+
+def turn_no_more(engine: Turned) -> None:
+    _duty.engines = tuple(other for other in _duty.engines if other is not engine)
+
+
+@contextlib.contextmanager
+def turning() -> Iterator[None]:
+    """Within the block an engine of the calling thread has its turn."""
+    _duty.turning = True
+    try:
+        yield
+    finally:
+        _duty.turning = False
+
+
+def wait(fd: int, events: int, timeout: float | None) -> int:
+    """What poll(2) says of ``fd`` within ``timeout`` seconds (None: for ever), 0 for nothing.
+
+    The engines that the calling thread runs on a loop go on meanwhile.
+    """
+    poll = select.poll()
+    poll.register(fd, events)
+    if not _duty.engines or _duty.turning:
+        found = poll.poll(None if timeout is None else timeout * 1000)
+        return found[0][1] if found else 0
+    for engine in _duty.engines:
+        poll.register(engine.fileno(), select.POLLIN)
+    end = NEVER if timeout is None else time.monotonic_ns() + from_seconds(timeout)
+    while True:
+        for engine in _duty.engines:
+            engine.turn()
+        left = max(0, min(end - time.monotonic_ns(), *(engine.timeout_ns() for engine in _duty.engines)))
+        mask = dict(poll.poll(None if left >= LONGEST else -(-left // MS))).get(fd, 0)
+        if mask or time.monotonic_ns() >= end:
+            return mask
+
+
+def _forget_duty() -> None:
+    """In a child: the engines are the parent's."""
+    _duty.always, _duty.engines = False, ()
+
+
+os.register_at_fork(after_in_child=_forget_duty)
 
 
 def call(token: str, message: Message, patience: float | None = PATIENCE) -> Message:
@@ -313,13 +396,15 @@ def call(token: str, message: Message, patience: float | None = PATIENCE) -> Mes
 
 def _ask(name: bytes | str, message: Message, patience: float | None) -> Message:
     """One question to who listens at ``name``, and the answer. ConnectionError when there is none."""
-    if hasattr(_answering, "here"):
+    if _duty.always or _duty.turning:
         raise os_error(errno.EDEADLK)
     with Control(_socket.AF_UNIX, _socket.SOCK_SEQPACKET) as control:
         control.settimeout(patience)
         connect(control, name)
         with contextlib.suppress(BrokenPipeError):  # turned away for want of descriptors: the answer is there
             control.send(encode(message))
+        if _duty.engines and not wait(control.fileno(), select.POLLIN, patience):
+            raise TimeoutError
         try:
             data, fd = _receive(control)
         except ConnectionResetError:  # the same: it was closed with the request unread
@@ -404,16 +489,44 @@ def wake(token: str, ident: str) -> bool:
 class Door(NamedTuple):
     """An engine that has let this program in.
 
+    ``token``   its name among all engines
     ``path``    of its file
     ``runner``  the user who runs it
     ``abroad``  it is in another network or user namespace, where names and numbers of ours mean nothing
     ``about``   what it said of itself
     """
 
+    token: str
     path: str
     runner: int
     abroad: bool
     about: Message
+
+    @property
+    def alive(self) -> bool:
+        """Whether it answers."""
+        try:
+            call(self.token, {"op": "hello"})
+        except OSError:
+            return False
+        return True
+
+    @property
+    def address(self) -> str:
+        """The address of its stack."""
+        return str(self.about["address"])
+
+    @property
+    def kernel_address(self) -> str | None:
+        """The address of the kernel's side of its device, where there is one."""
+        address: str | None = self.about["kernel_address"]
+        return address
+
+    @property
+    def netns(self) -> str | None:
+        """The network namespace of its device."""
+        netns: str | None = self.about["netns"]
+        return netns
 
 
 _doors: Final[dict[str, Door]] = {}  # by token
@@ -428,8 +541,8 @@ def namespace() -> list[int]:
     return [found.st_dev, found.st_ino]
 
 
-def attach(path: str) -> tuple[str, Door]:
-    """Be let in by the engine whose file is ``path``: (token, all about it). SetupError, with cause and cure."""
+def attach(path: str) -> Door:
+    """Be let in by the engine whose file is ``path``. SetupError, with cause and cure."""
     path = os.path.abspath(path)
     start = "start one: usertcp engine --socket " + path
     try:
@@ -459,15 +572,6 @@ def attach(path: str) -> tuple[str, Door]:
             "use the same usertcp for both",
         )
     abroad = not about["namespace"] or about["namespace"] != namespace() or about["user"] != os.geteuid()
-    token = str(about["token"])
-    _doors[token] = Door(path, runner, abroad, about)
-    return token, _doors[token]
-
-
-def answers(token: str) -> bool:
-    """Whether the engine ``token`` is there."""
-    try:
-        call(token, {"op": "hello"})
-    except OSError:
-        return False
-    return True
+    door = Door(str(about["token"]), path, runner, abroad, about)
+    _doors[door.token] = door
+    return door

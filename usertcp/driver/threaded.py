@@ -3,14 +3,13 @@
 import atexit
 import os
 import sys
-import time
 from collections.abc import Callable
 from typing import Final, TypeVar
 
 from usertcp.driver import messages
-from usertcp.driver.base import Pump
 from usertcp.driver.broker import SocketEngine
 from usertcp.driver.engine import EngineThread
+from usertcp.driver.local import LINGER, LocalEngine
 from usertcp.driver.open import OpenStack
 from usertcp.link.base import Link
 from usertcp.net.stack import Stack
@@ -20,25 +19,18 @@ from usertcp.net.stack import Stack
 # 0.01 Gbit/s and makes a round trip 15 ms long. The price is a change of threads, some 5 µs, each time, and only while
 # packets come. A program that computes much and needs the network's full speed has the engine in another process.
 SWITCH_INTERVAL: Final = 0.0001
-LINGER: Final = 5.0  # s that a closing engine waits for acknowledgments
 
 T = TypeVar("T")
 
 
-class ThreadedEngine:
+class ThreadedEngine(LocalEngine[SocketEngine]):
     """A stack on a link, run by a thread, and the broker through which sockets reach it."""
 
     def __init__(self, stack: Stack, link: Link, opened: OpenStack | None = None) -> None:
         """Started at once. ``link`` is the caller's, unless it comes with ``opened``."""
-        self.stack = stack
-        self._opened = opened
+        super().__init__(stack, link, opened, SocketEngine)
         self._pid = os.getpid()
-        self._loop = SocketEngine(Pump(stack, link, time.monotonic_ns))
-        self._control = None
-        if opened is not None:
-            self._control = opened.serve_control(self._loop, lambda: stack.snapshot(time.monotonic_ns()))
-        self._thread = EngineThread(self._loop, "usertcp-socket")
-        self.token = self._loop.broker.token
+        self._thread = EngineThread(self._engine, "usertcp-socket")
         _switch_fast(self)
         self._thread.start()
         atexit.register(self.close)
@@ -46,22 +38,7 @@ class ThreadedEngine:
     @property
     def alive(self) -> bool:
         """Whether sockets can still use it."""
-        return self._thread.alive and self._loop.pump.failure is None
-
-    @property
-    def address(self) -> str:
-        """The first address of the stack."""
-        return self.stack.config.addresses[0].partition("/")[0]
-
-    @property
-    def kernel_address(self) -> str | None:
-        """The address of the kernel's side of the device, where there is one."""
-        return self._opened.kernel_address if self._opened is not None else None
-
-    @property
-    def netns(self) -> str | None:
-        """The network namespace of the device."""
-        return self._opened.netns if self._opened is not None else None
+        return self._thread.alive and super().alive
 
     def call(self, function: Callable[..., T], *args: object) -> T:
         """Run ``function(*args)`` in the engine's thread, the only one that may touch the stack."""
@@ -75,13 +52,9 @@ class ThreadedEngine:
         atexit.unregister(self.close)
         if self._pid != os.getpid():  # a forked child has no engine of its own
             return
-        if self._control is not None:
-            self._control.close()
-            self._control = None
+        self._hush()
         self._thread.stop(linger)
-        self._loop.close()
-        if self._opened is not None:
-            self._opened.close()
+        self._let_go()
         _switch_as_before(self)
 
 
