@@ -18,6 +18,7 @@ TITLES: Final = {
     2883: "duplicate SACK",
     7323: "window scale, timestamps, PAWS",
     5961: "blind in-window attacks",
+    4987: "floods of SYNs",
     1337: "TIME-WAIT hazards",
     6191: "TIME-WAIT and timestamps",
     8985: "RACK and tail loss probes",

@@ -30,7 +30,7 @@ def nothing_is_left(stack: Stack) -> None:
     """No connection, no port, no timer: TIME-WAIT has passed."""
     assert until(lambda: not list(stack.connections())), list(stack.connections())
     assert stack._ports._bound == {}
-    assert stack._listeners == {}
+    assert stack._listening.all == []
     assert until(lambda: not stack._heap or stack._heap[0][0] > time.monotonic_ns()), stack._heap
     assert not stack._dirty
 

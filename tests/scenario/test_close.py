@@ -8,6 +8,7 @@ from tests.support.script import IRS, PLAIN, Script, with_options
 from tests.support.states import reach
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.state import EOF, GONE, READABLE, State
+from usertcp.tcp.timewait import reusable_by
 from usertcp.units import HOUR, MINUTE, MS, NEVER, SEC
 
 MSL2 = 2 * PLAIN.msl
@@ -412,7 +413,7 @@ def test_time_wait_closed_by_the_user_drops_unread_data_at_once() -> None:
 @pytest.mark.parametrize(("seq", "reusable"), [(1, False), (2**31 + 100, False), (3, True), (100_000, True)])
 def test_time_wait_syn_without_timestamps_reuses_by_number(seq: int, reusable: bool) -> None:
     s = reach(State.TIME_WAIT).s
-    assert s.user.reusable_by(s.segment(f"S {seq}:{seq}(0) win 1000")) is reusable
+    assert reusable_by(s.user, s.segment(f"S {seq}:{seq}(0) win 1000")) is reusable
 
 
 @pytest.mark.rfc(9293, "SHLD-4")
@@ -435,7 +436,7 @@ def test_time_wait_syn_after_timestamps_reuses_by_time(tsval: int | None, seq: i
     s.peer("F. 1:1(0) ack 2 win 1000 <nop,nop,TS val 7 ecr 0>")
     s.expect_state(State.TIME_WAIT)
     options = "" if tsval is None else f" <nop,nop,TS val {tsval} ecr 0>"
-    assert s.user.reusable_by(s.segment(f"S {seq}:{seq}(0) win 1000{options}")) is reusable
+    assert reusable_by(s.user, s.segment(f"S {seq}:{seq}(0) win 1000{options}")) is reusable
 
 
 @pytest.mark.rfc(6191, "§2")
@@ -446,15 +447,15 @@ def test_time_wait_without_timestamps_syn_with_them_is_honoured() -> None:
     s.poll()
     s.peer("F. 1:1(0) ack 2 win 1000")
     s.expect_state(State.TIME_WAIT)
-    assert s.user.reusable_by(s.segment("S 0:0(0) win 1000 <nop,nop,TS val 1 ecr 0>"))
+    assert reusable_by(s.user, s.segment("S 0:0(0) win 1000 <nop,nop,TS val 1 ecr 0>"))
     s.user.configure(timestamps=False)  # they would not be enabled for the new incarnation
-    assert not s.user.reusable_by(s.segment("S 0:0(0) win 1000 <nop,nop,TS val 1 ecr 0>"))
+    assert not reusable_by(s.user, s.segment("S 0:0(0) win 1000 <nop,nop,TS val 1 ecr 0>"))
 
 
 @pytest.mark.parametrize("flags", ["S.", "R", ".", "F."])
 def test_time_wait_only_a_bare_syn_reuses(flags: str) -> None:
     s = reach(State.TIME_WAIT).s
-    assert not s.user.reusable_by(s.segment(f"{flags} 3:3(0) ack 2 win 1000"))
+    assert not reusable_by(s.user, s.segment(f"{flags} 3:3(0) ack 2 win 1000"))
 
 
 # --- CLOSE in each of the eleven states -------------------------------------------------------------------------------
@@ -494,7 +495,7 @@ def test_close_in_listen_aborts_what_was_not_accepted() -> None:
     s.listener.close()
     s.expect("R. 1:1(0) ack 1")
     s.expect_state(State.CLOSED)
-    assert not s.listener.admit()
+    assert not s.listener.has_room()
 
 
 @pytest.mark.rfc(9293, "X-13")

@@ -60,6 +60,9 @@ class RecordingHost:
         if isinstance(item, Connection) and item not in self.forgotten:
             self.forgotten.append(item)
 
+    def waits(self, conn: Connection) -> None:
+        pass
+
     def suspect(self, conn: Connection) -> None:
         self.suspected.append(conn)
 
@@ -120,7 +123,7 @@ class Script:
         """SYN-RECEIVED by a passive open for the peer's ``syn``, the answer not yet looked at."""
         script = cls(config, **kwargs)
         script.listener = Listener(script.host, config, 1000, backlog)
-        assert script.listener.admit()
+        assert script.listener.has_room()
         script.user.accept_syn(script.segment(syn), script.now, script.listener)
         script.poll()
         return script

@@ -262,6 +262,7 @@ class Egress:
         now: int,
         *,
         ttl: int = 64,
+        tos: int = 0,
         owner: Owner | None = None,
     ) -> bool:
         """A packet that no connection sends: it leaves next turn. False, and counted: no route, or too much waits.
@@ -275,7 +276,7 @@ class Egress:
         if len(self.local) + len(self.backlog.frames) >= MAX_REPLIES:
             self._stats.drop(Drop.REPLY_OVERFLOW)
             return False
-        packet = ipv4.header(src, dst, proto, len(body), ident=self._next_ident(1), ttl=ttl) + body
+        packet = ipv4.header(src, dst, proto, len(body), ident=self._next_ident(1), ttl=ttl, tos=tos) + body
         if not hop:
             self._keep_local(packet, LOCAL)
             return True

@@ -25,6 +25,7 @@ from usertcp.frame import PLAIN, FrameMeta
 from usertcp.net.stats import Stats
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.predicted import room_in_burst, settle, take_burst, take_predicted
+from usertcp.tcp.timewait import reusable_by
 from usertcp.units import MASK32
 from usertcp.wire import ethernet, ipv4, tcp
 from usertcp.wire.ecn import CE, MASK
@@ -153,7 +154,7 @@ class Shortcut:
             seg = tcp.parse(frame[self._ip + ipv4.HEADER_LEN :], meta.gso_size)
         except WireError:
             return False
-        if seg.flags & tcp.SYN and conn.reusable_by(seg):
+        if seg.flags & tcp.SYN and reusable_by(conn, seg):
             return False
         seg.ecn = self._head[-1] & MASK
         self._stats.segments_in += 1

@@ -27,22 +27,26 @@ from usertcp.net.ackrun import AHEAD, AckRuns
 from usertcp.net.egress import MAX_BURST, TRAIN, Egress
 from usertcp.net.flow import Binding, Flow, Ports, flow_key
 from usertcp.net.icmp import Icmp, Pinger
-from usertcp.net.interface import LOOPBACK6, Interface
+from usertcp.net.interface import Interface
+from usertcp.net.listening import Limits, Listening
 from usertcp.net.neighbor import NeighborCache, Owner
 from usertcp.net.route import Routes
 from usertcp.net.shortcut import Frame, Read, Shortcut
 from usertcp.net.stats import Drop, Stats
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
-from usertcp.tcp.listener import Listener, closed_reply, listen_reply
+from usertcp.tcp.cookies import Cookies
+from usertcp.tcp.listener import Listener
 from usertcp.tcp.memory import UNBOUNDED, Memory
+from usertcp.tcp.rtt import TS_TICK
 from usertcp.tcp.seq import initial_sequence, timestamp_offset, unwrap
+from usertcp.tcp.timewait import outlived, reusable_by
 from usertcp.tcp.trace import Tracer
 from usertcp.units import MASK32, MIB, NEVER
 from usertcp.wire import arp, ethernet, icmp, ipv4, tcp
 from usertcp.wire.checksum import BadChecksum
 from usertcp.wire.ecn import MASK
-from usertcp.wire.tcp import ACK, RST, SYN, Segment
+from usertcp.wire.tcp import SYN
 
 TCP_HEADERS: Final = ipv4.HEADER_LEN + tcp.HEADER_LEN  # what the MSS leaves out of the MTU (RFC 9293 §3.7.1, MUST-67)
 MIN_QUANTUM: Final = 4  # segments a dirty connection may send before it is another's turn
@@ -62,6 +66,7 @@ class StackConfig:
     name: str = "usertcp"
     ephemeral: tuple[int, int] = (32768, 60999)  # first and last port chosen for connections (Linux)
     ports: tuple[int, int] = (1, 65535)  # first and last port that is ours; fewer beside another TCP of this address
+    limits: Limits = field(default_factory=Limits)  # what strangers may take
     neighbor_capacity: int = 512  # ARP entries
     neighbor_queue: int = 101  # packets that wait for one ARP reply (Linux, unres_qlen)
     memory: int = (
@@ -100,8 +105,19 @@ class Stack:
         self._shortcut = Shortcut(self._interface.mac, self._flows, self.stats)
         self._ack_runs = AckRuns(self._interface.mac, self._flows, self.stats)
         self._ports = Ports(config.ephemeral, random)
-        self._listeners: dict[bytes, list[Listener]] = {}  # by address and port as in the frame
+        self._listening = Listening(
+            config.limits,
+            Cookies(random(16)),
+            self._routes,
+            self._egress,
+            self.memory,
+            self.stats,
+            self._make,
+            self._flight,
+            self._ts_now,
+        )
         self._icmp = Icmp(self._egress, self._routes, self.stats, self._flows, self.notify)
+        self._time_wait: dict[Connection, None] = {}  # in the order in which they entered it
         self._dirty: deque[Connection] = deque()
         self.news: dict[Connection | Listener | Pinger, None] = {}  # what became ready, for :meth:`take_ready`
         self._heap: list[tuple[int, int, Connection]] = []  # (deadline, tie-breaker, connection); see _schedule
@@ -230,55 +246,18 @@ class Stack:
         key = b"".join((packet.src, packet.dst, view[:4]))
         conn = self._flows.get(key)
         if conn is None:
-            self._on_stranger(packet, seg, key, now)
+            if self._is_ours(key):
+                self._listening.on_segment(packet, seg, key, now)
+            else:  # sent before all queues were there: its retransmission will find the right one
+                self.stats.drop(Drop.OTHER_QUEUE)
             return
-        if seg.flags & SYN and conn.reusable_by(seg):
-            listener = self._listener(key)
-            if listener is not None and listener.admit():
+        if seg.flags & SYN and reusable_by(conn, seg):
+            listener = self._listening.find(key)
+            if listener is not None and listener.has_room():
                 after = self._displace(key)  # RFC 6191: a new incarnation takes the place of one in TIME-WAIT
-                self._on_stranger(packet, seg, key, now, after=after)
+                self._listening.on_segment(packet, seg, key, now, after)
                 return
         conn.on_segment(seg, now)
-
-    def _on_stranger(self, packet: ipv4.Packet, seg: Segment, key: bytes, now: int, after: int | None = None) -> None:
-        """A segment without a connection: a SYN for a listener, or one that a reset answers (RFC 9293 §3.10.7.1, .2).
-
-        ``after``: the last sequence number that this flow has used.
-        """
-        stats = self.stats
-        if not self._is_ours(key):  # sent before all queues were there: its retransmission will find the right one
-            stats.drop(Drop.OTHER_QUEUE)
-            return
-        listener = self._listener(key)
-        if listener is not None and seg.flags & (SYN | ACK | RST) == SYN:
-            hop = self._routes.next_hop(packet.src)
-            if hop is None:
-                stats.drop(Drop.NO_ROUTE)
-            elif not listener.admit():
-                stats.drop(Drop.LISTEN_OVERFLOW)
-            elif self.memory.exhausted:
-                stats.drop(Drop.NO_MEMORY)
-            else:
-                flow = Flow(listener.flow, packet.dst, packet.src, seg.sport, hop, now)
-                self._make(flow, listener.config, now, after).accept_syn(seg, now, listener)
-            return
-        stats.drop(Drop.NO_CONNECTION)
-        reply = closed_reply(seg) if listener is None else listen_reply(seg)
-        if reply is None:
-            return
-        seq, ack, flags = reply
-        header = tcp.header(seg.dport, seg.sport, seq, ack, flags, 0)
-        header[16:18] = tcp.checksum(packet.dst, packet.src, header, []).to_bytes(2, "big")
-        if self._egress.output(packet.dst, packet.src, ipv4.TCP, header, now):
-            stats.resets_out += 1
-
-    def _listener(self, key: bytes) -> Listener | None:
-        """The listener for a flow: at its address before at any; among several (reuse_port) always the same one."""
-        ip, port = key[4:8], key[10:12]
-        found = self._listeners.get(ip + port) or (self._listeners.get(ipv4.ANY + port) if ip != LOOPBACK6 else None)
-        if not found:
-            return None
-        return found[0] if len(found) == 1 else found[int.from_bytes(key, "big") % 65521 % len(found)]
 
     # --- the clock's side -----------------------------------------------------------------------------------------
 
@@ -427,8 +406,7 @@ class Stack:
         listener.flow = binding
         binding.hold()
         binding.close()
-        for place in binding.places:
-            self._listeners.setdefault(place, []).append(listener)
+        self._listening.add(listener)
         return listener
 
     def connect(
@@ -505,7 +483,7 @@ class Stack:
 
     def listeners(self) -> Iterable[Listener]:
         """Every listener that is not closed."""
-        return list(dict.fromkeys(listener for found in self._listeners.values() for listener in found))
+        return self._listening.all
 
     def snapshot(self, now: int) -> list[dict[str, Any]]:
         """Listeners, then connections (their ``TcpInfo`` and more), as ``usertcp ss`` shows them. Times in ns, sizes in
@@ -553,11 +531,8 @@ class Stack:
         """``item`` is CLOSED: it gets no more segments, and its port is free. Harmless when repeated."""
         if isinstance(item, Listener):
             binding: Binding = item.flow
-            for place in binding.places if binding.listening else ():
-                self._listeners[place].remove(item)
-                if not self._listeners[place]:
-                    del self._listeners[place]
             if binding.listening:
+                self._listening.remove(item)
                 binding.listening = False
                 binding.release()
             return
@@ -566,6 +541,19 @@ class Stack:
             del self._flows[flow.key]
             flow.wake = NEVER
             flow.binding.release()
+            self._time_wait.pop(item, None)
+            if item.passive:
+                self._listening.forget(item)
+
+    def waits(self, conn: Connection) -> None:
+        """``conn`` entered TIME-WAIT: if there are too many, the one that has waited longest is over."""
+        waiting = self._time_wait
+        waiting[conn] = None
+        if 0 < self.config.limits.time_wait < len(waiting):
+            oldest = next(iter(waiting))
+            oldest.expire()
+            self.forget(oldest)
+            self.stats.time_waits_cut += 1
 
     def suspect(self, conn: Connection) -> None:
         """Nothing that ``conn`` sends seems to arrive: ask its next hop whether it is still there (MUST-20)."""
@@ -580,11 +568,11 @@ class Stack:
             raise os_error(errno.EADDRNOTAVAIL)
         return ip
 
-    def _flight(self, flow: Flow, mss: int) -> int:
-        """How many bytes may be on their way on ``flow``, each way. The link's queue holds the peer's text and its ACKs
-        of ours, of which there are no more than segments; each gets half of it."""
+    def _flight(self, hop: bytes, mss: int) -> int:
+        """How many bytes of a connection may be on their way by ``hop``, each way. The link's queue holds the peer's
+        text and its ACKs of ours, of which there are no more than segments; each gets half of it."""
         queue = self.caps.rx_queue
-        return max(queue // 2, 1) * mss if queue and flow.next_hop else UNBOUNDED
+        return max(queue // 2, 1) * mss if queue and hop else UNBOUNDED
 
     def _is_ours(self, key: bytes) -> bool:
         """Whether the segments of a flow come to our queue of the device."""
@@ -595,7 +583,7 @@ class Stack:
         """Whether a new connection cannot have the flow ``key``: another has it, and needs it, or its segments come to
         another queue."""
         conn = self._flows.get(key)
-        return (conn is not None and not conn.outlived(now)) or not self._is_ours(key)
+        return (conn is not None and not outlived(conn, now)) or not self._is_ours(key)
 
     def _displace(self, key: bytes) -> int | None:
         """End what is left in TIME-WAIT of an earlier incarnation of a flow; the last number it used."""
@@ -606,10 +594,17 @@ class Stack:
         self.forget(conn)
         return conn.snd.nxt
 
-    def _make(self, flow: Flow, config: TcpConfig, now: int, after: int | None = None) -> Connection:
-        """A connection for ``flow``, in the table, holding its port."""
+    def _ts_now(self, key: bytes, now: int) -> int:
+        """The timestamp clock of a flow (RFC 7323 §5.4), as :meth:`Connection.ts_now` has it."""
+        return (now // TS_TICK + timestamp_offset(key, self._ts_secret)) & MASK32
+
+    def _make(
+        self, flow: Flow, config: TcpConfig, now: int, after: int | None = None, iss: int | None = None
+    ) -> Connection:
+        """A connection for ``flow``, in the table, holding its port (:class:`usertcp.net.listening.Make`)."""
         mss = self._routes.mtu(flow.remote_ip, now) - TCP_HEADERS
-        iss = initial_sequence(now, flow.key, self._secret)
+        if iss is None:
+            iss = initial_sequence(now, flow.key, self._secret)
         if after is not None and unwrap(iss, after) < after:
             iss = (after + REUSE_GAP) & MASK32
         conn = Connection(
@@ -621,7 +616,7 @@ class Stack:
             iss=iss,
             ts_offset=timestamp_offset(flow.key, self._ts_secret),
             max_burst=max(TRAIN if flow.next_hop else MAX_BURST, mss),
-            flight=self._flight(flow, mss),
+            flight=self._flight(flow.next_hop, mss),
             tracer=self._tracer,
             memory=self.memory,
         )

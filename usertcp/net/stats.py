@@ -31,6 +31,8 @@ class Drop(Enum):
     OTHER_QUEUE = "first segment of a flow that another queue of the device has"
     NO_CONNECTION = "segment for no connection and no listener"
     LISTEN_OVERFLOW = "the listener's backlog is full"
+    SOURCE_LIMIT = "its source has as many connections as one may have"
+    LISTENER_LIMIT = "the listener has as many connections as it may have"
     NO_MEMORY = "a SYN when the memory of all connections was used up"
     BAD_ICMP = "malformed ICMP"
     BAD_ICMP_CHECKSUM = "ICMP checksum"
@@ -47,11 +49,15 @@ class Drop(Enum):
 COUNTERS: Final = (
     "bytes_in",
     "bytes_out",
+    "cookies_bad",
+    "cookies_in",
+    "cookies_out",
     "frames_in",
     "frames_out",
     "resets_out",
     "segments_in",
     "segments_out",
+    "time_waits_cut",
 )
 
 
@@ -67,7 +73,11 @@ class Stats:
         self.bytes_out = 0
         self.segments_in = 0  # well-formed TCP segments addressed to us
         self.segments_out = 0  # segments of connections
+        self.cookies_out = 0  # SYN,ACKs that nothing here remembers (Linux: SyncookiesSent)
+        self.cookies_in = 0  # ACKs of them (SyncookiesRecv)
+        self.cookies_bad = 0  # ACKs that should have been, but were forged or stale (SyncookiesFailed)
         self.resets_out = 0  # answers to segments that belong to no connection
+        self.time_waits_cut = 0  # connections that left TIME-WAIT early, for others (Linux: TCPTimeWaitOverflow)
         self.drops: Final[dict[Drop, int]] = dict.fromkeys(Drop, 0)
 
     def drop(self, reason: Drop) -> None:

@@ -25,7 +25,7 @@ is congested; ACKs with the option that vanish are noticed in the handshake alon
 from typing import TYPE_CHECKING, Final
 
 from usertcp.tcp.ecn import Feedback, segments
-from usertcp.tcp.ecn_policy import ASKS_CLASSIC, ASKS_NOTHING, asks
+from usertcp.tcp.ecn_policy import ASKS_ACCURATE, ASKS_CLASSIC, ASKS_NOTHING, asks
 from usertcp.tcp.receiver import ACK_NOW
 from usertcp.units import MASK32
 from usertcp.wire.ecn import CE, ECT_0, ECT_1, NOT_ECT
@@ -221,6 +221,7 @@ class Accurate(Feedback):
 
     name = "accurate"
     accurate = True
+    level = ASKS_ACCURATE
 
     def __init__(self, seg: Segment) -> None:
         super().__init__()
@@ -258,13 +259,17 @@ class Accurate(Feedback):
             self.received.cep += 1
             self.received_ce += 1
 
+    @property
+    def granted(self) -> int:
+        return HANDSHAKE[self._syn_arrived] << ACE_SHIFT
+
     def opening(self, conn: "Connection") -> tuple[int, bytes]:
         """SYN,ACK. The first has the option, the second does without, the third without the flags (§3.2.3.2.2)."""
         if conn.snd.retries:
             self.received.option_works = False
         if conn.snd.retries > 1:
             return 0, b""
-        return HANDSHAKE[self._syn_arrived] << ACE_SHIFT, self.received.option(LONG, always=True)
+        return self.granted, self.received.option(LONG, always=True)
 
     def on_opening_sent(self, flags: int) -> None:
         if not flags:

@@ -57,11 +57,10 @@ from usertcp.tcp.state import (
 from usertcp.tcp.timeouts import arm_user_timeout, on_timers
 from usertcp.tcp.timers import Timers
 from usertcp.tcp.trace import Tracer
-from usertcp.units import MASK32, SEC
-from usertcp.wire.tcp import ACK, MAX_OPTIONS_LEN, RST, SYN, TIMESTAMPS_LEN, Segment, sack, timestamps
+from usertcp.units import MASK32
+from usertcp.wire.tcp import ACK, MAX_OPTIONS_LEN, RST, TIMESTAMPS_LEN, Segment, sack, timestamps
 
 HEADERS: Final = 40  # IPv4 and TCP without options, bytes
-REUSE_DELAY: Final = 1 * SEC  # of TIME-WAIT, before the four-tuple may be used again (Linux; RFC 6191 §3)
 MIN_PATH_MTU: Final = 552  # an ICMP that claims less is not believed (Linux min_pmtu; RFC 5927 §7)
 
 _UNREACHABLE_ERRNO: Final = {
@@ -92,6 +91,10 @@ class Host(Protocol):
 
     def forget(self, item: "Connection | Listener") -> None:
         """``item`` is CLOSED and has nothing more to say."""
+        ...
+
+    def waits(self, conn: "Connection") -> None:
+        """``conn`` entered TIME-WAIT."""
         ...
 
     def suspect(self, conn: "Connection") -> None:
@@ -277,6 +280,7 @@ class Connection:
         self.timers.stop_all()
         self.timers.set(timer.TIME_WAIT, now + 2 * self.config.msl)
         self.snd.buffer.reset(self.snd.buffer.end)
+        self.host.waits(self)
 
     # --- the user: OPEN (RFC 9293 §3.10.1) ---------------------------------------------------------------------------
 
@@ -304,6 +308,14 @@ class Connection:
         self.syn_due = True
         listener.on_half_open(self)
         self.host.dirty(self)
+
+    def accept_cookie(self, syn: Segment, seg: Segment, now: int, listener: Listener) -> None:
+        """Passive OPEN by ``seg``, which acknowledges a SYN,ACK that nothing here remembers: its number was the cookie
+        that answered ``syn`` (RFC 4987 §3.6)."""
+        self.accept_syn(syn, now, listener)
+        self.syn_due = False
+        self.snd.nxt = self.snd.iss + 1
+        self.on_segment(seg, now)
 
     def take_syn(self, seg: Segment, now: int) -> None:
         """Agree on MSS, window scale, SACK, timestamps and ECN (RFC 9293 §3.7.1, RFC 7323, RFC 2018, RFC 9768)."""
@@ -595,25 +607,6 @@ class Connection:
             self.tracer.on_segment(self, False, seg, now)
         segment_arrives(self, seg, now)
         self.host.dirty(self)
-
-    def reusable_by(self, seg: Segment) -> bool:
-        """Whether ``seg``, a SYN, may replace this connection in TIME-WAIT: its timestamp or its number is newer
-        (RFC 6191 §2, MAY-2)."""
-        if self.state is not State.TIME_WAIT or seg.flags & (SYN | ACK | RST) != SYN:
-            return False
-        if seg.options.has_ts and self.config.timestamps:
-            if not self.ts_ok:
-                return True  # what is still under way has no timestamps: it will not be taken for the new one's
-            if seg.options.tsval != self.rcv.ts_recent:
-                return self.rcv.ts_age(seg.options.tsval) < 0
-        return self.rcv.absolute(seg.seq) > self.rcv.nxt
-
-    def outlived(self, now: int) -> bool:
-        """Whether an active OPEN of ours may replace this connection: in TIME-WAIT for more than a second, so that its
-        timestamps are older than all that will come (RFC 6191 §3; Linux: tcp_tw_reuse), and closed by its user."""
-        if self.state is not State.TIME_WAIT or not (self.ts_ok and self.orphan):
-            return False
-        return now > self.timers.at(timer.TIME_WAIT) - 2 * self.config.msl + REUSE_DELAY
 
     def expire(self) -> None:
         """End TIME-WAIT now."""

@@ -41,12 +41,18 @@ class Feedback:
 
     name: ClassVar[str] = "none"
     accurate: ClassVar[bool] = False  # AE, CWR and ECE are the ACE counter
+    level: ClassVar[int] = ASKS_NOTHING  # what a SYN must at least have asked for
 
     def __init__(self) -> None:
         self.received_ce = 0
         self.delivered_ce = 0
 
     # --- the handshake -----------------------------------------------------------------------------------------------
+
+    @property
+    def granted(self) -> int:
+        """The flags of the first SYN,ACK that agrees to it."""
+        return 0
 
     def opening(self, conn: "Connection") -> tuple[int, bytes]:
         """The flags that our SYN or SYN,ACK carries when it is sent now, and what it has as further options."""
@@ -107,6 +113,7 @@ class Classic(Feedback):
     __slots__ = ("_asked", "_cwr_at", "_echo", "_plain", "sends_ect")
 
     name = "classic"
+    level = ASKS_CLASSIC
 
     def __init__(self, asked: int = ASKS_CLASSIC, *, sends_ect: bool = True) -> None:
         super().__init__()
@@ -115,6 +122,10 @@ class Classic(Feedback):
         self._echo = False  # CE came, and no CWR since
         self._plain = False  # the peer's last SYN did not ask
         self._cwr_at = 0  # the number of the last text that carried CWR
+
+    @property
+    def granted(self) -> int:
+        return ECE
 
     def opening(self, conn: "Connection") -> tuple[int, bytes]:
         return 0 if self._plain else ECE, b""

@@ -12,6 +12,7 @@ from usertcp.wire.tcp import ACE, CWR, ECE
 ASKS_NOTHING: Final = 0  # what a SYN asks for
 ASKS_CLASSIC: Final = 1
 ASKS_ACCURATE: Final = 2
+SYN_FLAGS: Final = (0, CWR | ECE, ACE)  # of a SYN that asks for each of them
 
 
 def asks(flags: int) -> int:

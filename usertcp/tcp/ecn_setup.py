@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING, Final
 
 from usertcp.tcp.accecn import Accurate
 from usertcp.tcp.ecn import NOT_ECN, Classic, Feedback
-from usertcp.tcp.ecn_policy import ASKS_ACCURATE, ASKS_NOTHING, Ecn, asks
+from usertcp.tcp.ecn_policy import ASKS_ACCURATE, ASKS_NOTHING, SYN_FLAGS, Ecn, asks
 from usertcp.tcp.state import State
 from usertcp.wire.ecn import NOT_ECT
-from usertcp.wire.tcp import ACE, ACE_SHIFT, ACK, CWR, ECE, Segment
+from usertcp.wire.tcp import ACE_SHIFT, ACK, CWR, ECE, Segment
 
 if TYPE_CHECKING:
     from usertcp.tcp.connection import Connection
 
-_FLAGS: Final = (0, CWR | ECE, ACE)  # of a SYN that asks for nothing, RFC 3168, AccECN
 _TIMES: Final = (0, 1, 2)  # that it is sent with them before it is sent without
 
 
@@ -40,7 +39,7 @@ class Asking(Feedback):
         self.gave_up = False  # a SYN without flags has left
 
     def opening(self, conn: "Connection") -> tuple[int, bytes]:
-        return _FLAGS[self._level] if conn.snd.retries < _TIMES[self._level] else 0, b""
+        return SYN_FLAGS[self._level] if conn.snd.retries < _TIMES[self._level] else 0, b""
 
     def on_opening_sent(self, flags: int) -> None:
         self.gave_up = not flags
@@ -66,14 +65,14 @@ def agree(conn: "Connection", seg: Segment) -> Feedback:
     if seg.flags & ACK:
         return so_far.answered(seg) if isinstance(so_far, Asking) else NOT_ECN
     if conn.state is not State.SYN_SENT:
-        return _grant(policy.grants, seg)
-    feedback = _grant(min(policy.asks, policy.grants), seg)  # both open at once: what both SYNs ask for
+        return grant(policy.grants, seg)
+    feedback = grant(min(policy.asks, policy.grants), seg)  # both open at once: what both SYNs ask for
     if isinstance(so_far, Asking) and so_far.gave_up and isinstance(feedback, (Classic, Accurate)):
         feedback.sends_ect = False
     return feedback
 
 
-def _grant(most: int, seg: Segment) -> Feedback:
+def grant(most: int, seg: Segment) -> Feedback:
     """What the SYN ``seg`` gets, which is at most ``most``."""
     asked = asks(seg.flags)
     if ASKS_NOTHING in (asked, most):

@@ -1,8 +1,8 @@
 """A listening port: the half-open connections, and those that wait for ``accept`` (RFC 9293 §3.10.1, passive OPEN).
 
-The listener is the LISTEN state that every connection it begets starts from. It bounds both queues: a SYN that finds no
-room is dropped, so that the peer tries again, and so is the third segment of a handshake while the accept queue is
-full.
+The listener is the LISTEN state that every connection it begets starts from. It says when either of its queues is full:
+a SYN that finds the accept queue so is dropped, and the third segment of a handshake is ignored, so that the peer tries
+again, or the SYN,ACK does. What becomes of a SYN that finds too many half-open connections is decided in ``net``.
 It holds no segment and sends none.
 """
 
@@ -17,21 +17,32 @@ from usertcp.wire.tcp import ACK, Segment
 if TYPE_CHECKING:
     from usertcp.tcp.connection import Connection, Host
 
-MIN_HALF_OPEN: Final = (
-    128  # half-open connections a listener holds however small its backlog (Linux: tcp_max_syn_backlog)
-)
+MIN_HALF_OPEN: Final = 128  # half-open connections however small the backlog (Linux: tcp_max_syn_backlog)
 
 
 class Listener:
     """A port in LISTEN. ``backlog`` bounds the connections that wait for :meth:`accept`."""
 
-    __slots__ = ("backlog", "closed", "config", "flow", "half_open", "host", "port", "queue", "ready", "user")
+    __slots__ = (
+        "backlog",
+        "closed",
+        "config",
+        "flow",
+        "half_open",
+        "host",
+        "port",
+        "queue",
+        "ready",
+        "syn_backlog",
+        "user",
+    )
 
     def __init__(self, host: "Host", config: TcpConfig, port: int, backlog: int) -> None:
         self.host = host
         self.config = config
         self.port = port
         self.backlog = max(backlog, 0)
+        self.syn_backlog = MIN_HALF_OPEN
         self.half_open: dict[Connection, None] = {}  # in the order of their SYNs
         self.queue: deque[Connection] = deque()
         self.ready = 0
@@ -45,13 +56,13 @@ class Listener:
         local: tuple[str, int] = self.flow.local
         return local
 
-    def admit(self) -> bool:
-        """Whether another SYN may begin a connection."""
-        return not self.closed and self.has_room() and len(self.half_open) < max(self.backlog, MIN_HALF_OPEN)
-
     def has_room(self) -> bool:
         """Whether the accept queue takes another; as on Linux it holds ``backlog`` + 1."""
-        return len(self.queue) <= self.backlog
+        return not self.closed and len(self.queue) <= self.backlog
+
+    def is_pressed(self) -> bool:
+        """Whether there are as many half-open connections as may be."""
+        return len(self.half_open) >= max(self.backlog, self.syn_backlog)
 
     def on_half_open(self, conn: "Connection") -> None:
         """``conn`` entered SYN-RECEIVED."""

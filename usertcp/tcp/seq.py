@@ -34,7 +34,7 @@ def initial_sequence(now: int, flow_key: bytes, secret: bytes) -> int:
     ``now`` in ns drives M, a clock of 4 us that no earlier incarnation of the flow can be ahead of; ``flow_key`` names
     addresses and ports; ``secret`` (1 to 32 bytes, random, one a host) keeps F from being guessed off the path.
     """
-    return (now // ISN_TICK + _keyed(flow_key, secret, b"isn")) & MASK32
+    return (now // ISN_TICK + keyed(flow_key, secret, b"isn")) & MASK32
 
 
 def timestamp_offset(flow_key: bytes, secret: bytes) -> int:
@@ -42,9 +42,9 @@ def timestamp_offset(flow_key: bytes, secret: bytes) -> int:
 
     The same function as for the initial sequence number, under another name (RFC 7323 §5.4 and §7.1).
     """
-    return _keyed(flow_key, secret, b"tsval")
+    return keyed(flow_key, secret, b"tsval")
 
 
-def _keyed(flow_key: bytes, secret: bytes, purpose: bytes) -> int:
+def keyed(flow_key: bytes, secret: bytes, purpose: bytes) -> int:
     """A 32-bit pseudo-random function of ``flow_key``, one for each ``secret`` and ``purpose`` (up to 8 bytes)."""
     return int.from_bytes(blake2s(flow_key, digest_size=4, key=secret, person=purpose).digest(), "big")

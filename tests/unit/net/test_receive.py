@@ -24,6 +24,7 @@ from tests.unit.net.bench import (
 )
 from usertcp.frame import FrameMeta
 from usertcp.net.egress import MAX_REPLIES
+from usertcp.net.listening import Limits
 from usertcp.net.neighbor import Waiting
 from usertcp.net.stats import Drop
 from usertcp.tcp.config import TcpConfig
@@ -195,8 +196,26 @@ def other_queue() -> Bench:
     return bench
 
 
+def source_limit() -> Bench:
+    bench = Bench(limits=Limits(source_connections=1))
+    bench.stack.listen(("", 80))
+    for port in (40000, 40001):
+        bench.give(tcp_frame(SYN, sport=port))
+    return bench
+
+
+def listener_limit() -> Bench:
+    bench = Bench(limits=Limits(listener_connections=1))
+    bench.stack.listen(("", 80))
+    for port in (40000, 40001):
+        bench.give(tcp_frame(SYN, sport=port))
+    return bench
+
+
 OTHER: list[tuple[Drop, Callable[[], Bench]]] = [
     (Drop.LISTEN_OVERFLOW, overflow_listener),
+    (Drop.SOURCE_LIMIT, source_limit),
+    (Drop.LISTENER_LIMIT, listener_limit),
     (Drop.NO_MEMORY, no_memory),
     (Drop.NO_ROUTE, no_route),
     (Drop.REPLY_OVERFLOW, reply_overflow),
