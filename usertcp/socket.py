@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 ENVIRONMENT: Final = "USERTCP_ENGINE"  # names the file of an engine that sockets are to use
 
 _C: Final = _socket.socket  # the methods that touch the descriptor
+# The standard one, in whose place usertcp.patching puts ours.
+_standard_init: Final[Any] = getattr(stdlib.socket.__init__, "__wrapped__", stdlib.socket.__init__)
 _IGNORED: Final = (1, 2)  # SCM_RIGHTS, SCM_CREDENTIALS
 _FAMILIES: Final = (stdlib.AF_INET, stdlib.AF_INET6)
 _OURS: Final = (0, _socket.IPPROTO_TCP)
@@ -280,10 +282,10 @@ class socket(stdlib.socket):
                 _attach_if_told()
             tcp = recognize(fileno, _token, _current is not None) if ours else None
             if tcp is None:
-                super().__init__(family, type, proto, fileno)
+                _standard_init(self, family, type, proto, fileno)
                 return
             self._tcp = tcp
-            super().__init__(_FAMILIES[tcp.six], _socket.SOCK_STREAM, max(proto, 0), fileno)
+            _standard_init(self, _FAMILIES[tcp.six], _socket.SOCK_STREAM, max(proto, 0), fileno)
             return
         _attach_if_told()
         _begin(self, family, type, proto, _current.token if _current is not None and _current.abroad else "")
@@ -325,9 +327,10 @@ class socket(stdlib.socket):
         if tcp is not None and tcp.dead:
             _take_wake(self)
             raise StackError(GONE)
+        made: Any = socket if isinstance(self, socket) else stdlib.socket
         while True:
             fd, address = self._accept()  # type: ignore[attr-defined]
-            sock = socket(self.family, self.type, self.proto, fileno=fd)
+            sock = made(self.family, self.type, self.proto, fileno=fd)
             if stdlib.getdefaulttimeout() is None and _C.gettimeout(self):
                 _C.setblocking(sock, True)
             if tcp is None:
@@ -578,11 +581,11 @@ def _begin(sock: socket, family: int, type: int, proto: int, token: str) -> None
     proto = max(proto, 0)
     flags = stdlib.SOCK_NONBLOCK | stdlib.SOCK_CLOEXEC
     if type & ~flags != _socket.SOCK_STREAM or proto not in _OURS or family not in _FAMILIES:
-        stdlib.socket.__init__(sock, family, type, proto)
+        _standard_init(sock, family, type, proto)
         return
     fd, ident = messages.create(type & stdlib.SOCK_NONBLOCK, six=family == stdlib.AF_INET6, token=token)
     sock._tcp = Endpoint(ident, _token, token)
-    stdlib.socket.__init__(sock, family, type, proto, fd)
+    _standard_init(sock, family, type, proto, fd)
 
 
 def _connect(sock: socket, tcp: Endpoint, remote: Address) -> None:

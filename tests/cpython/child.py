@@ -2,9 +2,9 @@
 
 What happens is told on the descriptor FD, one JSON list a line: ``["test", id]`` for every test of the module in mode
 ``list``; else ``["start", id]``, ``["end", id, outcome, text]`` and at last ``["done"]``. An outcome is "passed",
-"failed" or "skipped". MODE is ``kernel``, or ``usertcp``, which puts :mod:`usertcp.socket` in the place of the standard
-module before anything else imports it: both ends of all connections are then on the loopback of one stack, and real
-segments go between them; or ``faulty``, the same with a loopback that loses and reorders (:mod:`tests.cpython.faulty`).
+"failed" or "skipped". MODE is ``kernel``, or ``usertcp``, which patches the standard module (:func:`usertcp.install`):
+both ends of all connections are then on the loopback of one stack, and real segments go between them; or ``faulty``,
+the same with a loopback that loses and reorders (:mod:`tests.cpython.faulty`).
 """
 
 import faulthandler
@@ -86,9 +86,8 @@ def tests_of(suite: unittest.TestSuite) -> Iterator[unittest.TestCase]:
 
 
 def put_in_place(*, faulty: bool) -> None:
-    """An engine on the loopback of a stack, and its socket in the place of the standard module's."""
-    import socket
-
+    """An engine on the loopback of a stack, and the standard module's sockets on it."""
+    import usertcp
     import usertcp.socket as us
     from tests.cpython.faulty import FaultyStack
     from usertcp.link.memory import memory_pair
@@ -98,8 +97,7 @@ def put_in_place(*, faulty: bool) -> None:
     config = StackConfig(addresses=(ADDRESS,))
     stack = FaultyStack(config, link.caps, SEED) if faulty else Stack(config, link.caps, os.urandom)
     us.Engine(stack, link).__enter__()
-    standard: Any = socket
-    standard.socket = us.socket
+    usertcp.install()
 
 
 def pair_over_tcp() -> tuple[Any, Any]:

@@ -25,6 +25,7 @@ LAYERS: Final = (
     {"driver"},
     {"blocking", "aio", "socket"},
     {"sim"},
+    {"patching"},
     {"lab", "perf", "pkt"},
     {"cli", "pytest_plugin"},
 )

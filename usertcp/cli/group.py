@@ -24,6 +24,7 @@ from usertcp.cli.output import OutputGone, stdout_is_gone
 from usertcp.cli.perf import perf
 from usertcp.cli.ping import ping
 from usertcp.cli.pkt import pkt
+from usertcp.cli.run import run as run_program
 from usertcp.cli.ss import ss
 from usertcp.cli.up import up
 from usertcp.cli.version import build, version
@@ -43,7 +44,7 @@ def cli(verbose: bool) -> None:
         logging.basicConfig(format="usertcp: %(message)s", level=logging.INFO)
 
 
-for command in (demo, lab, nc, perf, ping, http_serve, get, up, down, ss, pkt, engine, worker):
+for command in (demo, lab, nc, perf, ping, http_serve, get, up, down, ss, pkt, engine, worker, run_program):
     cli.add_command(command)
 
 
