@@ -526,21 +526,20 @@ class Conn(_Endpoint):
     def _land(self, view: memoryview, deadline: int, *, wait: bool) -> int:
         """Offer ``view`` to what the device has and, with ``wait``, to what comes; how much of it was filled. 0: look
         at what is there."""
-        host, core = self._host, self.core
+        host, core, landed = self._host, self.core, 0
         pump = host._pump
-        if not pump.offer(core, view):  # another thread reads here, too
-            if wait:
+        if (self._bulk or not wait) and not host._leading:  # there is probably something
+            host._stints += 1
+            landed = pump.gulp(core, view)
+        if wait and not landed:
+            if not pump.offer(core, view):  # another thread reads here, too
                 self._until(self._readable, deadline)
-            host._flush()
-            return 0
-        try:
-            if (self._bulk or not wait) and not host._leading:  # there is probably something
-                host._stints += 1
-                host._engine.handle([])
-            if wait and not core.landed:
+                host._flush()
+                return 0
+            try:
                 self._until(self._arrived, deadline)
-        finally:
-            landed = pump.take_back(core)
+            finally:
+                landed = pump.take_back(core)
         self._bulk = landed >= PLENTY
         return landed
 

@@ -49,6 +49,12 @@ UNFINISHED: Final = frozenset(
 )
 
 
+def _wanted(goal: ReceiveBuffer) -> int:
+    """Bytes to be read for the reader who waits at ``goal``: not much more than it has room for, since what is too much
+    is copied twice."""
+    return min(max(goal.wanted, SLICE_BYTES) - LARGEST, OFFER_BYTES)
+
+
 class Watcher(Protocol):
     """What a front end puts into the ``user`` slot of a connection, listener or pinger."""
 
@@ -109,6 +115,25 @@ class Pump:
         if self._ticks:
             self.link.tick(now)
         return self._settle(self._exchange(budget) if budget > 1 else self._sip(now))
+
+    def gulp(self, conn: Connection, target: memoryview) -> int:
+        """A turn of who reads a stream: what continues it goes straight to ``target``; how much did.
+
+        It is a short one. While more waits, the acknowledgment of what was taken does, too, for the next gulp to send.
+        """
+        if self.failure is not None or not self.offer(conn, target):
+            _ = self.flush()
+            return 0
+        try:
+            now = self.turned_at = self.clock()
+            self.link.tick(now)
+            self.blocked = False
+            dry = self._take_slice(SLICE_FRAMES, _wanted(conn.rcv.buffer))
+        finally:
+            landed = self.take_back(conn)
+        if dry or not landed or self._dying is not None or not self.stack.may_wait(conn):
+            _ = self._settle(self.stack.poll(self.clock(), self, BUDGET))
+        return landed
 
     def flush(self, budget: int = BUDGET) -> bool:
         """Only send: what a front end calls after it wrote, read or closed. True: there is more to do at once."""
@@ -172,9 +197,7 @@ class Pump:
         poll, clock, goal = self.stack.poll, self.clock, self.goal
         self.blocked = False
         while True:
-            size = SLICE_BYTES
-            if goal is not None:  # not much more than it has room for: what is too much is copied twice
-                size = min(max(goal.wanted, SLICE_BYTES) - LARGEST, OFFER_BYTES)
+            size = SLICE_BYTES if goal is None else _wanted(goal)
             dry = self._take_slice(min(SLICE_FRAMES, budget), size)
             more = poll(clock(), self, BUDGET)
             if dry:

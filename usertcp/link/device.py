@@ -12,6 +12,7 @@ from abc import abstractmethod
 from contextlib import suppress
 from fcntl import ioctl
 from hashlib import blake2s
+from os import readv, writev
 from typing import Final
 
 from usertcp.frame import PLAIN, FrameMeta, LinkCaps
@@ -97,7 +98,8 @@ class DeviceLink(Link):
         self._ailing = False  # something was wrong: look whether it still is when nothing comes
         self._slab = bytearray(SLAB)
         self._view = memoryview(self._slab)
-        self._head = bytearray(vnet.HEADER_LEN if vnet_header else 0)
+        self._before = vnet.HEADER_LEN if vnet_header else 0
+        self._head = bytearray(self._before)
         self._into = [self._head, self._slab] if vnet_header else [self._slab]
         self._last_head = b""  # what came before the latest frame, and what it says: of a stream it is always the same
         self._last_meta = PLAIN
@@ -107,23 +109,17 @@ class DeviceLink(Link):
         return self._fd
 
     def read(self) -> tuple[memoryview, FrameMeta] | None:
-        while True:
-            try:
-                size = os.readv(self._fd, self._into)
-            except BlockingIOError:
-                if self._ailing:
-                    self._examine()
-                return None
-            except OSError as error:
-                if self._read_again(error):
-                    continue
-                return None
-            if not self._vnet:
-                return self._view[:size], PLAIN
-            head = self._head
-            if head != self._last_head:
-                self._look_up(bytes(head))
-            return self._view[: size - vnet.HEADER_LEN], self._last_meta
+        try:
+            size = readv(self._fd, self._into)
+        except BlockingIOError:
+            if self._ailing:
+                self._examine()
+            return None
+        except OSError as error:
+            return self.read() if self._read_again(error) else None
+        if self._head != self._last_head:
+            self._look_up(bytes(self._head))
+        return self._view[: size - self._before], self._last_meta
 
     def _look_up(self, head: bytes) -> None:
         """The frame just read came with ``head``, and the one before it with another."""
@@ -140,9 +136,9 @@ class DeviceLink(Link):
                 encoded = meta.encoded
                 if not encoded:
                     encoded = meta.encoded = vnet.encode(meta)
-                os.writev(self._fd, [encoded, header, *payload])
+                writev(self._fd, [encoded, header, *payload])
             else:
-                os.writev(self._fd, [header, *payload])
+                writev(self._fd, [header, *payload])
         except BlockingIOError:
             return False
         except OSError as error:

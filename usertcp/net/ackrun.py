@@ -24,9 +24,9 @@ Frame: TypeAlias = tuple[memoryview, FrameMeta]
 Read: TypeAlias = Callable[[], Frame | None]
 Followed: TypeAlias = tuple[Frame | None, int, int]
 
-LONGEST: Final = 16  # acknowledgments of a run that are passed over, at most
+LONGEST: Final = 28  # acknowledgments of a run that are passed over, at most
 AHEAD: Final = LONGEST + 4  # frames that may yet be read when a run begins: whoever reads ahead is asked again
-_FIELDS: Final = "4s 2x 4s 2x 12s I I H H 4x I I I"  # from the IPv4 header on, without identification and checksums
+_FIELDS: Final = "H 4s H 16s I H 6x I I 4x"  # from the identification on, without window, TCP's checksum and echo
 _LEN: Final = ipv4.HEADER_LEN + tcp.HEADER_LEN + tcp.TIMESTAMPS_LEN
 _WORD: Final = tcp.HEADER_LEN + tcp.TIMESTAMPS_LEN << 10 | tcp.ACK  # data offset and flags
 _HALF: Final = 1 << 31
@@ -41,7 +41,7 @@ class AckRuns:
     def __init__(self, mac: bytes, flows: dict[bytes, Connection], stats: Stats) -> None:
         """``mac``: our hardware address; b"": frames are bare IP packets."""
         self._ip = ethernet.HEADER_LEN if mac else 0
-        self._unpack = Struct(f"! {self._ip}s {_FIELDS}").unpack
+        self._unpack = Struct(f"! {self._ip + 4}s {_FIELDS}").unpack
         self._flows = flows
         self._stats = stats
         self.ahead: list[Frame | None] = []
@@ -51,44 +51,47 @@ class AckRuns:
         """The last of the run that begins with ``first``, a frame of ``size`` bytes; ``count`` and ``octets`` and what
         the others of the run add to them."""
         view, meta = first
-        link, start, middle, key, seq, ack, word, _, kind, tsval, _ = self._unpack(view)
-        conn = self._flows.get(key)
+        head, ident, middle, check, ends, ack, word, kind, tsval = self._unpack(view)
+        conn = self._flows.get(ends[:12])
         if (
             conn is None
             or word != _WORD
             or kind != tcp.NOP_NOP_TS
             or not meta.csum_valid
-            or int.from_bytes(start[2:], "big") != _LEN
+            or int.from_bytes(head[-2:], "big") != _LEN
             or not self._is_sound(view)
-            or not may_skip(conn, seq, ack, tsval)
+            or not may_skip(conn, int.from_bytes(ends[12:], "big"), ack, tsval)
         ):
             return first, count, octets
-        same = link, start, middle, key, seq, word, kind
-        una, most, skipped = conn.snd.una, conn.snd.nxt - conn.snd.una, 0
-        held = first
+        same, total = (head, middle, ends, word, kind), ident + check
+        size, unpack, left, skipped = self.size, self._unpack, conn.snd.nxt - conn.snd.una, 0
+        left -= ack - conn.snd.una & MASK32
+        got: Frame | None
         try:
             while skipped < LONGEST:
-                held = memoryview(bytes(view)), meta
+                last = bytes(view)
                 got = read()
-                self.ahead.append(got)
                 if got is None:
                     break
                 view = got[0]
-                if len(view) != self.size or not got[1].csum_valid or not self._is_sound(view):
+                if len(view) != size or not got[1].csum_valid:
                     break
-                before, stamp = ack, tsval
-                link, start, middle, key, seq, ack, word, _, kind, tsval, _ = self._unpack(view)
+                head, ident, middle, check, ends, later, word, kind, stamp = unpack(view)
+                more = later - ack & MASK32
                 if (
-                    (link, start, middle, key, seq, word, kind) != same
-                    or not (before - una) & MASK32 < (ack - una) & MASK32 <= most
-                    or tsval - stamp & MASK32 >= _HALF
+                    (head, middle, ends, word, kind) != same
+                    or (ident + check - total) % 0xFFFF
+                    or not 0 < more <= left
+                    or stamp - tsval & MASK32 >= _HALF
                 ):
                     break
-                self.ahead.clear()
-                held = got
+                ack, tsval = later, stamp
+                left -= more
                 skipped += 1
+            else:
+                return got, count + skipped, octets + skipped * size
         except OSError:  # the device has lost a frame, or is gone: first what was there
-            self.ahead.append(held)
+            self.ahead.append((memoryview(last), meta))
             raise
         finally:
             if skipped:
@@ -96,8 +99,9 @@ class AckRuns:
                 stats = self._stats
                 stats.frames_in += skipped
                 stats.segments_in += skipped
-                stats.bytes_in += skipped * self.size
-        return held, count + skipped, octets + skipped * self.size
+                stats.bytes_in += skipped * size
+        self.ahead.append(got)
+        return (memoryview(last), meta), count + skipped, octets + skipped * size
 
     def _is_sound(self, view: memoryview) -> bool:
         """Whether the IPv4 header, which is known to be one, sums up."""

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 MAX_REPLIES: Final = 256  # frames in the backlog beyond which answers are dropped
 MAX_LOCAL: Final = 4 * MIB  # bytes on the way from this host to itself
 MAX_BURST: Final = 64 * KIB - 1 - ipv4.HEADER_LEN - 60  # bytes of payload in a super-segment, whatever its options
-TRAIN: Final = 4 * MAX_BURST  # bytes of payload that a connection hands over at a time
 MAX_TEMPLATES: Final = 512  # kept for connections to come
 LOCAL: Final = FrameMeta(csum_valid=True)  # a packet that never left this host
 

@@ -21,7 +21,7 @@ from struct import Struct
 from typing import Final, TypeAlias
 
 from usertcp.errors import WireError
-from usertcp.frame import PLAIN, FrameMeta
+from usertcp.frame import FrameMeta
 from usertcp.net.stats import Stats
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.predicted import room_in_burst, settle, take_burst, take_predicted
@@ -48,30 +48,57 @@ _IGNORED: Final = 0xFFFF ^ tcp.PSH
 _HEADERS: Final = ipv4.HEADER_LEN + tcp.HEADER_LEN + tcp.TIMESTAMPS_LEN
 
 
+class Burst:
+    """Text for a reader who waits, which may go on.
+
+    ``conn``     whose it is; ``count``: segments that it had got by then, those of the burst included
+    ``seq``      the number that comes next, as on the wire
+    ``tails``    of the fields of that name, that which its first frame had, and the same with PSH or without
+    ``same``     what its frames have in common; ``constant``: the sum of all that follows from that
+    ``tsval``    their timestamp
+    ``meta``     what went with the first
+    """
+
+    __slots__ = ("conn", "constant", "count", "meta", "same", "seq", "tails", "tsval")
+
+    def __init__(
+        self,
+        conn: Connection,
+        seq: int,
+        tails: tuple[bytes, bytes],
+        same: tuple[bytes, bytes, bytes, bytes],
+        constant: int,
+        tsval: int,
+        meta: FrameMeta,
+    ) -> None:
+        self.conn = conn
+        self.count = conn.segments_in
+        self.seq = seq
+        self.tails = tails
+        self.same = same
+        self.constant = constant
+        self.tsval = tsval
+        self.meta = meta
+
+
 class Shortcut:
     """Where ``Stack.receive`` tries first. ``flows``: the stack's connections by key.
 
     ``_head``, ``_middle``  of the last frame that was looked at and found in order; ``_sum``: of their words
-    ``_burst``              the connection that has last got text for a reader who waits, its ``_count``-th segment;
-                            that had ``_tail``, ``_options`` and ``_meta``, and ``_seq`` comes next
+    ``_burst``              the text that was last taken for a reader who waits
     """
 
     __slots__ = (
         "_burst",
-        "_count",
         "_flows",
         "_head",
         "_ip",
         "_least",
         "_mac",
-        "_meta",
         "_middle",
-        "_options",
-        "_seq",
         "_start",
         "_stats",
         "_sum",
-        "_tail",
         "_unpack",
     )
 
@@ -85,10 +112,9 @@ class Shortcut:
         self._ip = fields.size - _HEADERS
         self._flows = flows
         self._stats = stats
-        self._head = self._middle = self._tail = self._options = b""
-        self._sum = self._seq = self._count = 0
-        self._burst: Connection | None = None
-        self._meta = PLAIN
+        self._head = self._middle = b""
+        self._sum = 0
+        self._burst: Burst | None = None
 
     def take(self, frame: bytes | bytearray | memoryview, now: int, meta: FrameMeta) -> bool:
         """True: a connection has taken the segment in ``frame``. False: nothing has changed."""
@@ -143,9 +169,10 @@ class Shortcut:
         if len(text) < LEAST_OF_BURST:
             self._burst = None
         elif conn.rcv.buffer.wanted and _is_whole(meta, len(text), conn.rcv.mss):
-            self._burst, self._count = conn, conn.segments_in
-            self._tail, self._options, self._meta = tail, options, meta
-            self._seq = seq + len(text) & MASK32
+            pushed = tail[:5] + bytes((tail[5] ^ tcp.PSH,)) + tail[6:]
+            same = self._head, self._middle, flow.key, options
+            constant = self._sum + flow.address_sum
+            self._burst = Burst(conn, seq + len(text) & MASK32, (tail, pushed), same, constant, tsval, meta)
         return True
 
     def _take_other(self, conn: Connection, frame: memoryview, now: int, meta: FrameMeta) -> bool:
@@ -168,16 +195,13 @@ class Shortcut:
         The first frame that does not (None: nothing waits, or those were all), how many did, and their bytes. All that
         is asked for each is whether its headers are those of the last, its number the next, and its checksum right.
         """
-        conn = self._burst
-        if conn is None or conn.segments_in != self._count or (room := room_in_burst(conn, clock())) <= 0:
+        burst = self._burst
+        if burst is None or burst.conn.segments_in != burst.count or (room := room_in_burst(burst.conn, clock())) <= 0:
             return read(), 0, 0
-        buffer, meta = conn.rcv.buffer, self._meta
-        target, start, seq, tail = buffer.target, buffer.landed, self._seq, self._tail
+        conn, seq, (tail, pushed), same, constant = burst.conn, burst.seq, burst.tails, burst.same, burst.constant
+        meta, mss, buffer = burst.meta, conn.rcv.mss, conn.rcv.buffer
+        target, start = buffer.target, buffer.landed
         ip, least, unpack, headers = self._ip, self._least, self._unpack, self._least - self._ip
-        mss = conn.rcv.mss
-        pushed = tail[:5] + bytes((tail[5] ^ tcp.PSH,)) + tail[6:]
-        same = self._head, self._middle, conn.flow.key, self._options
-        constant = self._sum + conn.flow.address_sum
         before = at = start
         limit, enough = start + room, start + size
         got, count = None, 0
@@ -213,10 +237,9 @@ class Shortcut:
                 count = frames
         finally:
             if at > start:
-                _, tsval, _ = _OPTIONS.unpack(self._options)
-                take_burst(conn, at - start, at - before, count, tsval, clock())
-                self._seq = seq
-                self._count += count
+                take_burst(conn, at - start, at - before, count, burst.tsval, clock())
+                burst.seq = seq
+                burst.count += count
                 stats = self._stats
                 stats.frames_in += count
                 stats.segments_in += count

@@ -24,7 +24,7 @@ from typing import Any, Final
 from usertcp.errors import WireError, os_error
 from usertcp.frame import PLAIN, FrameMeta, LinkCaps, Sink, flow_hash
 from usertcp.net.ackrun import AHEAD, AckRuns
-from usertcp.net.egress import MAX_BURST, TRAIN, Egress
+from usertcp.net.egress import MAX_BURST, Egress
 from usertcp.net.flow import Binding, Flow, Ports, flow_key
 from usertcp.net.icmp import Icmp, Pinger
 from usertcp.net.interface import Interface
@@ -38,6 +38,7 @@ from usertcp.tcp.connection import Connection
 from usertcp.tcp.cookies import Cookies
 from usertcp.tcp.listener import Listener
 from usertcp.tcp.memory import UNBOUNDED, Memory
+from usertcp.tcp.predicted import may_stretch
 from usertcp.tcp.rtt import TS_TICK
 from usertcp.tcp.seq import initial_sequence, timestamp_offset, unwrap
 from usertcp.tcp.timewait import outlived, reusable_by
@@ -50,6 +51,7 @@ from usertcp.wire.tcp import SYN
 
 TCP_HEADERS: Final = ipv4.HEADER_LEN + tcp.HEADER_LEN  # what the MSS leaves out of the MTU (RFC 9293 §3.7.1, MUST-67)
 MIN_QUANTUM: Final = 4  # segments a dirty connection may send before it is another's turn
+TRAIN: Final = 16  # super-segments that a connection hands over at a time, at most
 MAX_TIMERS: Final = 256  # connections whose timers fire in one turn
 REUSE_GAP: Final = 65537  # sequence numbers between two incarnations of a flow (Linux; RFC 9293 §3.6.1, MAY-2)
 
@@ -163,6 +165,17 @@ class Stack:
         if got is None or len(got[0]) != runs.size or frames - count < AHEAD or size - octets < AHEAD * runs.size:
             return found
         return runs.last(got, read, count, octets)
+
+    def may_wait(self, conn: Connection) -> bool:
+        """Whether all that :meth:`poll` would send is an acknowledgment of ``conn`` that may wait, for its reader takes
+        more at once."""
+        dirty, egress = self._dirty, self._egress
+        return (
+            len(dirty) == 1
+            and dirty[0] is conn
+            and not (egress.local or egress.backlog.frames or self._neighbors.requests)
+            and may_stretch(conn)
+        )
 
     def _on_arp(self, view: memoryview, now: int) -> None:
         """Answer who asks for one of our addresses, and learn what may be learned (RFC 826, RFC 5227 §2.4)."""
@@ -615,7 +628,8 @@ class Stack:
             mss=mss,
             iss=iss,
             ts_offset=timestamp_offset(flow.key, self._ts_secret),
-            max_burst=max(TRAIN if flow.next_hop else MAX_BURST, mss),
+            max_burst=max(MAX_BURST, mss),
+            train=TRAIN if flow.next_hop else 1,
             flight=self._flight(flow.next_hop, mss),
             tracer=self._tracer,
             memory=self.memory,

@@ -106,8 +106,9 @@ class Connection:
     """A TCP connection. See the module's text for who calls what.
 
     ``mss`` is the largest segment the path carries: MTU less 40 bytes. ``max_burst`` bounds the text of one
-    super-segment, ``flight`` what may be on its way either way. ``iss`` and ``ts_offset`` come from the stack's keyed
-    hash (RFC 6528, RFC 7323 §5.4). ``memory`` is the budget of all connections of the stack; None: no bound.
+    super-segment, ``train`` how many of these are handed over at a time, ``flight`` what may be on its way either way.
+    ``iss`` and ``ts_offset`` come from the stack's keyed hash (RFC 6528, RFC 7323 §5.4). ``memory`` is the budget of
+    all connections of the stack; None: no bound.
     """
 
     __slots__ = (
@@ -151,6 +152,7 @@ class Connection:
         "syn_due",
         "timers",
         "tracer",
+        "train",
         "ts_offset",
         "ts_ok",
         "user",
@@ -167,6 +169,7 @@ class Connection:
         iss: int,
         ts_offset: int,
         max_burst: int,
+        train: int = 1,
         flight: int = UNBOUNDED,
         tracer: Tracer | None = None,
         memory: Memory | None = None,
@@ -177,7 +180,7 @@ class Connection:
         self.dport = dport
         self.path_mss = mss
         self.advertised_mss = min(mss, config.max_segment or mss)
-        self.max_burst = max_burst
+        self.max_burst, self.train = max_burst, train
         self.tracer = tracer
         self.ts_offset = ts_offset
         self.flow: Any = None  # net's
@@ -202,11 +205,9 @@ class Connection:
         self.reset_due: tuple[int, int, int] | None = None  # seq, ack, flags
         self.segments_in = self.segments_out = 0
         self.bytes_acked = self.bytes_received = 0
-        self.last_received_at = 0
-        self.opened_at = 0
+        self.last_received_at = self.opened_at = 0
         self.probes = 0  # keepalive and window probes that nobody has answered
-        self.challenge_at = 0
-        self.challenges = 0
+        self.challenge_at = self.challenges = 0
 
     def __repr__(self) -> str:
         return f"<Connection {self.flow if self.flow is not None else (self.sport, self.dport)} {self.state}>"

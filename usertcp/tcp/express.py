@@ -98,7 +98,8 @@ def is_plain(conn: "Connection") -> bool:
 def _send_text(conn: "Connection", now: int, tx: output.Transmit, budget: int) -> bool:
     """New text, as far as both windows and Nagle's rule let it go. True: more could go now.
 
-    From one segment to the next only the number changes, and PSH: there is one header for all.
+    From one segment to the next only the number changes, and PSH: there is one header for all, and several bursts are
+    handed over at a time, as a train.
     """
     snd, rcv = conn.snd, conn.rcv
     board, rate, buffer, cc = snd.board, snd.rate, snd.buffer, snd.cc
@@ -112,8 +113,9 @@ def _send_text(conn: "Connection", now: int, tx: output.Transmit, budget: int) -
     while True:
         flight = board.in_flight
         available = end - nxt
-        if available > burst <= allowed - flight and burst <= right - nxt:
-            length = whole
+        if payload <= burst < available and burst <= allowed - flight and burst <= right - nxt:
+            spare = min(available - 1, allowed - flight, right - nxt) - burst
+            length = whole * min(1 + spare // whole, conn.train, max(budget, 1))
         else:
             length = min(available, right - nxt, allowed - flight)
             if length < available:
@@ -149,7 +151,7 @@ def _send_text(conn: "Connection", now: int, tx: output.Transmit, budget: int) -
         record = board.push(nxt, nxt + length, now, payload)
         rate.on_send(record, flight + length, now, idle=not flight)
         snd.nxt = nxt = nxt + length
-        budget -= 1
+        budget -= -(-length // burst)
 
 
 def _transmit_ack(conn: "Connection", now: int, tx: output.Transmit) -> bool:

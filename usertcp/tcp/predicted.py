@@ -22,11 +22,12 @@ from usertcp.tcp.receiver import ACK_DELAYED, ACK_NOW
 from usertcp.tcp.state import ALONE, CALM, DOUBTED, READABLE, WRITABLE, State
 from usertcp.tcp.timeouts import rest
 from usertcp.tcp.timers import DELAYED_ACK
-from usertcp.units import MASK32, NEVER
+from usertcp.units import KIB, MASK32, NEVER
 
 if TYPE_CHECKING:
     from usertcp.tcp.connection import Connection
 
+STRETCH: Final = 512 * KIB  # bytes that are acknowledged at once, at most, while more of a stream comes
 _HALF: Final = 1 << 31
 _ESTABLISHED: Final = State.ESTABLISHED
 
@@ -186,6 +187,21 @@ def settle(conn: "Connection", wake: int, now: int) -> bool:
         due[DELAYED_ACK] = at
     conn.chrono.rest(now)
     return True
+
+
+def may_stretch(conn: "Connection") -> bool:
+    """Whether ``conn``, whose reader takes more at once, has nothing to say but an acknowledgment, and that may wait:
+    not much is owed, nor much of the window used up (a stretch ACK, as of a receiver that merges segments)."""
+    snd, rcv = conn.snd, conn.rcv
+    return (
+        rcv.since_ack < STRETCH
+        and rcv.since_ack < rcv.edge - rcv.nxt
+        and snd.una == snd.nxt == snd.buffer.end
+        and rcv.buffer.top == rcv.nxt
+        and not (rcv.quick or rcv.dsacks)
+        and conn.state is _ESTABLISHED
+        and conn.ecn is NOT_ECN
+    )
 
 
 def may_skip(conn: "Connection", seq: int, ack: int, tsval: int) -> bool:

@@ -11,7 +11,7 @@ does not want that writes a ``bytearray``. When everything is acknowledged the b
 """
 
 from bisect import bisect_right
-from typing import Final, NamedTuple
+from typing import Final, TypeAlias
 
 from usertcp.tcp.memory import SHARE, Memory
 from usertcp.units import KIB
@@ -27,12 +27,7 @@ def keepable(data: bytes | bytearray | memoryview) -> bool:
     return type(data) is bytes or (type(data) is memoryview and type(data.obj) is bytes and data.c_contiguous)
 
 
-class Piece(NamedTuple):
-    """``view`` has the bytes from the number ``start`` on, and is charged with ``charge`` bytes of memory."""
-
-    start: int
-    view: memoryview
-    charge: int
+Piece: TypeAlias = tuple[int, memoryview, int]  # the first number, its bytes from there on, memory it is charged with
 
 
 class References:
@@ -84,7 +79,7 @@ class References:
         assert granted  # the buffer had asked
 
     def _add(self, view: memoryview, charge: int) -> None:
-        self._pieces.append(Piece(self.end, view, charge))
+        self._pieces.append((self.end, view, charge))
         self.charged += charge
         self.end += len(view)
         self._ends.append(self.end)
@@ -94,7 +89,8 @@ class References:
         end = self._filled + len(part)
         self._block[self._filled : end] = part
         self._filled = end
-        self._pieces[-1] = self._pieces[-1]._replace(view=self._block[:end])
+        start, _, charge = self._pieces[-1]
+        self._pieces[-1] = start, self._block[:end], charge
         self.end += len(part)
         self._ends[-1] = self.end
 
@@ -118,8 +114,8 @@ class References:
         """Let go of the pieces that end at or below ``una``."""
         gone = bisect_right(self._ends, una)
         if gone:
-            for piece in self._pieces[:gone]:
-                self._memory.credit(piece.charge)
-                self.charged -= piece.charge
+            for _, _, charge in self._pieces[:gone]:
+                self._memory.credit(charge)
+                self.charged -= charge
             del self._pieces[:gone], self._ends[:gone]
-            self.start = self._pieces[0].start if self._pieces else self.end
+            self.start = self._pieces[0][0] if self._pieces else self.end
