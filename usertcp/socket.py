@@ -329,7 +329,11 @@ class socket(stdlib.socket):
             raise StackError(GONE)
         made: Any = socket if isinstance(self, socket) else stdlib.socket
         while True:
-            fd, address = self._accept()  # type: ignore[attr-defined]
+            try:
+                fd, address = self._accept()  # type: ignore[attr-defined]
+            finally:
+                if tcp is not None and _C.fileno(self) < 0:  # closed meanwhile, and this call held the last of it
+                    tcp.closed()
             sock = made(self.family, self.type, self.proto, fileno=fd)
             if stdlib.getdefaulttimeout() is None and _C.gettimeout(self):
                 _C.setblocking(sock, True)
@@ -497,6 +501,9 @@ class socket(stdlib.socket):
             if how != stdlib.SHUT_WR:
                 tcp.call("shut_read")
                 _C.shutdown(self, stdlib.SHUT_RD)  # wakes accept with EINVAL
+            return
+        if phase == CONNECTING:  # is given up, as on Linux; a thread that waits for it renews the descriptor
+            tcp.tell("shut_read")
             return
         if how != stdlib.SHUT_WR:
             tcp.shut_read = tcp.tell("shut_read")

@@ -16,6 +16,7 @@ LEFT = "10.0.0.1"
 RIGHT = "10.0.0.2"
 PORT = 7
 PATIENCE = 20.0  # seconds that a test waits for what ought to come at once
+STEP = 0.002  # seconds between two looks
 
 
 def stack_on(link: Link, address: str, tcp: TcpConfig | None = None) -> Stack:
@@ -83,3 +84,23 @@ class FlakyLink(Link):
 
     def close(self) -> None:
         self.inner.close()
+
+
+def until_asleep(thread: threading.Thread, looks: int = 20) -> None:
+    """Wait until ``thread`` sleeps in the kernel for good: it has not been scheduled between so many looks.
+
+    A thread that waits for the interpreter wakes all the time (``sys.getswitchinterval``).
+    """
+    path = f"/proc/self/task/{thread.native_id}/status"
+    never, same, last = threading.Event(), 0, ""
+    for _ in range(round(PATIENCE / STEP)):
+        with open(path) as file:
+            lines = file.read().splitlines()
+        now = "".join(line for line in lines if "ctxt_switches" in line)
+        asleep = any(line.split()[1] == "S" for line in lines if line.startswith("State:"))
+        same = same + 1 if asleep and now == last else 0
+        if same == looks:
+            return
+        last = now
+        never.wait(STEP)
+    raise AssertionError(f"the thread did not fall asleep in {PATIENCE} s")

@@ -8,12 +8,11 @@ from contextlib import contextmanager
 from typing import Any
 
 import usertcp.socket as us
-from tests.api.hosts import LEFT, PATIENCE, RIGHT, stack_on
+from tests.api.hosts import LEFT, PATIENCE, RIGHT, STEP, stack_on
 from usertcp.link.memory import memory_pair
 from usertcp.tcp.config import TcpConfig
 
 SILENT = "10.0.0.77"  # an address on the cable that nobody answers for
-STEP = 0.002  # seconds between two looks
 
 _NAMES = ("IN", "OUT", "ERR", "HUP", "RDHUP")
 

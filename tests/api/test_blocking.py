@@ -6,7 +6,9 @@ import signal
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from hashlib import shake_128
+from socket import SHUT_RDWR
 
 import pytest
 
@@ -303,6 +305,72 @@ def test_close_in_another_thread_wakes_who_waits() -> None:
             assert isinstance(error, OSError)
             assert error.errno == errno.EBADF
         peer.close()
+
+
+def send_on(conn: blocking.Conn) -> None:
+    while True:
+        conn.sendall(bytes(1 << 16))
+
+
+@pytest.mark.parametrize(
+    ("how", "expected"),
+    [("close", errno.EBADF), ("abort", errno.EBADF), ("shutdown", errno.EPIPE), ("reset", errno.ECONNRESET)],
+)
+def test_end_by_another_thread_wakes_a_send_that_waits(how: str, expected: int) -> None:
+    small = TcpConfig(send_buffer=64 * KIB, send_buffer_max=0, receive_buffer=8 * KIB, receive_buffer_max=0)
+    with nothing_left(), two_blocking(tcp=small, linger=0.05) as (left, right), ThreadPoolExecutor(1) as pool:
+        conn, peer = pair(left, right)
+        fill(conn)
+        conn.settimeout(None)
+        result = waiting(lambda: send_on(conn), pool)
+        peer.abort() if how == "reset" else getattr(conn, how)()
+        error = result()
+        assert isinstance(error, OSError)
+        assert error.errno == expected
+        conn.close()
+        peer.abort()
+
+
+def pair(left: blocking.Host, right: blocking.Host) -> tuple[blocking.Conn, blocking.Conn]:
+    listener = right.listen(("", PORT))
+    conn = left.connect((RIGHT, PORT), timeout=PATIENCE)
+    return conn, listener.accept()
+
+
+def test_shutdown_by_another_thread_ends_a_recv_that_waits() -> None:
+    with nothing_left(), two_blocking() as (left, right), ThreadPoolExecutor(1) as pool:
+        conn, peer = pair(left, right)
+        result = pool.submit(conn.recv)
+        conn.shutdown(SHUT_RDWR)
+        assert result.result(PATIENCE) == b""
+        conn.close()
+        peer.close()
+
+
+def test_close_of_the_host_wakes_a_connect_and_leaves_nothing() -> None:
+    with nothing_left(), two_blocking() as (left, _), ThreadPoolExecutor(1) as pool:
+        result = waiting(lambda: left.connect(("10.0.0.77", PORT)), pool)
+        left.close()
+        error = result()
+        assert isinstance(error, OSError)
+        assert error.errno == errno.EBADF
+        assert not list(left.stack.connections())
+
+
+def test_thousands_of_connects_given_up_leave_nothing() -> None:
+    with nothing_left(), two_blocking() as (left, right), ThreadPoolExecutor(8) as pool:
+        listener = right.listen(("", PORT), backlog=4)
+
+        def give_up(number: int) -> None:
+            address = RIGHT if number % 2 else "10.0.0.77"
+            with suppress(TimeoutError):
+                left.connect((address, PORT), timeout=0.001 * (number % 3)).abort()
+
+        for done in [pool.submit(give_up, number) for number in range(3000)]:
+            done.result(PATIENCE)
+        listener.close()
+        assert not [conn for conn in left.stack.connections() if conn.state is not State.CLOSED]
+        assert left.stack.counters()["memory_used"] == 0
 
 
 def test_close_of_the_host_wakes_who_waits() -> None:

@@ -164,9 +164,13 @@ class Bridge:
         self.on_event(select.EPOLLIN | select.EPOLLRDHUP)
 
     def shut_read(self) -> None:
-        """The program called shutdown(SHUT_RD): it reads what it has, then the end."""
-        self.discard = True
-        self._end_of_stream()
+        """The program called shutdown(SHUT_RD): it reads what it has, then the end. A connect that is under way is
+        given up, with Linux's errno."""
+        if self.fill:
+            self.conn.fail(errno.ECONNRESET)
+        else:
+            self.discard = True
+            self._end_of_stream()
         self.advance()
 
     def expect_urgent(self) -> None:

@@ -44,6 +44,11 @@ class SocketView:
         """The settings as they are now."""
         return self._chosen.config(self._base)
 
+    @property
+    def resets(self) -> bool:
+        """Whether closing shall be a reset: SO_LINGER of no time."""
+        return self._chosen.linger == (1, 0)
+
     def fileno(self) -> int:
         """-1: there is none."""
         return -1

@@ -11,6 +11,9 @@ asyncio's own does. TLS is asyncio's (``asyncio.sslproto``), a protocol like any
 ``get_extra_info`` has asyncio's names: "peername", "sockname", "socket" (``driver.socket_view``: options and names, no
 descriptor) and, over TLS, "sslcontext", "ssl_object", "peercert", "cipher" and "compression". It also has "connection",
 the core's.
+
+One thing differs from asyncio over the kernel: ``abort`` is a reset, always, so that the peer never takes what it got
+for the whole. There it is a FIN unless something is unread.
 """
 
 import asyncio
@@ -137,7 +140,8 @@ class Transport(_FlowControlMixin, asyncio.Transport):
         self._lost = self._closing = True
         self.core.user = None
         self._withdraw()
-        if self._waiting or self._held:
+        view: SocketView | None = self._extra.get("socket")
+        if self._waiting or self._held or (view is not None and view.resets):
             self.core.abort()
         else:
             self.core.close()

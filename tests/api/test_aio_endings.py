@@ -1,0 +1,224 @@
+"""One task waits, another closes, aborts or is cancelled: usertcp.aio ends as asyncio does over the kernel.
+
+Every scenario is played twice, by asyncio on the kernel's loopback and by the same functions of asyncio on a simulated
+host, and ends the same. Then thousands of half-finished connects, of which nothing stays.
+"""
+
+import asyncio
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT
+from tests.api.test_aio_server import SMALL, Recorder, alive, both, two
+from usertcp.sim import MS, SEC, World
+from usertcp.tcp.state import State
+
+Scenario = Callable[[], Coroutine[Any, Any, str]]
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def pair() -> tuple[Streams, Streams]:
+    """Both ends of a connection, the client's first."""
+    accepted: asyncio.Future[Streams] = asyncio.get_running_loop().create_future()
+    server = await asyncio.start_server(lambda *streams: accepted.set_result(streams), "127.0.0.1", 0)
+    client = await asyncio.open_connection(*server.sockets[0].getsockname())
+    ends = client, await accepted
+    server.close()
+    return ends
+
+
+async def outcome(waiting: Awaitable[Any]) -> str:
+    """The result, or the kind of the exception."""
+    try:
+        return repr(await waiting)
+    except Exception as error:
+        return type(error).__name__
+
+
+async def meanwhile(waits: Awaitable[Any], act: Callable[[], object]) -> str:
+    """How ``waits`` ends when ``act()`` comes while it waits."""
+    waiting = asyncio.ensure_future(outcome(waits))
+    await asyncio.sleep(0.02)
+    assert not waiting.done()
+    act()
+    return await waiting
+
+
+async def stuck(writer: asyncio.StreamWriter) -> None:
+    """Write until the peer's buffers are full, and wait."""
+    while True:
+        writer.write(bytes(1 << 18))
+        await writer.drain()
+
+
+async def read_then_close() -> str:
+    (reader, writer), (_, peer) = await pair()
+    result = await meanwhile(reader.read(10), writer.close)
+    peer.close()
+    return result
+
+
+async def read_then_abort() -> str:
+    (reader, writer), (_, peer) = await pair()
+    result = await meanwhile(reader.readexactly(10), writer.transport.abort)
+    peer.close()
+    return result
+
+
+async def read_then_reset() -> str:
+    (reader, writer), (_, peer) = await pair()
+    peer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    result = await meanwhile(reader.read(10), peer.close)
+    writer.close()
+    return result + await outcome(writer.wait_closed())
+
+
+async def drain_then_abort() -> str:
+    (_, writer), (_, peer) = await pair()
+    result = await meanwhile(stuck(writer), writer.transport.abort)
+    peer.transport.abort()
+    return result
+
+
+async def drain_then_reset() -> str:
+    (_, writer), (_, peer) = await pair()
+    result = await meanwhile(stuck(writer), peer.transport.abort)
+    writer.close()
+    return result
+
+
+async def drain_then_cancel() -> str:
+    (_, writer), (reader, peer) = await pair()
+    waiting = asyncio.ensure_future(stuck(writer))
+    await asyncio.sleep(0.02)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    writer.close()
+    size = len(await reader.read())
+    peer.close()
+    return str(size % (1 << 18))
+
+
+async def wait_closed_then_abort() -> str:
+    (_, writer), (_, peer) = await pair()
+    result = await meanwhile(writer.wait_closed(), writer.transport.abort)
+    peer.close()
+    return result
+
+
+async def write_after_the_end() -> str:
+    (reader, writer), (_, peer) = await pair()
+    writer.write_eof()
+    said = await outcome(asyncio.wait_for(_write(writer), 1))
+    writer.close()
+    said += await outcome(_write(writer)) + await outcome(writer.drain())
+    peer.close()
+    return said + repr(await reader.read())
+
+
+async def _write(writer: asyncio.StreamWriter) -> None:
+    writer.write(b"x")
+
+
+SCENARIOS: dict[Scenario, str] = {
+    read_then_close: "b''",
+    read_then_abort: "IncompleteReadError",
+    read_then_reset: "ConnectionResetErrorConnectionResetError",
+    drain_then_abort: "ConnectionResetError",
+    drain_then_reset: "ConnectionResetError",
+    drain_then_cancel: "0",
+    wait_closed_then_abort: "None",
+    write_after_the_end: "RuntimeErrorRuntimeErrorConnectionResetErrorb''",
+}
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda scenario: scenario.__name__)
+def test_scenario_ends_as_asyncio_over_the_kernel(scenario: Scenario) -> None:
+    async def on_the_kernel() -> str:
+        return await asyncio.wait_for(scenario(), PATIENCE)
+
+    async def here() -> str:
+        with host.here():
+            result = await scenario()
+        await asyncio.sleep(1)
+        assert {conn.state for conn in host.stack.connections()} <= {State.TIME_WAIT}
+        assert not list(host.stack.listeners())
+        return result
+
+    world = World(1)
+    host = world.host("host")
+    assert asyncio.run(on_the_kernel()) == SCENARIOS[scenario]
+    assert world.run_until_complete(here()) == SCENARIOS[scenario]
+
+
+@pytest.mark.parametrize("address", ["10.0.0.77", RIGHT], ids=["silent", "listening"])
+def test_thousands_of_connects_cancelled_at_any_moment_leave_nothing(address: str) -> None:
+    world, left, right = two(SMALL)
+
+    async def main() -> None:
+        async with await right.create_server(Recorder, None, PORT, backlog=2000) as server:
+            connecting = []
+            for n in range(2000):
+                connecting.append(asyncio.create_task(left.create_connection(Recorder, address, PORT)))
+                if n % 10 == 0:
+                    await asyncio.sleep(0.0001)
+            for task in connecting:
+                task.cancel()
+            ended = await asyncio.gather(*connecting, return_exceptions=True)
+            for made in ended:
+                if not isinstance(made, BaseException):
+                    made[0].abort()
+            cut = sum(isinstance(made, asyncio.CancelledError) for made in ended)
+            assert cut == 2000 if address != RIGHT else 0 < cut < 2000
+            await asyncio.sleep(1)
+            assert alive(left) == alive(right) == []
+            assert left.stack.counters()["memory_used"] == right.stack.counters()["memory_used"] == 0
+            loop = asyncio.get_running_loop()
+            assert [handle for handle in loop._scheduled if not handle.cancelled()] == []  # type: ignore[attr-defined]
+            server.close()
+
+    both(world, main())
+
+
+def test_port_of_a_cancelled_connect_is_free_at_once() -> None:
+    world, left, _ = two()
+
+    async def main() -> None:
+        for _ in range(1000):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(
+                    left.create_connection(Recorder, "10.0.0.77", PORT, local_addr=(LEFT, 4000)), 0.001
+                )
+        assert alive(left) == []
+
+    both(world, main())
+
+
+def test_thousands_of_half_open_connections_are_bounded_and_end_and_others_are_served_again() -> None:
+    world = World(1)
+    server, rude, polite = world.host("server"), world.host("rude"), world.host("polite")
+
+    async def main() -> None:
+        listening = await server.net.create_server(Recorder, None, PORT, backlog=100)
+        await polite.net.ping(server.address)
+        await rude.net.ping(server.address)
+        for _ in range(3000):
+            rude.stack.connect((server.address, PORT), world.now)
+        rude.kick()
+        world.call_later(MS, rude.unplug)
+        await asyncio.sleep(0.1)
+        waiting = [conn for conn in server.stack.connections() if conn.state is State.SYN_RECEIVED]
+        assert 100 <= len(waiting) <= 256
+        transport, _ = await polite.net.create_connection(Recorder, server.address, PORT)
+        assert world.now < 180 * SEC
+        transport.close()
+        listening.close()
+        await asyncio.sleep(300)
+        assert {conn.state for conn in server.stack.connections()} <= {State.TIME_WAIT}
+
+    world.run_until_complete(main())
