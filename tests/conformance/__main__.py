@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tests.conformance.document import DOCUMENT, render
 from tests.conformance.ledger import ROOT, Test, problems, read_ledger, read_marks, share
-from tests.support.numbering import NUMBERINGS
+from tests.support.numbering import NUMBERINGS, WRAP
 
 
 def run(numbering: str) -> dict[str, str]:
@@ -22,7 +22,7 @@ def run(numbering: str) -> dict[str, str]:
     with tempfile.TemporaryDirectory() as folder:
         outcomes = Path(folder) / "outcomes.json"
         command = [sys.executable, "-m", "pytest", "-p", "tests.conformance.plugin", "-p", "no:cacheprovider", "-q"]
-        command += ["--no-header", "--numbering", numbering, "--outcomes", str(outcomes), *folders()]
+        command += ["--no-header", "--numbering", numbering, "--outcomes", str(outcomes), *files(numbering)]
         done = subprocess.run(command, cwd=ROOT, check=False)
         if done.returncode > 1 or not outcomes.exists():
             raise SystemExit(f"conformance: pytest ended with status {done.returncode}")
@@ -30,20 +30,21 @@ def run(numbering: str) -> dict[str, str]:
         return found
 
 
-def virtual_tests() -> set[Test]:
-    """The tests that show something of the ledger in virtual time."""
+def virtual_tests(numbering: str = WRAP) -> set[Test]:
+    """The tests that show something of the ledger in virtual time; with ``numbering`` those that it concerns."""
     marks = read_marks()
-    return {test for each in read_ledger() for test in marks.get((each.rfc, each.id), ()) if test.virtual}
+    found = {test for each in read_ledger() for test in marks.get((each.rfc, each.id), ()) if test.virtual}
+    return {test for test in found if test.numbered or numbering == WRAP}
 
 
-def folders() -> list[str]:
-    """The files to collect."""
-    return sorted({test.path for test in virtual_tests()})
+def files(numbering: str) -> list[str]:
+    """What to collect."""
+    return sorted({test.path for test in virtual_tests(numbering)})
 
 
 def unproven(numbering: str, outcomes: dict[str, str]) -> list[str]:
     """The tests that were to run and did not pass."""
-    wanted = {f"{test.path}::{test.name}" for test in virtual_tests()}
+    wanted = {f"{test.path}::{test.name}" for test in virtual_tests(numbering)}
     return [
         f"{name} ({numbering}): {outcomes.get(name, 'did not run')}"
         for name in sorted(wanted)

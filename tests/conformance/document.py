@@ -31,8 +31,9 @@ HEAD: Final = """# Conformance
 What the standards ask, where it is done, and the tests that show it. Made by `make conformance` from
 [the ledger](../tests/conformance/ledger.toml) and from the marks of the tests (`@pytest.mark.rfc(9293, "MUST-3")`), and
 not to be edited. A test that stands here without an asterisk runs in virtual time, once with initial sequence numbers
-far from 2^32 and once with such just before it; one with an asterisk needs a real peer or device (root) and runs in
-`make test`.
+far from 2^32 and once with such just before it (where there is a connection in it), by the short ways of
+`tcp.express` and `tcp.predicted` wherever they are open; `make test` runs it by the general ones. A test with an
+asterisk needs a real peer or device (root) and runs in `make test`.
 
 The ids MUST-n, SHLD-n, MAY-n and REC-n are those of RFC 9293's appendix B. X-n are rules of its text that have none
 there; the numbers are ours. A verdict other than *met* is a decision, and the reason stands beside it.

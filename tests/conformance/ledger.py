@@ -19,6 +19,13 @@ ROOT: Final = Path(__file__).parents[2]
 TESTS: Final = ROOT / "tests"
 PACKAGE: Final = ROOT / "usertcp"
 LEDGER: Final = Path(__file__).with_name("ledger.toml")
+NUMBERLESS: Final = (
+    "tests/unit/tcp/cc/",
+    "tests/unit/wire/",
+    "tests/fuzz/",
+    "tests/interop/",
+    "tests/unit/test_docs.py",
+)
 NEEDS_WIRE: Final = ("tests/netns/", "tests/interop/test_scapy_peer.py")  # real peers or devices: not in virtual time
 
 MET: Final = "met"
@@ -64,6 +71,11 @@ class Test:
     def virtual(self) -> bool:
         """Whether it runs in virtual time, with nothing but the interpreter."""
         return not self.path.startswith(NEEDS_WIRE)
+
+    @property
+    def numbered(self) -> bool:
+        """Whether sequence numbers may make a difference: there is a connection in it. If not, one run will do."""
+        return not self.path.startswith(NUMBERLESS)
 
 
 @cache

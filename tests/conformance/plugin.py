@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from tests.conformance.ledger import NEEDS_WIRE, ROOT, read_ledger
+from tests.conformance.ledger import NEEDS_WIRE, NUMBERLESS, ROOT, read_ledger
 from tests.support import numbering
 
 Outcomes = dict[str, str]  # the worst of a test function's parameters, by "file::function"
@@ -29,19 +29,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Before any test module is read."""
-    numbering.choose(config.getoption("--numbering"))
+    numbering.choose(config.getoption("--numbering"), short=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Keep what shows a requirement of the ledger, and needs no machine around it."""
     claimed = {requirement.rfc for requirement in read_ledger()}
-    plain = config.getoption("--numbering") == numbering.PLAIN
+    needless = NEEDS_WIRE + (NUMBERLESS if config.getoption("--numbering") == numbering.PLAIN else ())
     kept = [
         item
         for item in items
         if any(mark.args[0] in claimed for mark in item.iter_markers("rfc"))
-        and not str(item.path.relative_to(ROOT)).startswith(NEEDS_WIRE)
-        and not (plain and item.get_closest_marker("wraps"))
+        and not str(item.path.relative_to(ROOT)).startswith(needless)
     ]
     config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
     items[:] = kept

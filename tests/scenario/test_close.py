@@ -21,7 +21,7 @@ MSL2 = 2 * PLAIN.msl
 @pytest.mark.rfc(9293, "X-9")
 def test_active_close_four_segments_reach_time_wait() -> None:
     """RFC 9293 §3.6, Figure 12, TCP Peer A."""
-    s = Script.established()
+    s = Script.established(traced=True)
     s.user.close()
     s.expect("F. 1:1(0) ack 1 win 65535")
     s.expect_state(State.FIN_WAIT_1)
@@ -263,6 +263,7 @@ def test_close_with_unread_data_after_both_fins_resets() -> None:
     s.expect_state(State.CLOSED)
 
 
+@pytest.mark.rfc(9293, "MAY-1")
 @pytest.mark.rfc(9293, "SHLD-3")
 @pytest.mark.parametrize("state", [State.FIN_WAIT_1, State.FIN_WAIT_2])
 def test_data_after_close_resets(state: State) -> None:

@@ -107,10 +107,15 @@ def test_byte_held_back_leaves_with_the_retransmission_when_the_ack_is_lost() ->
 
 
 @pytest.mark.rfc(9293, "MUST-61")
+@pytest.mark.rfc(9293, "SHLD-27")
+@pytest.mark.parametrize("max_burst", [MSS, 65_000])
 @pytest.mark.parametrize("size", [1, MSS, 3 * MSS, 5 * MSS + 7])
-def test_psh_is_on_the_last_segment_of_what_is_buffered(size: int) -> None:
-    s = Script.established()
-    s.write(bytes(size))
+def test_psh_is_on_the_last_segment_of_what_is_buffered(size: int, max_burst: int) -> None:
+    """However often the user wrote."""
+    s = Script.established(max_burst=max_burst)
+    for start in range(0, size, 500):
+        s.user.write(bytes(min(500, size - start)))
+    s.poll()
     sent = s.take()
     assert [bool(seg.flags & PSH) for seg in sent] == [False] * (len(sent) - 1) + [True]
 

@@ -4,10 +4,10 @@ import errno
 
 import pytest
 
-from tests.support.script import PLAIN, Script, with_options
+from tests.support.script import PEER_TS_BASE, PLAIN, Script, with_options
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.state import CONNECTED, WRITABLE, State
-from usertcp.units import SEC
+from usertcp.units import MASK32, SEC
 from usertcp.wire.tcp import SYN
 
 
@@ -24,9 +24,12 @@ def test_active_open_three_segments_establish() -> None:
     assert s.user.snd.mss == 1000
 
 
+@pytest.mark.rfc(7323, "§2.2")
+@pytest.mark.rfc(2018, "§2")
 def test_active_open_all_options_are_agreed_on() -> None:
     s = Script.opening(TcpConfig())
-    s.expect("S 0:0(0) win 65535 <mss 1460,sackOK,TS val 0 ecr 32,nop,wscale 10>")
+    none = -PEER_TS_BASE & MASK32  # a zero in the field
+    s.expect(f"S 0:0(0) win 65535 <mss 1460,sackOK,TS val 0 ecr {none},nop,wscale 10>")
     s.peer("S. 0:0(0) ack 1 win 1000 <mss 1460,sackOK,TS val 7 ecr 0,nop,wscale 7>")
     s.expect(". 1:1(0) ack 1 win 64 <nop,nop,TS val 0 ecr 7>")
     assert s.user.snd.shift == 7

@@ -1,9 +1,12 @@
-"""Where the numbers of a test begin: both initial sequence numbers, and both timestamp clocks.
+"""What a whole run of tests chooses, before the test modules are read.
 
-By default just before 2^32, so that nearly every script crosses the wrap; ``plain`` begins far from it. The choice is
-one for a whole run and is made before the test modules are read, which take the numbers for constants
-(``tests/conformance`` runs the marked tests with either). Where a whole stack is under test its own initial numbers are
-moved too (:class:`Wrapping`).
+Where numbers begin: both initial sequence numbers, and both timestamp clocks. By default that is just before 2^32, so
+that nearly every script crosses the wrap; ``plain`` begins far from it. Where a whole stack is under test its own
+initial numbers are moved too (:class:`Wrapping`).
+
+And by which way segments come and go in a script: by default the general one, ``tcp.arrives`` and ``tcp.output``,
+which is the RFC's; or, wherever it is open, the short one (``tcp.predicted``, ``tcp.express``), which a user's segments
+take. ``tests/conformance`` runs the marked tests with either numbers by the short ways.
 """
 
 from typing import Final, NamedTuple
@@ -29,17 +32,23 @@ NUMBERINGS: Final = {
 }
 
 _name = WRAP
+_short = False
 
 
-def choose(name: str) -> None:
-    """Begin with the numbers ``name`` from now on: for modules that are not imported yet."""
-    global _name  # noqa: PLW0603  (there is one for a run)
-    _name = name
+def choose(name: str, *, short: bool) -> None:
+    """Begin with the numbers ``name`` from now on, and go the ``short`` ways: for modules that are not imported yet."""
+    global _name, _short
+    _name, _short = name, short
 
 
 def chosen() -> Numbering:
     """Where numbers begin in this run."""
     return NUMBERINGS[_name]
+
+
+def short_ways() -> bool:
+    """Whether scripts go the short ways where they are open."""
+    return _short
 
 
 class Wrapping:

@@ -231,7 +231,9 @@ def test_spurious_loss_puts_the_window_back_on_its_old_curve() -> None:
         undone.round()
         untouched.round()
     undone.lose()
+    assert undone.cc.cwnd < untouched.cc.cwnd
     undone.cc.on_spurious()
+    assert (undone.cc.cwnd, undone.cc.ssthresh) == (untouched.cc.cwnd, untouched.cc.ssthresh)
     for _ in range(60):
         undone.round()
         untouched.round()
