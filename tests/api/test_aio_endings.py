@@ -199,7 +199,7 @@ def test_port_of_a_cancelled_connect_is_free_at_once() -> None:
     both(world, main())
 
 
-def test_thousands_of_half_open_connections_are_bounded_and_end_and_others_are_served_again() -> None:
+def test_thousands_of_half_open_connections_are_bounded_and_end_and_others_are_served() -> None:
     world = World(1)
     server, rude, polite = world.host("server"), world.host("rude"), world.host("polite")
 
@@ -213,9 +213,9 @@ def test_thousands_of_half_open_connections_are_bounded_and_end_and_others_are_s
         world.call_later(MS, rude.unplug)
         await asyncio.sleep(0.1)
         waiting = [conn for conn in server.stack.connections() if conn.state is State.SYN_RECEIVED]
-        assert 100 <= len(waiting) <= 256
+        assert 0 < len(waiting) <= 256
         transport, _ = await polite.net.create_connection(Recorder, server.address, PORT)
-        assert world.now < 180 * SEC
+        assert world.now < SEC  # a flood from one source takes no room from others
         transport.close()
         listening.close()
         await asyncio.sleep(300)
