@@ -37,13 +37,13 @@ SLACK: Final = 50 * MS  # what the scheduler of a machine that does other things
 PATIENCE: Final = 5 * SEC  # for a call that does not block, and for a command of the shell
 HORIZON: Final = 60 * SEC
 PRIORITY: Final = 1  # the lowest of the real-time ones: above every ordinary process
+CONGESTION: Final = f"{sysctl.PREFIX}tcp_congestion_control"
 LINGER: Final = INT.pack(1) + INT.pack(0)
 
 # What differs from machine to machine and from kernel to kernel, and scripts should not have to say.
 _DEFAULTS: Final = (
     ("tcp_rmem", "4096 131072 33554432"),
     ("tcp_wmem", "4096 16384 4194304"),
-    ("tcp_congestion_control", "cubic"),
     ("tcp_timestamps", "1"),
     ("tcp_sack", "1"),
     ("tcp_window_scaling", "1"),
@@ -57,11 +57,15 @@ class KernelSockets:
 
     def __init__(self, space: str) -> None:
         self.space = space
+        self.congestion = "cubic"  # chosen for each socket: as a namespace's default not every algorithm is allowed
         self.open: set[so.socket] = set()
 
     def socket(self, family: int, kind: int, proto: int) -> so.socket:
         with namespaces.inside(self.space):
-            return self._keep(so.socket(family, kind, proto))
+            sock = so.socket(family, kind, proto)
+        with contextlib.suppress(OSError):  # this kernel does not have it
+            sock.setsockopt(so.IPPROTO_TCP, so.TCP_CONGESTION, self.congestion.encode())
+        return self._keep(sock)
 
     def bind(self, sock: so.socket, address: Address) -> None:
         sock.bind(address)
@@ -204,7 +208,7 @@ class Kernel:
         try:
             if found is not None:
                 for name, value in found:
-                    write(sysctl.path(name), value, netns=self._space)
+                    self._set(name, value)
                 return ""
             with namespaces.inside(self._space):
                 result = subprocess.run(
@@ -217,6 +221,13 @@ class Kernel:
         if result.returncode:
             return f"exit status {result.returncode} {result.stderr.strip() or result.stdout.strip()}".strip()
         return ""
+
+    def _set(self, name: str, value: str) -> None:
+        """A setting of the namespace, or of the sockets to come."""
+        if name == CONGESTION:
+            self._sockets.congestion = value
+        else:
+            write(sysctl.path(name), value, netns=self._space)
 
     def state(self, handle: so.socket) -> str:
         try:

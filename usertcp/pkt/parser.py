@@ -3,7 +3,7 @@
 ::
 
     script  = { --option=value } { `shell` } { event }
-    event   = [usertcp: | kernel:] when ( packet | call | `shell` | %{ code }% )
+    event   = [usertcp: | kernel:] [when] `shell` | [usertcp: | kernel:] when ( packet | call | %{ code }% )
     when    = time | +time | time~time | +time~+time | *
     packet  = (< | >) [ip] flags seq:end(length) [ack n] [win n] [urg n] [<options>]
             | < [ip] [seq:end(length)] icmp type [code] [mtu n]
@@ -44,7 +44,7 @@ from usertcp.pkt.syntax import (
     TcpPacket,
     When,
 )
-from usertcp.pkt.tcp_options import FAST_OPEN, encode
+from usertcp.pkt.tcp_options import ACCECN_WORDS, FAST_OPEN, MASK24, encode
 from usertcp.units import MASK32, SEC, US
 from usertcp.wire import icmp, tcp
 from usertcp.wire.text import LETTERS
@@ -156,7 +156,7 @@ def _setting(scan: Scanner, settings: Settings) -> Settings:
 def _event(scan: Scanner) -> Event:
     line = scan.line
     only = scan.take(_ONLY)
-    when = _when(scan)
+    when = When(0, 0, True) if scan.looking_at(_SHELL) else _when(scan)
     at = scan.at
     if scan.done:
         raise scan.wanted("what happens then")
@@ -361,6 +361,8 @@ def _tcp_option(scan: Scanner) -> TcpOption:
             val = _number(scan, 0, MASK32)
             scan.expect("ecr")
             return TcpOption(tcp.TIMESTAMPS, (val, _number(scan, 0, MASK32)))
+        case "ECN":
+            return _counters(scan)
         case "FO":
             cookie = scan.take(_COOKIE)
             return TcpOption(FAST_OPEN, octets=bytes.fromhex(cookie[0]) if cookie else b"")
@@ -368,7 +370,21 @@ def _tcp_option(scan: Scanner) -> TcpOption:
             kind = _number(scan, 2, 255)
             octets = scan.take(_COOKIE)
             return TcpOption(kind, octets=bytes.fromhex(octets[0]) if octets else b"")
-    raise scan.error(f"{word!r} is none of mss, wscale, sackOK, sack, TS, nop, eol, FO and kind", at)
+    raise scan.error(f"{word!r} is none of mss, wscale, sackOK, sack, TS, nop, eol, ECN, FO and kind", at)
+
+
+def _counters(scan: Scanner) -> TcpOption:
+    """``ECN e0b 1 ceb 0 e1b 1``: AccECN0, or AccECN1 if e1b stands first (RFC 9768 §3.2.3)."""
+    words = ACCECN_WORDS[tcp.ACCECN1 if scan.looking_at(re.compile(r"e1b\b")) else tcp.ACCECN0]
+    numbers: list[int] = []
+    for word in words:
+        value = _after(scan, word, MASK24)
+        if value is None:
+            break
+        numbers.append(value)
+    if not numbers:
+        raise scan.wanted("a counter, e0b or e1b,")
+    return TcpOption(tcp.ACCECN0 if words[0] == "e0b" else tcp.ACCECN1, tuple(numbers))
 
 
 def _edges(scan: Scanner) -> tuple[int, ...]:

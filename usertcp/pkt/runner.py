@@ -98,7 +98,7 @@ class Runner:
         failure = None
         try:
             for shell in self.script.shell:
-                self._shell(Event(self.script.events[0].when, shell, 1, f"`{shell.command}`"), shell)
+                self._shell(Event(self.script.events[0].when, shell, 1, _shown(shell)), shell)
             self._zero = self._last = self.target.now()
             for event in self.script.events:
                 if event.only in ("", self.target.name):
@@ -306,7 +306,7 @@ class Runner:
     # -- the rest ----------------------------------------------------------------------------------------------------
 
     def _shell(self, event: Event, shell: Shell) -> None:
-        self._note(event.source)
+        self._note(_shown(shell))
         complaint = self.target.shell(shell.command)
         if complaint:
             raise _Wrong(event, f"the command failed: {complaint}")
@@ -339,3 +339,9 @@ class Runner:
 
     def _time(self, at: int) -> str:
         return f"{to_seconds(at - self._zero):.6f}"
+
+
+def _shown(shell: Shell) -> str:
+    """A command in a line."""
+    first, _, rest = shell.command.strip().partition("\n")
+    return f"`{first}{' ...' if rest else ''}`"

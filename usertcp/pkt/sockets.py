@@ -140,20 +140,22 @@ class CoreSockets:
             yield NEVER
         while True:
             try:
-                done += conn.put(data[done:])
+                done += self._put(conn, data[done:], urgent=bool(flags & so.MSG_OOB))
+                if done == len(data):
+                    return done
+                sock.must_wait(flags)
             except OSError:
                 if done:
                     return done
                 raise
-            if done == len(data):
-                break
-            if done and (sock.flags & os.O_NONBLOCK or flags & so.MSG_DONTWAIT):
-                break
-            sock.must_wait(flags)
             yield NEVER
-        if flags & so.MSG_OOB and done == len(data):
-            conn.snd.up = conn.snd.buffer.end
-        return done
+
+    def _put(self, conn: Connection, data: bytes, *, urgent: bool) -> int:
+        """As much of ``data`` as there is room for."""
+        try:
+            return conn.write(data, urgent=urgent)
+        except BlockingIOError:
+            return 0
 
     def recv(self, sock: Socket, size: int, flags: int) -> Waiting:
         conn = sock.conn

@@ -20,6 +20,8 @@ _FORMS: Final = {
     tcp.SACK_PERMITTED: struct.Struct(""),
     tcp.TIMESTAMPS: struct.Struct("!II"),
 }
+MASK24: Final = (1 << 24) - 1  # a counter of AccECN's
+ACCECN_WORDS: Final = {tcp.ACCECN0: ("e0b", "ceb", "e1b"), tcp.ACCECN1: ("e1b", "ceb", "e0b")}  # RFC 9768 §3.2.3
 _EDGE: Final = struct.Struct("!I")
 
 
@@ -36,6 +38,8 @@ def _encode(option: TcpOption) -> bytes:
         body = _FORMS[option.kind].pack(*option.numbers)
     elif option.kind == tcp.SACK:
         body = b"".join([_EDGE.pack(edge) for edge in option.numbers])
+    elif option.kind in ACCECN_WORDS and option.numbers:
+        body = b"".join([number.to_bytes(3, "big") for number in option.numbers])
     else:
         body = option.octets
     return bytes((option.kind, len(body) + 2)) + body
@@ -65,6 +69,8 @@ def _decode(kind: int, body: bytes) -> TcpOption:
         return TcpOption(kind, form.unpack(body))
     if kind == tcp.SACK and body and len(body) % 8 == 0:
         return TcpOption(kind, tuple(edge for (edge,) in _EDGE.iter_unpack(body)))
+    if kind in ACCECN_WORDS and body and len(body) in (3, 6, 9):
+        return TcpOption(kind, tuple(int.from_bytes(body[at : at + 3], "big") for at in range(0, len(body), 3)))
     return TcpOption(kind, octets=body)
 
 
@@ -104,5 +110,8 @@ def _render(option: TcpOption) -> str:
             return f"TS val {numbers[0]} ecr {numbers[1]}"
         case tcp.SACK if numbers:
             return "sack " + " ".join([f"{left}:{right}" for left, right in zip(*[iter(numbers)] * 2, strict=True)])
+    if option.kind in ACCECN_WORDS and numbers:
+        words = zip(ACCECN_WORDS[option.kind], numbers, strict=False)
+        return "ECN " + " ".join([f"{word} {number}" for word, number in words])
     name = "FO" if option.kind == FAST_OPEN else f"kind {option.kind}"
     return f"{name} {option.octets.hex()}".rstrip()

@@ -19,6 +19,7 @@ from usertcp.pkt.syntax import (
     TcpPacket,
     When,
 )
+from usertcp.pkt.tcp_options import decode, encode, render
 from usertcp.units import MS, SEC, US
 from usertcp.wire import tcp
 
@@ -72,6 +73,14 @@ def test_options_are_none_any_or_a_cookie() -> None:
     ]
 
 
+def test_accecn_option_begins_with_either_counter() -> None:
+    packet = action("0 < . 1:1(0) <ECN e0b 1 ceb 2 e1b 3,nop,ECN e1b 4 ceb 5>")
+    assert isinstance(packet, TcpPacket)
+    assert packet.options == (TcpOption(172, (1, 2, 3)), TcpOption(tcp.NOP), TcpOption(174, (4, 5)))
+    assert decode(memoryview(encode(packet.options))) == packet.options
+    assert render(packet.options) == "ECN e0b 1 ceb 2 e1b 3,nop,ECN e1b 4 ceb 5"
+
+
 def test_ace_field_is_a_digit() -> None:
     packet = action("0 > P.5 1:2(1) ack 1")
     assert isinstance(packet, TcpPacket)
@@ -99,13 +108,15 @@ def test_comments_are_skipped_and_shell_code_and_settings_read() -> None:
         usertcp: 0 `x // y` // z
         kernel: +0 %{
         assert tcpi_state == TCP_ESTABLISHED # c
-        }%"""
+        }%
+        `undo`"""
     )
     assert (script.settings.tolerance, script.settings.mtu) == (7 * US, 900)
     assert script.shell == (Shell("sysctl a.b=1"),)
-    assert [(event.only, event.line) for event in script.events] == [("usertcp", 4), ("kernel", 5)]
+    assert [(event.only, event.line) for event in script.events] == [("usertcp", 4), ("kernel", 5), ("", 8)]
     assert script.events[0].action == Shell("x // y")
     assert isinstance(script.events[1].action, Code)
+    assert script.events[2].when == When(0, 0, True)
 
 
 @pytest.mark.parametrize(
