@@ -9,6 +9,7 @@ compared with nothing: they are this machine's.
 
     make bench-core ARGS=--update        keep what was counted, after a change that is meant to cost more (or less)
     make bench-core ARGS="--case ping-pong --idle 0"
+    make bench-core ARGS="--case ping-pong --where 40"        which functions they are spent in
 
 A compiled usertcp executes no bytecode: only times are printed.
 """
@@ -93,6 +94,21 @@ def _ns(case: Case) -> float:
     return clock.total / count
 
 
+def where(case: Case, count: int) -> Table:
+    """The functions in which most of a unit's bytecode is executed."""
+    for _ in range(WARM_UP):
+        case.prepare()
+        case.work()
+    meter = Bytecode()
+    units = measured(case, meter)
+    drawn = Table(title=f"{case.name}: {meter.instructions / units:,.0f} a {case.unit}")
+    drawn.add_column("bytecode", justify="right")
+    drawn.add_column("function")
+    for code, spent in meter.where.most_common(count):
+        drawn.add_row(f"{spent / units:,.0f}", f"{Path(code.co_filename).stem}.{code.co_qualname}")
+    return drawn
+
+
 def all_costs(cases: Sequence[type[Case]], idle: Sequence[int]) -> Iterator[tuple[str, Cost]]:
     """Every case, alone and among so many idle connections; cases that can share their ends do."""
     for gso in (True, False):
@@ -157,6 +173,7 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     names = [case.name for case in CASES]
     parser.add_argument("--case", action="append", choices=names, help="only this case (may be repeated)")
     parser.add_argument("--idle", type=int, default=IDLE, metavar="N", help=f"idle connections (default: {IDLE:,})")
+    parser.add_argument("--where", type=int, default=0, metavar="N", help="only show in which N functions most is done")
     parser.add_argument("--update", action="store_true", help="keep what is counted as the baseline")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
     return parser.parse_args(words)
@@ -165,6 +182,10 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
 def main(words: Sequence[str] | None = None) -> int:
     args, console = arguments(words), Console(width=None if sys.stdout.isatty() else 112)
     cases = [case for case in CASES if args.case is None or case.name in args.case]
+    if args.where:
+        for kind in cases:
+            console.print(where(kind(Ends(gso=kind.gso)), args.where))
+        return 0
     costs = dict(all_costs(cases, (0, args.idle) if args.idle else (0,)))
     stored: dict[str, Figures] = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
     baseline = stored.get(version(), {})

@@ -625,6 +625,7 @@ class Conn(_Endpoint):
             how()
             self._host._flush()
             self.on_ready()
+            self.core.user = None  # who points at each other waits for the garbage collector
 
     # -- looking and setting -------------------------------------------------------------------------------------------
 
