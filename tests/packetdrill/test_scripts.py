@@ -18,6 +18,7 @@ from usertcp.pkt.runner import Outcome, Runner
 from usertcp.pkt.virtual import Virtual
 from usertcp.units import MS
 
+ROOT = Path(__file__).parents[2]
 SCRIPTS = {path.stem: path for path in sorted(Path(__file__).parent.glob("*.pkt"))}
 SLACK = 100 * MS
 ATTEMPTS = 3
@@ -64,6 +65,12 @@ def test_script_holds_on_usertcp(name: str) -> None:
 def test_script_holds_on_the_kernel(name: str, kernel_runs: dict[str, Future[Outcome]]) -> None:
     outcome = kernel_runs[name].result(PATIENCE)
     assert outcome.failure is None, render(outcome)
+
+
+def test_where_the_two_differ_is_told_in_the_document() -> None:
+    told = (ROOT / "docs" / "packetdrill.md").read_text()
+    differing = [name for name, path in SCRIPTS.items() if any(event.only for event in parse(path.read_text()).events)]
+    assert [name for name in differing if f"`{name}`" not in told] == []
 
 
 def test_there_are_enough_scripts_and_none_is_a_copy() -> None:

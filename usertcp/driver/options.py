@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from usertcp.errors import os_error
+from usertcp.tcp.cc.base import UNLIMITED
 from usertcp.tcp.cc.registry import NAMES
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.info import TcpInfo
@@ -383,13 +384,13 @@ def tcp_info(info: TcpInfo | None, state: State, now: int) -> bytes:
             "last_data_sent": _since(info.last_sent_at, now),
             "last_data_recv": _since(info.last_received_at, now),
             "last_ack_recv": _since(info.last_received_at, now),
-            "pmtu": info.snd_mss + HEADERS,
+            "pmtu": info.path_mss + HEADERS,
             "rcv_ssthresh": info.receive_buffer,
             "rtt": info.srtt // US,
             "rttvar": info.rttvar // US,
-            "snd_ssthresh": min(info.ssthresh // mss, 0x7FFF_FFFF),  # segments
+            "snd_ssthresh": info.ssthresh if info.ssthresh >= UNLIMITED else info.ssthresh // mss,  # segments
             "snd_cwnd": info.cwnd // mss,  # segments
-            "advmss": info.rcv_mss,
+            "advmss": info.advertised_mss,
             "reordering": min(max(DUPLICATES, -(-info.overtaken // mss)), MAX_REORDERING),
             "rcv_rtt": info.rcv_rtt // US,
             "rcv_space": info.rcv_taken,
@@ -402,7 +403,7 @@ def tcp_info(info: TcpInfo | None, state: State, now: int) -> bytes:
             "busy_time": info.busy_time // US,
             "rwnd_limited": info.window_limited_time // US,
             "sndbuf_limited": info.buffer_limited_time // US,
-            "delivered": info.delivered // mss,  # segments
+            "delivered": -(-info.delivered // mss),  # segments
             "bytes_sent": info.bytes_acked + info.unacked + info.bytes_retransmitted,
             "bytes_retrans": info.bytes_retransmitted,
             "dsack_dups": info.dsacks_received,

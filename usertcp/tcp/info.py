@@ -23,6 +23,8 @@ class TcpInfo:
     min_rtt: int
     snd_mss: int
     rcv_mss: int
+    advertised_mss: int  # what our SYN offered
+    path_mss: int  # what the path carries
     cwnd: int
     ssthresh: int
     pacing_rate: int  # bytes a second; 0: not paced
@@ -87,6 +89,8 @@ def collect(conn: "Connection", now: int) -> TcpInfo:
         min_rtt=rtt.min_rtt,
         snd_mss=snd.cc.mss,
         rcv_mss=rcv.mss,
+        advertised_mss=conn.advertised_mss,
+        path_mss=conn.path_mss,
         cwnd=snd.cc.cwnd,
         ssthresh=snd.cc.ssthresh,
         pacing_rate=snd.pacer.rate,
