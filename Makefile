@@ -6,7 +6,7 @@ BIN = .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test conformance cpython bench bench-loss check format docs snapshots clean bench-core hot test-hot
+.PHONY: help setup demo lab test conformance cpython bench bench-loss flood blind check format docs snapshots clean bench-core hot test-hot
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,14 @@ bench-core: ## the cost of a segment, in process, compared with the stored one; 
 bench-loss: ## goodput under loss beside the kernel's, some 20 minutes (root); ARGS="--quick" in short
 	@$(SETUP)
 	@$(BIN)/python -m benchmarks.loss $(ARGS)
+
+flood: ## 50,000 forged SYNs while clients connect, with SYN cookies and without (root)
+	@$(SETUP)
+	@$(BIN)/python -m benchmarks.flood $(ARGS)
+
+blind: ## 100,000 guesses of every kind at a connection, in process
+	@$(SETUP)
+	@$(BIN)/python -m benchmarks.blind $(ARGS)
 
 hot: ## the core compiled by mypyc, in build/hot (build/hot/bin/usertcp)
 	@$(SETUP)
