@@ -67,7 +67,7 @@ def guesses(here: Plugged, conn: Conn) -> Iterator[list[int]]:
         quoted = ipv4.header(ipv4.pack(ends[1]), ipv4.pack(ends[0]), ipv4.TCP, len(head)) + head
         body = icmp.error(icmp.DESTINATION_UNREACHABLE, source.choice((1, 2, 3, 4)), memoryview(bytes(quoted)), 68)
         packet = ipv4.header(ipv4.pack(ends[0]), ipv4.pack(ends[1]), ipv4.ICMP, len(body)) + body
-        return mac + macs[0] + b"\x08\x00" + packet
+        return bytes(mac + macs[0] + b"\x08\x00" + packet)
 
     def send() -> None:
         while not ended.wait(0.001):

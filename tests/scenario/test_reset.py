@@ -6,7 +6,7 @@ import pytest
 
 from tests.support.script import ISS, PLAIN, Script, with_options
 from tests.support.states import SYNCHRONIZED, At, reach
-from usertcp.tcp.arrives import CHALLENGES_PER_SECOND
+from usertcp.tcp.arrives import MAX_CHALLENGES, MIN_CHALLENGES
 from usertcp.tcp.listener import closed_reply, listen_reply
 from usertcp.tcp.state import EOF, FAILED, GONE, State
 from usertcp.units import MASK32, NEVER, SEC
@@ -173,14 +173,27 @@ def test_reset_drops_what_lies_behind_a_gap() -> None:
 
 
 @pytest.mark.rfc(5961, "§7")
-def test_forged_resets_are_asked_about_sparingly() -> None:
+def test_forged_resets_are_asked_about_sparingly_and_never_as_often_as_one_could_count_on() -> None:
     s = Script.established()
-    for _ in range(2):
+    rations = []
+    for _ in range(5):
         for i in range(1000):
             s.peer(f"R {i + 100}:{i + 100}(0)")
-        assert len(s.take()) == CHALLENGES_PER_SECOND
+        rations.append(len(s.take()))
         s.advance(1 * SEC)
     s.expect_state(State.ESTABLISHED)
+    assert all(MIN_CHALLENGES <= ration < MAX_CHALLENGES for ration in rations)
+    assert len(set(rations)) > 1
+
+
+def test_ration_of_challenges_is_each_connections_own() -> None:
+    """Whoever uses up his own learns nothing of another (CVE-2016-5696)."""
+    first, second = Script.established(), Script.established()
+    for i in range(1000):
+        first.peer(f"R {i + 100}:{i + 100}(0)")
+    first.take()
+    second.peer("R 100:100(0)")
+    assert len(second.take()) == 1
 
 
 # --- nobody there: CLOSED and LISTEN ----------------------------------------------------------------------------------

@@ -291,10 +291,8 @@ class Egress:
 
     def release(self, neighbor: Neighbor) -> None:
         """``neighbor`` has a hardware address now: what waited for it leaves next turn."""
-        for waiting in neighbor.queue:
+        for waiting in self._neighbors.take(neighbor):
             self.backlog.frames.append((neighbor.header + waiting.packet, waiting.meta))
-        neighbor.queue.clear()
-        neighbor.queued_bytes = 0
 
     def send_arp(self, op: int, own: bytes, mac: bytes, ip: bytes) -> None:
         """An ARP message to ``mac`` (b"": everybody) about ``ip``, from our address ``own``."""

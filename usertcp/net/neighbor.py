@@ -12,7 +12,9 @@
 A claim that nobody asked for never makes an entry and never changes one: a differing one only makes the entry STALE,
 so that its owner is asked; who really took over an address answers that. (A neighbour that asks for *our* address is
 believed if we know nothing of it, as RFC 826 has it, and verified at first use.) Packets for an INCOMPLETE neighbour
-wait in a short queue, the oldest leaving first. This file sends nothing: ``requests`` says what is to be asked.
+wait in a short queue, the oldest leaving first. Whoever makes us answer addresses at which nobody is fills no more than
+half of the table with them: then the oldest of those leaves, and none that is known. This file sends nothing:
+``requests`` says what is to be asked.
 """
 
 from collections import OrderedDict, deque
@@ -28,6 +30,7 @@ RETRY: Final = 1 * SEC  # between requests; RFC 1122 §2.3.2.1 allows at most on
 TRIES: Final = 3  # requests, then the neighbour is unreachable (Linux, mcast_solicit)
 LIFETIME: Final = 60 * SEC  # an answer is believed for so long; RFC 1122 §2.3.2.1 says of the order of a minute
 MAX_WAITING: Final = 1 << 20  # bytes that wait for any one neighbour
+MAX_WAITING_ALL: Final = 8 << 20  # for all of them, but for a packet each
 
 
 class Reach(Enum):
@@ -75,10 +78,21 @@ class Neighbor:
 
 
 class NeighborCache:
-    """At most ``capacity`` neighbours, the least recently used leaving first, with ``queue_limit`` packets for each.
+    """At most ``capacity`` neighbours, the least recently used leaving first (of those that have not answered, when
+    they are more than half), with ``queue_limit`` packets for each.
     ``asked``: who was, and when it is time to ask again (ns), in order; some have answered since."""
 
-    __slots__ = ("_capacity", "_entries", "_mac", "_queue_limit", "_stats", "asked", "requests")
+    __slots__ = (
+        "_capacity",
+        "_entries",
+        "_mac",
+        "_queue_limit",
+        "_stats",
+        "_unanswered",
+        "_waiting",
+        "asked",
+        "requests",
+    )
 
     def __init__(self, mac: bytes, capacity: int, queue_limit: int, stats: Stats) -> None:
         self._mac = mac
@@ -86,6 +100,8 @@ class NeighborCache:
         self._queue_limit = queue_limit
         self._stats = stats
         self._entries: OrderedDict[bytes, Neighbor] = OrderedDict()
+        self._unanswered: OrderedDict[bytes, Neighbor] = OrderedDict()  # those of them that are INCOMPLETE
+        self._waiting = 0  # bytes in all queues
         self.asked: deque[tuple[int, Neighbor]] = deque()  # every request waits RETRY, so this is in order of time
         self.requests: deque[tuple[bytes, bytes]] = deque(maxlen=capacity)  # (whom, at which MAC; b"": broadcast)
 
@@ -104,17 +120,33 @@ class NeighborCache:
             self._ask(entry, now)
             return entry
         self._entries.move_to_end(ip)
+        if not entry.mac:
+            self._unanswered.move_to_end(ip)
         if now >= entry.fresh_until and not entry.tries:
             self._ask(entry, now)
         return entry
 
     def wait(self, entry: Neighbor, waiting: Waiting) -> None:
         """Keep a packet until ``entry`` has a hardware address; the oldest leave if there are too many."""
-        entry.queue.append(waiting)
-        entry.queued_bytes += len(waiting.packet)
-        while len(entry.queue) > self._queue_limit or (entry.queued_bytes > MAX_WAITING and len(entry.queue) > 1):
-            entry.queued_bytes -= len(entry.queue.popleft().packet)
+        queue, size = entry.queue, len(waiting.packet)
+        queue.append(waiting)
+        entry.queued_bytes += size
+        self._waiting += size
+        while len(queue) > self._queue_limit or (self._is_much(entry) and len(queue) > 1):
+            size = len(queue.popleft().packet)
+            entry.queued_bytes -= size
+            self._waiting -= size
             self._stats.drop(Drop.NEIGHBOR_QUEUE)
+
+    def _is_much(self, entry: Neighbor) -> bool:
+        return entry.queued_bytes > MAX_WAITING or self._waiting > MAX_WAITING_ALL
+
+    def take(self, entry: Neighbor) -> deque[Waiting]:
+        """The packets that waited for ``entry``, which wait no longer."""
+        queue, entry.queue = entry.queue, deque()
+        self._waiting -= entry.queued_bytes
+        entry.queued_bytes = 0
+        return queue
 
     def learn(self, ip: bytes, mac: bytes, now: int, *, reply: bool, to_us: bool) -> Neighbor | None:
         """``mac`` claims ``ip``, in a request or a ``reply``. Returns the entry if the claim is believed."""
@@ -130,6 +162,7 @@ class NeighborCache:
             return None
         else:
             entry.fresh_until = now + LIFETIME
+        self._unanswered.pop(ip, None)
         entry.mac = mac
         entry.header = ethernet.header(mac, self._mac, ethernet.IPV4)
         entry.tries = 0
@@ -154,6 +187,7 @@ class NeighborCache:
             else:
                 entry.deadline = NEVER
                 del self._entries[entry.ip]
+                self._unanswered.pop(entry.ip, None)
                 failed.append(entry)
         return failed
 
@@ -166,14 +200,19 @@ class NeighborCache:
 
     def _add(self, ip: bytes) -> Neighbor:
         if len(self._entries) >= self._capacity:
-            _, old = self._entries.popitem(last=False)
-            old.deadline = NEVER
-            for _ in old.queue:
-                self._stats.drop(Drop.NEIGHBOR_EVICTED)
-            old.queue.clear()
-            self.next_deadline()  # lets go of what the clock still holds of it
-        entry = self._entries[ip] = Neighbor(ip)
+            self._evict()
+        entry = self._entries[ip] = self._unanswered[ip] = Neighbor(ip)
         return entry
+
+    def _evict(self) -> None:
+        crowded = len(self._unanswered) > self._capacity // 2
+        old = next(iter((self._unanswered if crowded else self._entries).values()))
+        del self._entries[old.ip]
+        self._unanswered.pop(old.ip, None)
+        old.deadline = NEVER
+        for _ in self.take(old):
+            self._stats.drop(Drop.NEIGHBOR_EVICTED)
+        self.next_deadline()  # lets go of what the clock still holds of it
 
     def _ask(self, entry: Neighbor, now: int) -> None:
         """One more request: to the known address first, then to everybody (RFC 1122 §2.3.2.1)."""

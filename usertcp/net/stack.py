@@ -335,7 +335,7 @@ class Stack:
         """Whatever is due: ARP and the connections' timers."""
         for neighbor in self._neighbors.expire(now):
             owners: dict[Owner, None] = {}
-            for waiting in neighbor.queue:
+            for waiting in self._neighbors.take(neighbor):
                 self.stats.drop(Drop.NEIGHBOR_FAILED)
                 if waiting.owner is not None:
                     owners[waiting.owner] = None

@@ -19,6 +19,7 @@ from usertcp.tcp import timers as timer
 from usertcp.tcp.output import reset_for
 from usertcp.tcp.receiver import ACK_NOW
 from usertcp.tcp.rtt import TS_TICK
+from usertcp.tcp.seq import keyed
 from usertcp.tcp.state import CAN_RECEIVE, CAN_SEND, EOF, READABLE, URGENT, WRITABLE, State
 from usertcp.tcp.timeouts import arm_user_timeout, rearm
 from usertcp.units import MASK32, SEC
@@ -27,7 +28,8 @@ from usertcp.wire.tcp import ACE, ACK, FIN, PSH, RST, SYN, URG, Segment
 if TYPE_CHECKING:
     from usertcp.tcp.connection import Connection
 
-CHALLENGES_PER_SECOND: Final = 100  # ACKs a connection sends to segments that may be forged (RFC 5961 §7)
+MIN_CHALLENGES: Final = 50  # ACKs that a connection sends in a second to segments that may be forged (RFC 5961 §7)
+MAX_CHALLENGES: Final = 150  # exclusive
 
 
 def segment_arrives(conn: "Connection", seg: Segment, now: int) -> None:
@@ -158,12 +160,18 @@ def _acknowledge_suspicious(conn: "Connection", seg: Segment, now: int) -> None:
 
 
 def _challenge(conn: "Connection", now: int) -> None:
-    """A challenge ACK (RFC 5961 §3, §4, §5), rationed (§7)."""
+    """A challenge ACK (RFC 5961 §3, §4, §5), rationed (§7).
+
+    Each connection has its own ration: of one that all share, who has a connection himself could count what is left,
+    and so learn whether his guesses at another hit (CVE-2016-5696). And it is another every second, by a number that
+    only the two ends know.
+    """
     if now - conn.challenge_at >= SEC:
         conn.challenge_at = now
-        conn.challenges = 0
-    conn.challenges += 1
-    if conn.challenges <= CHALLENGES_PER_SECOND:
+        draw = keyed(now.to_bytes(8, "big"), conn.snd.iss.to_bytes(8, "big"), b"ration")
+        conn.challenges = MIN_CHALLENGES + draw % (MAX_CHALLENGES - MIN_CHALLENGES)
+    if conn.challenges:
+        conn.challenges -= 1
         conn.rcv.ack = ACK_NOW
 
 

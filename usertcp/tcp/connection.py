@@ -57,7 +57,7 @@ from usertcp.tcp.state import (
 from usertcp.tcp.timeouts import arm_user_timeout, on_timers
 from usertcp.tcp.timers import Timers
 from usertcp.tcp.trace import Tracer
-from usertcp.units import MASK32
+from usertcp.units import MASK32, SEC
 from usertcp.wire.tcp import ACK, MAX_OPTIONS_LEN, RST, TIMESTAMPS_LEN, Segment, sack, timestamps
 
 HEADERS: Final = 40  # IPv4 and TCP without options, bytes
@@ -207,7 +207,8 @@ class Connection:
         self.bytes_acked = self.bytes_received = 0
         self.last_received_at = self.opened_at = 0
         self.probes = 0  # keepalive and window probes that nobody has answered
-        self.challenge_at = self.challenges = 0
+        self.challenge_at = -SEC  # when the ration of challenge ACKs began that ``challenges`` is the rest of
+        self.challenges = 0
 
     def __repr__(self) -> str:
         return f"<Connection {self.flow if self.flow is not None else (self.sport, self.dport)} {self.state}>"

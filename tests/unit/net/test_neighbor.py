@@ -16,7 +16,7 @@ from tests.unit.net.bench import (
     tcp_frame,
 )
 from usertcp.frame import PLAIN
-from usertcp.net.neighbor import LIFETIME, MAX_WAITING, RETRY, TRIES, NeighborCache, Reach, Waiting
+from usertcp.net.neighbor import LIFETIME, MAX_WAITING, MAX_WAITING_ALL, RETRY, TRIES, NeighborCache, Reach, Waiting
 from usertcp.net.stats import Drop, Stats
 from usertcp.tcp.state import State
 from usertcp.units import NEVER, SEC
@@ -103,6 +103,34 @@ def test_flood_of_unknown_neighbours_keeps_nothing_but_capacity() -> None:
     assert len(table) == 4
     assert len(table.asked) <= 5
     assert len(table.requests) == 4
+
+
+def test_flood_of_addresses_at_which_nobody_is_leaves_half_of_the_table_to_who_is_there() -> None:
+    table = cache(capacity=8)
+    known = [bytes((10, 9, 0, n)) for n in range(11, 15)]
+    for ip in known:
+        table.lookup(ip, 0)
+        assert table.learn(ip, PEER_MAC, 0, reply=True, to_us=True) is not None
+    for n in range(10_000):
+        table.lookup(n.to_bytes(4, "big"), 0)
+    assert len(table) == 8
+    assert [entry is not None and entry.mac == PEER_MAC for entry in map(table.get, known)][1:] == [True] * 3
+
+
+def test_queues_of_all_neighbours_are_bounded_together() -> None:
+    table = cache(queue=100, capacity=64)
+    held = 0
+    for n in range(40):
+        entry = table.lookup(bytes((10, 9, 1, n)), 0)
+        for _ in range(4):
+            table.wait(entry, Waiting(bytes(MAX_WAITING // 4), PLAIN, None))
+        held += entry.queued_bytes
+    assert held <= MAX_WAITING_ALL + 40 * MAX_WAITING // 4
+    for n in range(40):
+        entry = table.lookup(bytes((10, 9, 1, n)), 0)
+        assert table.take(entry)
+        assert not table.take(entry)
+    assert table._waiting == 0
 
 
 def test_queue_full_the_oldest_packet_leaves() -> None:
