@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from usertcp.driver.base import Pump
 from usertcp.lab import forge
@@ -41,6 +41,7 @@ KERNELS: Final = "10.9.0.1"
 TAP: Final = "tap0"  # in a namespace of its own the name is free
 SERVER_PORT: Final = 9000  # whoever listens
 CLIENT_PORT: Final = 40000  # the first one of whoever connects
+POURED: Final = 200  # frames; the TAP holds more, and drops what it does not
 PATIENCE: Final = 10.0  # seconds that a step may take before it counts as failed
 GRAIN: Final = (
     5 * MS
@@ -99,7 +100,7 @@ class Bench:
                 link = undo.enter_context(Pcap.open(link, self._pcap, time.time_ns() - time.monotonic_ns()))
             self.gate = Gate(link, self.ladder, self, time.monotonic_ns())
             self.reboot()
-            self._meet()
+            self.meet()
             self.gate.zero = time.monotonic_ns()
             self._undo = undo.pop_all()
         return self
@@ -144,9 +145,11 @@ class Bench:
         """Turn until the wire has been silent for a moment."""
         self.rest(0.02)
 
-    def reboot(self) -> None:
-        """A stack without memory and with a new secret takes the place of the old one, on the same link."""
-        self.stack = Stack(StackConfig(addresses=(f"{OURS}/24",), tcp=self.config), self.gate.caps, os.urandom)
+    def reboot(self, **settings: Any) -> None:
+        """A stack without memory and with a new secret takes the place of the old one, on the same link. ``settings``:
+        those of its :class:`StackConfig` that are not the defaults, from now on until the next one."""
+        config = StackConfig(**{"addresses": (f"{OURS}/24",), "tcp": self.config, **settings})
+        self.stack = Stack(config, self.gate.caps, os.urandom)
         self.pump = Pump(self.stack, self.gate, time.monotonic_ns)
 
     def release(self) -> None:
@@ -372,12 +375,32 @@ class Bench:
         self.gate.now = time.monotonic_ns()
         self.gate.forge(data, outgoing=outgoing)
 
+    def pour(self, frames: Iterable[bytes]) -> None:
+        """Put ``frames`` on the wire, to usertcp, as many at a time as the device holds, and let it deal with them."""
+        with namespaces.inside(self.netns), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sock:
+            sock.bind((TAP, 0))
+            for number, frame in enumerate(frames, 1):
+                sock.send(frame)
+                if number % POURED == 0:
+                    self.drain()
+        self.drain()
+
+    def drain(self) -> None:
+        """Turn until nothing waits."""
+        while self.turn() or select.select([self.pump.fileno()], [], [], 0)[0]:
+            pass
+
+    def kernel_frame(self, source: str, port: int, *, to: int = SERVER_PORT, **segment: Any) -> bytes:
+        """A TCP segment from ``source``, who need not exist, as the kernel would pass it on to us (``lab.forge``)."""
+        assert self.gate.caps.mac is not None
+        return forge.frame((self._kernel_mac, self.gate.caps.mac), (source, OURS), (port, to), **segment)
+
     def fresh_port(self) -> int:
         """A client port that this bench has not used yet."""
         self._next_port += 1
         return self._next_port - 1
 
-    def _meet(self) -> None:
+    def meet(self) -> None:
         """A ping, so that both ends know each other's hardware address before the first SYN."""
         pinger = self.stack.pinger(KERNELS)
         pinger.send(time.monotonic_ns())

@@ -52,6 +52,7 @@ class Gate(Middleware):
     ``arrived``  called when the stack has dealt with an incoming segment and has not yet answered it
     ``sent``     called when the kernel has been handed an outgoing segment
     ``closed``   nothing comes in while it is set; what the kernel sent waits in the device
+    ``unseen``   segments that pass without a rung, as many as there are: a crowd that nobody wants to read
     """
 
     def __init__(self, inner: Link, ladder: Ladder, watch: Watch, zero: int) -> None:
@@ -63,6 +64,7 @@ class Gate(Middleware):
         self.arrived: Callable[[], None] | None = None
         self.sent: Callable[[], None] | None = None
         self.closed = False
+        self.unseen: Callable[[tcp.Segment], bool] = lambda seg: False
         self.zero = zero
         self._watch: Final = watch
         self._waiting: deque[tuple[bytes, Fate]] = deque()  # to be read: released and forged frames
@@ -93,7 +95,7 @@ class Gate(Middleware):
                     return None
                 view = got[0]
             seg = segment_of(view)
-            if seg is None:
+            if seg is None or self.unseen(seg):
                 return view, PLAIN
             if fate is Fate.DELIVERED and self._stopped(False, seg, view):
                 continue
@@ -106,7 +108,7 @@ class Gate(Middleware):
         frame = b"".join((header, *payload))
         view = memoryview(frame)
         seg = segment_of(view)
-        if seg is None:
+        if seg is None or self.unseen(seg):
             return self.inner.send(header, payload, meta)
         if self._stopped(True, seg, view):
             return True

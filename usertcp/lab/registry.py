@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from usertcp.lab import closing, failing, opening
+from usertcp.lab import closing, failing, flooding, opening
 from usertcp.lab.bench import Bench, Stopped
 from usertcp.lab.result import BOTH, Result, Scenario
 from usertcp.tcp.config import TcpConfig
@@ -67,6 +67,10 @@ _ALL: Final = (
     ),
     _scenario(
         "time-wait", ("active",), "the same four-tuple during and after 2 MSL", closing.time_wait, closing.SHORT_MSL
+    ),
+    _scenario("syn-flood", ("server",), "forged SYNs by the ten thousand: backlog and cookies", flooding.syn_flood),
+    _scenario(
+        "time-wait-flood", ("active",), "connections that are over pile up: four remedies", flooding.time_wait_flood
     ),
     _scenario("half-open", ("survivor", "vanished"), "one end comes back without memory, or never", failing.half_open),
 )  # fmt: skip
