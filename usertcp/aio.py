@@ -142,8 +142,7 @@ class Host:
             below: Any = protocol if tls is None else tls.protocol(protocol, server=False, waiter=waiter)
             transport = Transport(self.driver, core, below)
         except BaseException:
-            core.abort()
-            self.driver.kick()
+            self._drop(core)
             raise
         if tls is None:
             transport.begin()
@@ -256,11 +255,17 @@ class Host:
                 raise os_error(errno.ECONNABORTED)
         except BaseException:
             core.user = None
-            core.abort()
-            self.driver.kick()
+            self._drop(core)
             raise
         core.user = None
         return core
+
+    def _drop(self, core: Connection) -> None:
+        """Abort a connection that nobody has yet. One of which the peer need not be told frees its port at once."""
+        core.abort()
+        if core.reset_due is None:
+            self.stack.forget(core)
+        self.driver.kick()
 
     # -- streams -------------------------------------------------------------------------------------------------------
 
