@@ -287,8 +287,7 @@ class socket(stdlib.socket):
             self._tcp = tcp
             _standard_init(self, _FAMILIES[tcp.six], _socket.SOCK_STREAM, max(proto, 0), fileno)
             return
-        _attach_if_told()
-        _begin(self, family, type, proto, _current.token if _current is not None and _current.abroad else "")
+        _begin(self, family, type, proto)
 
     # -- set-up ------------------------------------------------------------------------------------------------------
 
@@ -580,8 +579,8 @@ def _take_wake(listener: socket) -> None:
         os.close(listener._accept()[0])  # type: ignore[attr-defined]
 
 
-def _begin(sock: socket, family: int, type: int, proto: int, token: str) -> None:
-    """Make what is to be ``sock``; of the engine ``token``, or "" if that will be known when one is needed."""
+def _begin(sock: socket, family: int, type: int, proto: int, token: str = "") -> None:
+    """Make what is to be ``sock``; of the engine ``token``, or "" if that may become known when one is needed."""
     sock._tcp = None
     family = _socket.AF_INET if family == -1 else family
     type = _socket.SOCK_STREAM if type == -1 else type
@@ -590,6 +589,9 @@ def _begin(sock: socket, family: int, type: int, proto: int, token: str) -> None
     if type & ~flags != _socket.SOCK_STREAM or proto not in _OURS or family not in _FAMILIES:
         _standard_init(sock, family, type, proto)
         return
+    if not token:
+        _attach_if_told()
+        token = _current.token if _current is not None and _current.abroad else ""
     fd, ident = messages.create(type & stdlib.SOCK_NONBLOCK, six=family == stdlib.AF_INET6, token=token)
     sock._tcp = Endpoint(ident, _token, token)
     _standard_init(sock, family, type, proto, fd)

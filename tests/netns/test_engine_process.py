@@ -442,23 +442,25 @@ def meddle(pipe: Connection, engine: us.Attachment, idents: list[str]) -> None:
     pipe.send(answers)
 
 
-def impersonate(pipe: Connection, engine: us.Attachment, idents: list[str]) -> None:
+def impersonate(pipe: Connection, engine: us.Attachment, idents: list[str], port: int) -> None:
     """Take the names of another user's sockets that are gone: wait for connections, and connect."""
     post, held = (kernel.socket(kernel.AF_UNIX) for _ in range(2))
     with post, held:
         post.bind(messages.own_name(idents[0]))
         post.listen()
         pipe.send("listening")
-        stolen, _ = post.accept()
-        with stolen:
-            try:
+        pipe.recv()
+        post.setblocking(False)
+        try:
+            with post.accept()[0] as stolen:
                 pipe.send(stolen.recv(100))
-            except ConnectionResetError:
-                pipe.send(b"")
+        except (BlockingIOError, ConnectionResetError):  # the engine knew already that its listener is gone
+            pipe.send(b"")
         held.bind(messages.own_name(idents[1]))
         messages.connect(held, messages.data_name(engine.token))
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
-            held.send(messages.connect_request({"remote": (KERNEL, 9), "options": []}, messages.BUFFER))
+            held.settimeout(PATIENCE / 4)
+            held.send(messages.connect_request({"remote": (KERNEL, port), "options": []}, messages.BUFFER))
             assert held.recv(1) == b""
         pipe.send("refused")
 
@@ -471,19 +473,21 @@ def call_and_tell(port: int) -> None:
 
 
 def test_sockets_of_one_user_are_not_the_others(engine: Served) -> None:
-    with Tenant(ONE, engine.door, show) as owner:
+    with Peer(engine.space, "echo", KERNEL, 0) as peer, Tenant(ONE, engine.door, show) as owner:
         token, idents = owner.hear()
         port = owner.hear()
         assert token
         with Tenant(OTHER, engine.door, meddle, idents) as meddler:
             assert meddler.hear() == {str(errno.EPERM)}
             meddler.finish()
+        assert port in engine.ports()  # and its sweep after the meddler's end is over
         owner.tell()
         assert owner.hear() == "lost"
-        with Tenant(OTHER, engine.door, impersonate, idents) as thief:
+        with Tenant(OTHER, engine.door, impersonate, idents, peer.ready().port) as thief:
             assert thief.hear() == "listening"
             with netns.inside(engine.space):
                 call_and_tell(port)
+            thief.tell()
             assert (thief.hear(), thief.hear()) == (b"", "refused")
             thief.finish()
         owner.tell()
