@@ -29,6 +29,6 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Tests marked ``netns``, and all in tests/netns, need root: see the plugin."""
-    if item.get_closest_marker("netns") is not None or "netns" in item.path.parts:
+    """Tests marked ``netns``, and all in tests/netns and tests/programs, need root: see the plugin."""
+    if item.get_closest_marker("netns") is not None or {"netns", "programs"} & set(item.path.parts):
         require_root(item.config)
