@@ -22,7 +22,7 @@ from usertcp.tcp.connection import Connection
 from usertcp.tcp.ecn_policy import Ecn
 from usertcp.tcp.express import is_plain
 from usertcp.tcp.sender import Sender
-from usertcp.tcp.state import State
+from usertcp.tcp.state import WRITABLE, State
 from usertcp.units import KIB, MS, NEVER, SEC, US
 
 MACS: Final = (bytes.fromhex("020000000001"), bytes.fromhex("020000000002"))
@@ -210,6 +210,25 @@ def opened(*, closed: bool, offload: bool) -> tuple[World, End, End]:
     assert server.conn is not None
     assert client.conn.ecn.name == "none"
     return world, client, server
+
+
+@pytest.mark.parametrize("closed", [False, True])
+def test_user_who_was_turned_away_after_a_message_is_told_when_it_is_acknowledged(closed: bool) -> None:
+    world, client, server = opened(closed=closed, offload=True)
+    conn = client.conn
+    assert conn is not None
+    for _ in range(2):  # the first makes the connection's case plain
+        conn.configure(notsent_lowat=1)
+        conn.write(b"question")
+        assert not conn.writable
+        client.stack.poll(world.now, client)
+        assert not conn.ready & WRITABLE
+        world.carry_all()
+        world.carry_all()
+        assert conn.snd.una == conn.snd.nxt
+        assert conn.ready & WRITABLE
+    assert server.conn is not None
+    assert server.conn.read(100) == b"questionquestion"
 
 
 def after_damage(at: int, bits: int, *, closed: bool, vouched: bool, burst: int = 0) -> tuple[list[Any], int]:
