@@ -39,7 +39,7 @@ OURS: Final = "10.9.0.2"
 TAP: Final = "tap0"
 PORT: Final = 9000
 FORGED: Final = "198.{}.{}.{}"  # 198.18.0.0/15, for benchmarks (RFC 2544): nobody answers there
-CHUNK: Final = 50  # SYNs sent at once, fewer than the device keeps
+CHUNK: Final = 10  # SYNs sent at once: a flood comes evenly
 PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -70,7 +70,8 @@ class Figures:
     intact: int  # clients of both whose bytes were those that were sent
     sent: int  # SYNs that left
     seconds: float  # that it took
-    grown: int  # bytes of the stack's process
+    busy: float  # seconds of processor time of the stack's process meanwhile
+    grown: int  # bytes of the same
     counters: dict[str, int]
     connections: int  # that the stack had when the flood had ended
 
@@ -211,14 +212,15 @@ def measure(plan: Plan) -> Figures:
             assert flood.stdout is not None
             assert flood.stdout.readline() == "ready\n"
             peace, first = fetched(space, plan, wanted, plan.clients, 0.05)
-            before = resident()
+            before, busy = resident(), time.process_time()
             flood.stdin.write("go\n")
             flood.stdin.flush()
             times, second = fetched(space, plan, wanted, plan.clients, plan.pause)
             said = json.loads(flood.stdout.readline())
+            busy = time.process_time() - busy
         grown = resident() - before
         counters, connections = host.stack.counters(), len(list(host.stack.connections()))
-    return Figures(peace, times, first + second, said["sent"], said["seconds"], grown, counters, connections)
+    return Figures(peace, times, first + second, said["sent"], said["seconds"], busy, grown, counters, connections)
 
 
 def tell(plan: Plan, seen: Figures) -> str:
@@ -235,6 +237,7 @@ def tell(plan: Plan, seen: Figures) -> str:
             lines.append(f"  connect, {name}        median {middle * 1e3:.2f} ms, p99 {most * 1e3:.2f} ms")
     if seen.flood:
         lines.append(f"  p99, flood to peace   {seen.ratio:.1f}")
+    lines.append(f"  processor             {seen.busy:.1f} s of the stack's, clients and all")
     lines.append(f"  memory                grown by {seen.grown / 1e6:.2f} MB; {seen.connections} connections are left")
     lines.append(f"  counted               {', '.join(f'{name} {n:,}' for name, n in counted.items())}")
     return "\n".join(lines)
