@@ -30,6 +30,7 @@ from usertcp.link import netns, provision
 from usertcp.link.tap import TapLink
 from usertcp.net.listening import Limits
 from usertcp.net.stack import Stack, StackConfig
+from usertcp.net.stats import Drop
 from usertcp.tcp.cookies import SynCookies
 from usertcp.wire import tcp
 
@@ -201,6 +202,13 @@ def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * PAGE
 
 
+def await_pressure(stack: Stack, seconds: float = 30.0) -> None:
+    """Until the flood has filled the backlog, so that every client meets it."""
+    limit = time.monotonic() + seconds
+    while not (stack.stats.cookies_out or stack.stats.drops[Drop.LISTEN_OVERFLOW]) and time.monotonic() < limit:
+        time.sleep(0.002)
+
+
 def measure(plan: Plan) -> Figures:
     """Serve in peace, then in the flood."""
     data = content(plan.size)
@@ -215,6 +223,7 @@ def measure(plan: Plan) -> Figures:
             before, busy = resident(), time.process_time()
             flood.stdin.write("go\n")
             flood.stdin.flush()
+            await_pressure(host.stack)
             times, second = fetched(space, plan, wanted, plan.clients, plan.pause)
             said = json.loads(flood.stdout.readline())
             busy = time.process_time() - busy
