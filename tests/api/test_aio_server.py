@@ -146,13 +146,15 @@ def test_wait_closed_ends_when_the_last_connection_does() -> None:
     async def main() -> None:
         server = await right.create_server(Recorder, None, PORT)
         await left.create_connection(Recorder, RIGHT, PORT)
+        early = asyncio.create_task(server.wait_closed())
         await asyncio.sleep(1)
         server.close()
-        waiting = asyncio.create_task(server.wait_closed())
+        late = asyncio.create_task(server.wait_closed())
         await asyncio.sleep(1)
-        assert waiting.done() == (not WAITS_FOR_CLIENTS)
+        assert not early.done()
+        assert late.done() == (not WAITS_FOR_CLIENTS)
         server.close_clients()
-        await waiting
+        await asyncio.gather(early, late)
         await asyncio.sleep(1)
         assert alive(left) == alive(right) == []
 
