@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from usertcp.frame import LinkCaps
 from usertcp.net.egress import Backlog
-from usertcp.net.flow import Flow
+from usertcp.net.flow import Flow, Ports
 from usertcp.net.neighbor import Neighbor
 from usertcp.net.stack import Stack, StackConfig
 from usertcp.net.template import Template
@@ -19,15 +19,11 @@ from usertcp.wire.checksum import pseudo_header_sum
 address = st.binary(min_size=4, max_size=4)
 
 
-class _Binding:
-    port = 1000
-
-
 def made(src: bytes, dst: bytes, config: TcpConfig) -> Template:
     neighbor = Neighbor(dst)
     neighbor.mac, neighbor.fresh_until = b"\x02" * 6, NEVER
     neighbor.header = ethernet.header(neighbor.mac, b"\x04" * 6, ethernet.IPV4)
-    flow = Flow(_Binding(), src, dst, 80, dst, 0)  # type: ignore[arg-type]
+    flow = Flow(Ports((1000, 1000), Random(0).randbytes).bind(src, 1000), src, dst, 80, dst, 0)
     return Template(flow, config, neighbor, neighbor.header, 34)
 
 
