@@ -15,8 +15,12 @@ from usertcp.errors import os_error
 from usertcp.pkt.flow import pattern
 from usertcp.pkt.names import CONSTANTS, SIOCATMARK, SIOCINQ, SIOCOUTQ, SIOCOUTQNSD
 from usertcp.pkt.syntax import Call, Expression, Settings, Struct
+from usertcp.wire import ipv4
 
 Address = tuple[str, int]
+
+MAX_PORT: Final = 0xFFFF
+MAX_BUFFER: Final = 64 << 20  # bytes that one call reads or writes
 
 # How many arguments each call takes, at least and at most.
 ARITY: Final[dict[str, tuple[int, int]]] = {
@@ -202,7 +206,7 @@ def _outgoing(call: Call, file: File, files: Files) -> tuple[bytes, int]:
         pieces = _pieces(args[1])
         flags = _int(args[2], "flags") if call.name == "sendmsg" else 0
     else:
-        pieces = [(args[1], _int(args[2], "a length"))]
+        pieces = [(args[1], _length(args[2]))]
         flags = _int(args[3], "flags") if len(args) > 3 else 0
     data = b""
     for text, size in pieces:
@@ -227,7 +231,7 @@ def _pieces(value: Expression) -> list[tuple[Expression, int]]:
         parts = piece.items or tuple(piece.fields.values())
         if len(parts) != 2:
             raise Unusable("a buffer is written {..., 1000}")
-        found.append((parts[0], _int(parts[1], "a length")))
+        found.append((parts[0], _length(parts[1])))
     return found
 
 
@@ -238,7 +242,7 @@ def _recv(call: Call, file: File, files: Files, settings: Settings) -> Plan:
         size = sum([length for _, length in _pieces(args[1])])
         flags = _int(args[2], "flags") if call.name == "recvmsg" else 0
     else:
-        wanted, size = args[1], _int(args[2], "a length")
+        wanted, size = args[1], _length(args[2])
         flags = _int(args[3], "flags") if len(args) > 3 else 0
     keeps = flags & CONSTANTS["MSG_PEEK"]
     plain = files.reads_plain and not flags & CONSTANTS["MSG_OOB"]
@@ -408,5 +412,20 @@ def _address(value: Expression, default: Address) -> Address:
     """``{sa_family = AF_INET, sin_port = htons(80), sin_addr = inet_addr("192.0.2.1")}``."""
     if not isinstance(value, Struct):
         return default
-    host, port = value.fields.get("sin_addr", ...), value.fields.get("sin_port", ...)
-    return host.decode("ascii", "replace") if isinstance(host, bytes) else default[0], _int(port, "a port", default[1])
+    host, port = value.fields.get("sin_addr", ...), _int(value.fields.get("sin_port", ...), "a port", default[1])
+    address = host.decode("ascii", "replace") if isinstance(host, bytes) else default[0]
+    try:
+        ipv4.pack(address)
+    except ValueError:
+        raise Unusable(f"{address} is no IPv4 address") from None
+    if not 0 <= port <= MAX_PORT:
+        raise Unusable(f"a port lies between 0 and {MAX_PORT}")
+    return address, port
+
+
+def _length(value: Expression) -> int:
+    """The length of a buffer."""
+    length = _int(value, "a length")
+    if not 0 <= length <= MAX_BUFFER:
+        raise Unusable(f"a buffer has 0 to {MAX_BUFFER} bytes")
+    return length

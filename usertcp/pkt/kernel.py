@@ -6,6 +6,7 @@ asks the scheduler not to let it wait, as a late packet would look like a late k
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import select
@@ -18,7 +19,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from usertcp.driver.options import INFO, INT, TCP_INFO
-from usertcp.errors import SetupError
+from usertcp.errors import SetupError, os_error
 from usertcp.frame import PLAIN
 from usertcp.link import netns as namespaces
 from usertcp.link.provision import Namespace, add_route, create_tap
@@ -197,6 +198,8 @@ class Kernel:
             value = getattr(self._sockets, method)(*arguments)
         except OSError as error:
             pending.finish(self.now(), error=error)
+        except (OverflowError, ValueError):  # a number that no int of C's holds
+            pending.finish(self.now(), error=os_error(errno.EINVAL))
         else:
             pending.finish(self.now(), value)
         with self._waker:

@@ -1,13 +1,19 @@
 """The runner against usertcp: that a script which does not hold fails, and what is told of it."""
 
 import re
+from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from usertcp.pkt.parser import parse
 from usertcp.pkt.report import render
 from usertcp.pkt.runner import Failure, Runner
+from usertcp.pkt.syntax import ScriptError
 from usertcp.pkt.virtual import Virtual
+
+SCRIPTS = sorted((Path(__file__).parents[2] / "packetdrill").glob("*.pkt"))
 
 OPEN = """0 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3
 +0 bind(3, ..., ...) = 0
@@ -98,6 +104,10 @@ def test_one_expected_segment_stands_for_several() -> None:
         ("+0 ioctl(4, SIOCINQ, [5]) = 0", "it gave [0]"),
         ("+0 ioctl(4, 5, [5]) = 0", "SIOCINQ"),
         ("+0 setsockopt(4, 1, 2, ..., 4) = 0", "[1]"),
+        ("+0 write(4, ..., 99999999999) = 1", "a buffer has"),
+        ("+0 read(4, ..., -1) = 1", "a buffer has"),
+        ('+0 connect(4, {sin_addr = inet_addr("1.2")}, ...) = 0', "no IPv4 address"),
+        ("+0 connect(4, {sin_port = htons(70000)}, ...) = 0", "a port lies"),
         ("+0...0.2 read(4, ..., 5) = 5\n+.1 < P. 1:6(5) ack 1 win 32000\n+.04 > . 1:1(0) ack 6", "expected at 0.3"),
         ("+0...0.1 read(4, ..., 5) = 5\n+.2 < P. 1:6(5) ack 1 win 32000", "has not returned"),
         ("+0...0.1 read(4, ..., 5) = 5", "has not returned"),
@@ -151,6 +161,19 @@ def test_shell_is_not_run_and_settings_are_understood() -> None:
         +0 > S 0:0(0) <mss 1460,nop,nop,sackOK,nop,wscale 10>"""
     )
     assert Runner(active, Virtual(active.settings)).run().failure is None
+
+
+LINES = sorted({line for path in SCRIPTS for line in path.read_text().split("\n") if line[:1] in "0+*" and line})
+
+
+@given(st.lists(st.sampled_from(LINES), max_size=12))
+def test_no_order_of_lines_upsets_the_runner(lines: list[str]) -> None:
+    try:
+        script = parse("\n".join(["+0 `x`", *lines]))
+    except ScriptError:  # half of an assertion
+        return
+    outcome = Runner(script, Virtual(script.settings)).run()
+    assert render(outcome)
 
 
 def test_event_of_the_other_target_is_left_out() -> None:
