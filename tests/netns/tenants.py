@@ -19,7 +19,7 @@ from typing import Any, Final, Self
 import usertcp.socket as us
 from tests.netns.programs import PATIENCE, Program, usertcp
 from usertcp.driver import control
-from usertcp.link import netns
+from usertcp.link import netns, provision
 
 ONE: Final = 65533  # users without rights
 OTHER: Final = 65532
@@ -37,16 +37,20 @@ def folder() -> Iterator[Path]:
 
 
 class Served(Program):
-    """An engine at ``door``. Its address and device are those of a namespace of its own."""
+    """An engine at ``door``, its device in the namespace ``space``, which goes with it however it ends."""
 
     def __init__(self, door: Path, *options: str | int) -> None:
-        super().__init__(None, usertcp("engine", "--socket", door, *options))
+        self._namespace = provision.Namespace.create()
+        self.space = self._namespace.name
+        super().__init__(None, usertcp("engine", "--socket", door, "--netns", self.space, *options))
         self.door = door
-        remark = self.remark().decode()
-        if "is there for programs" not in remark:
-            self.finish(code=0)
-            raise AssertionError(f"{self.command} ended without a word")
-        self.space = remark.split("namespace ")[1].split()[0]
+        if b"is there for programs" not in self.remark():
+            self.__exit__()
+            raise AssertionError(f"{self.command} does not serve: {self.errors}")
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self._namespace.remove()
 
     @property
     def name(self) -> str:
