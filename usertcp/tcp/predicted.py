@@ -47,18 +47,51 @@ def take_predicted(
     timestamps and no other option, and no mark of congestion. Numbers as on the wire. False: it is not what was
     expected, and nothing has changed. True: ``conn`` wants its turn, unless :func:`settle` says that it need not.
     """
+    rcv, snd = conn.rcv, conn.snd
+    nxt, size, window = rcv.nxt, len(text), wnd << snd.shift
+    if seq != nxt & MASK32 or nxt + size > rcv.edge or (tsval - rcv.ts_recent) & MASK32 >= _HALF:
+        return False
+    acked = (ack - snd.una) & MASK32
+    answer = (  # to the message alone that is on its way: what else would be asked is known
+        conn.calm == ALONE
+        and ack == snd.nxt & MASK32
+        and window == snd.wnd
+        and snd.buffer.end == snd.nxt
+        and conn.ready & WRITABLE
+    )
+    if not answer and not _is_expected(conn, acked, window, size):
+        return False
+    conn.segments_in += 1
+    conn.last_received_at = now
+    if nxt <= rcv.last_ack_sent:  # RFC 7323 §4.3 (2)
+        rcv.ts_recent = tsval
+        rcv.ts_recent_at = now
+    if answer:
+        snd.wl1, snd.wl2 = nxt, snd.nxt
+        conn.bytes_acked += acked
+        snd.on_answer(now)
+        rest(conn)
+        conn.calm = CALM
+    else:
+        _take_ack(conn, acked, window, now)
+    conn.probes = 0
+    conn.soft_error = None
+    if size and size <= rcv.buffer.wanted and rcv.buffer.read_seq == nxt and size <= rcv.mss and not rcv.quick:
+        _land(conn, text, size, tsecr, now)
+    elif size:
+        take_text(conn, nxt, text, gso_size or size, tsecr, now)
+    return True
+
+
+def _is_expected(conn: "Connection", acked: int, window: int, size: int) -> bool:
+    """Whether nothing is the matter with ``conn``, and the next ``size`` bytes, or the acknowledgment of ``acked``
+    bytes, are what it expects."""
     if conn.calm == ALONE:
-        if _take_answer(conn, seq, ack, wnd, tsval, tsecr, text, gso_size, now):
-            return True
         enter(conn)
     rcv, snd = conn.rcv, conn.snd
-    nxt, size = rcv.nxt, len(text)
     if (
-        seq != nxt & MASK32
-        or conn.state is not _ESTABLISHED
-        or rcv.buffer.top != nxt
-        or nxt + size > rcv.edge
-        or (tsval - rcv.ts_recent) & MASK32 >= _HALF
+        conn.state is not _ESTABLISHED
+        or rcv.buffer.top != rcv.nxt
         or not conn.ts_ok
         or conn.orphan
         or rcv.fin is not None
@@ -66,20 +99,16 @@ def take_predicted(
         or conn.ecn.accurate
     ):
         return False
-    acked = (ack - snd.una) & MASK32
-    window = wnd << snd.shift
     if acked:
-        if not snd.expects(acked) or not window:
-            return False
-    elif not size or window != snd.wnd:
-        return False
-    conn.segments_in += 1
-    conn.last_received_at = now
-    if nxt <= rcv.last_ack_sent:  # RFC 7323 §4.3 (2)
-        rcv.ts_recent = tsval
-        rcv.ts_recent_at = now
-    if acked or snd.wl1 <= nxt:
-        snd.wl1, snd.wl2 = nxt, snd.una + acked
+        return window > 0 and snd.expects(acked)
+    return size > 0 and window == snd.wnd
+
+
+def _take_ack(conn: "Connection", acked: int, window: int, now: int) -> None:
+    """The fifth check, for an expected segment."""
+    rcv, snd = conn.rcv, conn.snd
+    if acked or snd.wl1 <= rcv.nxt:
+        snd.wl1, snd.wl2 = rcv.nxt, snd.una + acked
     if acked:
         if window < snd.wnd:
             conn.calm = DOUBTED
@@ -93,57 +122,6 @@ def take_predicted(
         rest(conn)
     elif acked or not conn.ready & WRITABLE:
         after_ack(conn, acked, now)
-    conn.probes = 0
-    conn.soft_error = None
-    if size and size <= rcv.buffer.wanted and rcv.buffer.read_seq == nxt and size <= rcv.mss and not rcv.quick:
-        _land(conn, text, size, tsecr, now)
-    elif size:
-        take_text(conn, nxt, text, gso_size or size, tsecr, now)
-    return True
-
-
-def _take_answer(
-    conn: "Connection",
-    seq: int,
-    ack: int,
-    wnd: int,
-    tsval: int,
-    tsecr: int,
-    text: memoryview,
-    gso_size: int,
-    now: int,
-) -> bool:
-    """:func:`take_predicted` for what acknowledges the message alone (``conn.calm``) that is on its way: most of what
-    is asked there is known."""
-    rcv, snd = conn.rcv, conn.snd
-    nxt, una, size = rcv.nxt, snd.nxt, len(text)
-    if (
-        seq != nxt & MASK32
-        or ack != una & MASK32
-        or wnd << snd.shift != snd.wnd
-        or nxt + size > rcv.edge
-        or (tsval - rcv.ts_recent) & MASK32 >= _HALF
-        or snd.buffer.end != una
-        or not conn.ready & WRITABLE
-    ):
-        return False
-    conn.segments_in += 1
-    conn.last_received_at = now
-    if nxt <= rcv.last_ack_sent:  # RFC 7323 §4.3 (2)
-        rcv.ts_recent = tsval
-        rcv.ts_recent_at = now
-    snd.wl1, snd.wl2 = nxt, una
-    conn.bytes_acked += una - snd.una
-    snd.on_answer(now)
-    rest(conn)
-    conn.calm = CALM
-    conn.probes = 0
-    conn.soft_error = None
-    if size and size <= rcv.buffer.wanted and rcv.buffer.read_seq == nxt and size <= rcv.mss and not rcv.quick:
-        _land(conn, text, size, tsecr, now)
-    elif size:
-        take_text(conn, nxt, text, gso_size or size, tsecr, now)
-    return True
 
 
 def _land(conn: "Connection", text: memoryview, size: int, tsecr: int, now: int) -> None:
