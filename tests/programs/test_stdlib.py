@@ -123,7 +123,7 @@ import socket, subprocess, sys
 child = '''
 import socket, sys
 with socket.socket(fileno=int(sys.argv[1])) as sock:
-    print(sock.getpeername()[0], sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO), file=sys.stderr)
+    print(sock.getpeername()[0], sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO) & 0xFF, file=sys.stderr)
     while data := sock.recv(65536):
         sock.sendall(data)
 '''
@@ -136,7 +136,7 @@ with socket.create_server(("10.9.0.2", 8013), backlog=50) as listener:
                 subprocess.run(command, stdin=sock, stdout=sock, check=True)
             else:
                 said = subprocess.run([*command, str(sock.fileno())], pass_fds=[sock.fileno()], stderr=-1, check=True)
-                assert said.stderr == b"10.9.0.1 1\\n", said
+                assert said.stderr in (b"10.9.0.1 1\\n", b"10.9.0.1 8\\n"), said  # CLOSE_WAIT: the peer was quick
     with listener:
         server = "import socket; sock, _ = socket.socket(fileno=0).accept(); sock.sendall(sock.recv(100))"
         subprocess.run([sys.executable, "-c", server], stdin=listener, check=True)
