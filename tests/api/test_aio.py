@@ -283,6 +283,32 @@ def test_bytes_that_landed_before_another_protocol_came_are_that_ones(other: typ
     run(main())
 
 
+@pytest.mark.parametrize("memory", [bytearray(0), b"read-only", None])
+def test_landed_bytes_for_which_the_next_protocol_has_no_memory_are_its_error(memory: Any) -> None:
+    told: list[dict[str, Any]] = []
+    lost: list[Exception | None] = []
+
+    class Useless(Buffered):
+        def get_buffer(self, sizehint: int) -> Any:
+            return memory
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            lost.append(exc)
+
+    async def main() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        async with two() as (left, right, _):
+            transport, protocol, _ = await landed(b"for the next", left, right)
+            transport.set_protocol(Useless())
+            while not lost:
+                await asyncio.sleep(0.001)
+            assert protocol.got == b""
+
+    run(main())
+    assert lost == [told[0]["exception"]]
+    assert isinstance(lost[0], TypeError if memory != b"" else RuntimeError)
+
+
 def test_close_with_landed_bytes_that_nobody_saw_is_a_reset() -> None:
     async def main() -> None:
         async with two() as (left, right, _):

@@ -125,6 +125,131 @@ async def _write(writer: asyncio.StreamWriter) -> None:
     writer.write(b"x")
 
 
+class Failing(asyncio.BufferedProtocol):
+    """Has ``given`` for memory, or raises it, and raises ``failure`` in the method of the name ``where``."""
+
+    def __init__(self, given: Any = None, where: str = "", failure: BaseException | None = None) -> None:
+        self.given = bytearray(100) if given is None else given
+        self.where = where
+        self.failure = failure
+        self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+
+    def get_buffer(self, sizehint: int) -> Any:
+        self.fail("get_buffer")
+        return self.given
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.fail("buffer_updated")
+
+    def eof_received(self) -> None:
+        self.fail("eof_received")
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.lost.set_result(exc)
+
+    def fail(self, where: str) -> None:
+        if self.where == where and self.failure is not None:
+            raise self.failure
+
+
+class FailingPlainly(asyncio.Protocol):
+    """Raises ``failure`` in ``data_received``."""
+
+    def __init__(self, failure: BaseException) -> None:
+        self.failure = failure
+        self.lost: asyncio.Future[BaseException | None] = asyncio.get_running_loop().create_future()
+
+    def data_received(self, data: bytes) -> None:
+        raise self.failure
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self.lost.set_result(exc)
+
+
+async def failing(make: Callable[[], Failing | FailingPlainly]) -> str:
+    """What a protocol that fails is told, and what the loop's handler is; another connection is none the worse."""
+    loop, told = asyncio.get_running_loop(), []
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    accepted: asyncio.Future[Streams] = loop.create_future()
+    server = await asyncio.start_server(lambda *streams: accepted.set_result(streams), "127.0.0.1", 0)
+    transport, protocol = await loop.create_connection(make, *server.sockets[0].getsockname())
+    _, peer = await accepted
+    server.close()
+    peer.write(b"x" * 1000)
+    peer.write_eof()
+    lost = await asyncio.wait_for(protocol.lost, 5)
+    peer.close()
+    handled = [(type(context["exception"]).__name__, context["transport"] is transport) for context in told]
+    assert lost is None or not told or told[0]["exception"] is lost
+    (_, writer), (reader, other) = await pair()
+    writer.write(b"y")
+    assert await reader.readexactly(1) == b"y"
+    writer.close()
+    other.close()
+    return f"{type(lost).__name__} {handled}"
+
+
+FAILURES: dict[str, tuple[Callable[[], Failing | FailingPlainly], str]] = {
+    "nothing": (Failing, "NoneType []"),
+    "empty": (lambda: Failing(bytearray(0)), "RuntimeError [('RuntimeError', True)]"),
+    "empty_view": (lambda: Failing(memoryview(b"")), "RuntimeError [('RuntimeError', True)]"),
+    "no_buffer": (lambda: Failing(5), "TypeError [('TypeError', True)]"),
+    "text": (lambda: Failing("text"), "TypeError [('TypeError', True)]"),
+    "read_only": (lambda: Failing(b"read-only"), "TypeError [('TypeError', True)]"),
+    "get_buffer": (lambda: Failing(None, "get_buffer", KeyError()), "KeyError [('KeyError', True)]"),
+    "get_buffer_os_error": (lambda: Failing(None, "get_buffer", OSError()), "OSError []"),
+    "buffer_updated": (lambda: Failing(None, "buffer_updated", KeyError()), "KeyError [('KeyError', True)]"),
+    "buffer_updated_os_error": (lambda: Failing(None, "buffer_updated", OSError()), "OSError []"),
+    "eof_received": (lambda: Failing(None, "eof_received", KeyError()), "KeyError [('KeyError', True)]"),
+    "data_received": (lambda: FailingPlainly(KeyError()), "KeyError [('KeyError', True)]"),
+    "data_received_os_error": (lambda: FailingPlainly(OSError()), "OSError []"),
+    "data_received_cancelled": (
+        lambda: FailingPlainly(asyncio.CancelledError()),
+        "CancelledError [('CancelledError', True)]",
+    ),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+def test_protocol_that_fails_ends_its_connection_as_asyncio_ends_it(failure: str) -> None:
+    make, expected = FAILURES[failure]
+
+    async def on_the_kernel() -> str:
+        return await asyncio.wait_for(failing(make), PATIENCE)
+
+    async def here() -> str:
+        with host.here():
+            return await failing(make)
+
+    world = World(1)
+    host = world.host("host")
+    assert asyncio.run(on_the_kernel()) == expected
+    assert world.run_until_complete(here()) == expected
+
+
+def test_protocol_that_has_no_memory_while_nothing_comes_lives() -> None:
+    """It is asked early, so that what comes lands there; that it has none then is no failure."""
+
+    async def main() -> None:
+        with host.here():
+            loop = asyncio.get_running_loop()
+            accepted: asyncio.Future[Streams] = loop.create_future()
+            server = await asyncio.start_server(lambda *streams: accepted.set_result(streams), "127.0.0.1", 0)
+            address = server.sockets[0].getsockname()
+            transport, protocol = await loop.create_connection(lambda: Failing(bytearray(0)), *address)
+            await accepted
+            await asyncio.sleep(1)
+            assert not transport.is_closing()
+            protocol.given = bytearray(10)
+            accepted.result()[1].close()
+            assert await protocol.lost is None
+            server.close()
+
+    world = World(1)
+    host = world.host("host")
+    world.run_until_complete(main())
+
+
 SCENARIOS: dict[Scenario, str] = {
     read_then_close: "b''",
     read_then_abort: "IncompleteReadError",

@@ -131,9 +131,9 @@ class Transport(_FlowControlMixin, asyncio.Transport):
             {"message": "a protocol failed", "exception": error, "transport": self, "protocol": self._protocol}
         )
         self.core.abort()
-        self._end(error if isinstance(error, Exception) else None)
+        self._end(error)
 
-    def _end(self, error: Exception | None) -> None:
+    def _end(self, error: BaseException | None) -> None:
         """The connection is over for the protocol; it is told from the loop. What still waits makes it a reset."""
         if self._lost:
             return
@@ -150,9 +150,9 @@ class Transport(_FlowControlMixin, asyncio.Transport):
         self._driver.kick()
         self._loop.call_soon(self._tell_end, error, context=self._context)
 
-    def _tell_end(self, error: Exception | None) -> None:
+    def _tell_end(self, error: BaseException | None) -> None:
         try:
-            self._protocol.connection_lost(error)
+            self._protocol.connection_lost(error)  # type: ignore[arg-type]  # asyncio, too, gives whatever was raised
         finally:
             if self._on_end is not None:
                 self._on_end(self)
@@ -168,7 +168,7 @@ class Transport(_FlowControlMixin, asyncio.Transport):
                 break
             protocol = self._protocol
             if isinstance(protocol, asyncio.BufferedProtocol):
-                count = core.read_into(memoryview(protocol.get_buffer(-1)))
+                count = core.read_into(_memory_of(protocol))
                 protocol.buffer_updated(count)
             else:
                 data = core.read(CHUNK)
@@ -192,8 +192,11 @@ class Transport(_FlowControlMixin, asyncio.Transport):
             return
         if self.core.readable or self.core.at_eof or self._offered is not None:
             return
-        target = memoryview(protocol.get_buffer(-1)).cast("B")
-        if len(target) and self._driver.pump.offer(self.core, target):
+        try:
+            target = _memory_of(protocol)
+        except Exception:  # asyncio would not have asked before something is there: then it counts
+            return
+        if self._driver.pump.offer(self.core, target):
             self._offered = target
 
     def _feed_landed(self) -> int:
@@ -213,14 +216,14 @@ class Transport(_FlowControlMixin, asyncio.Transport):
         given = 0
         while self._held and not (self._reading_paused or self._closing):
             protocol, data = self._protocol, self._held
-            self._held = b""
             if isinstance(protocol, asyncio.BufferedProtocol):
-                target = memoryview(protocol.get_buffer(-1)).cast("B")
+                target = _memory_of(protocol)
                 count = min(len(target), len(data))
                 target[:count] = data[:count]
                 self._held = data[count:]
                 protocol.buffer_updated(count)
             else:
+                self._held = b""
                 count = len(data)
                 protocol.data_received(data)  # type: ignore[attr-defined]
             given += count
@@ -353,3 +356,14 @@ class Transport(_FlowControlMixin, asyncio.Transport):
     def get_protocol(self) -> asyncio.BaseProtocol:
         """The protocol."""
         return self._protocol
+
+
+def _memory_of(protocol: asyncio.BufferedProtocol) -> memoryview:
+    """Where the protocol wants what comes next. What is of no use is an error, as for asyncio."""
+    given: Any = protocol.get_buffer(-1)
+    if not len(given):
+        raise RuntimeError("get_buffer() returned an empty buffer")
+    memory = memoryview(given).cast("B")
+    if memory.readonly:
+        raise TypeError(f"get_buffer() returned a {type(given).__name__} that cannot be written to")
+    return memory
