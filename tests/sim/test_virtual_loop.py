@@ -9,8 +9,9 @@ import pytest
 
 from tests.sim.flows import payload
 from usertcp import aio
+from usertcp.driver import virtual_loop
 from usertcp.driver.sim import Wire, World
-from usertcp.driver.virtual_loop import Deadlock, run
+from usertcp.driver.virtual_loop import TURN, Deadlock, run
 from usertcp.link.middleware import Drop, Reorder, Rule
 from usertcp.tcp.config import TcpConfig
 from usertcp.units import HOUR, KIB, MS, SEC
@@ -156,6 +157,97 @@ def test_task_that_waits_for_nothing_is_a_deadlock() -> None:
 
     with pytest.raises(Deadlock):
         run(world, main())
+
+
+def test_waiting_by_turning_lets_time_pass_and_is_the_same_each_time() -> None:
+    def once() -> tuple[str, int]:
+        world, a, b = two(rules=[Drop(probability=0.05)])
+
+        async def main() -> None:
+            async with await b.start_server(echo, None, PORT):
+                task = asyncio.create_task(echoed(a, payload(50_000)))
+                while not task.done():
+                    await asyncio.sleep(0)
+                assert task.result() == payload(50_000)
+
+        run(world, main())
+        return world.digest, world.now
+
+    assert once() == once()
+
+
+def test_timer_of_call_later_0_that_sets_itself_lets_time_pass() -> None:
+    world, _, _ = two()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+
+        def again() -> None:
+            loop.call_later(0, again)
+
+        again()
+        await asyncio.sleep(0.5)
+
+    run(world, main())
+    assert SEC / 2 <= world.now < SEC / 2 + MS
+
+
+def test_turning_for_a_while_takes_about_the_time_that_it_takes() -> None:
+    world, _, _ = two()
+
+    async def main() -> None:
+        async with asyncio.timeout(5):
+            for _ in range(20_000):
+                await asyncio.sleep(0)
+
+    run(world, main())
+    assert 19_000 * TURN <= world.now < 20_000 * TURN
+
+
+def test_few_turns_take_no_time() -> None:
+    world, _, _ = two()
+
+    async def main() -> None:
+        for _ in range(10):
+            for _ in range(900):
+                await asyncio.sleep(0)
+            await asyncio.sleep(0.001)
+
+    run(world, main())
+    assert 10 * MS <= world.now < 10 * MS + TURN
+
+
+def test_waiting_by_turning_for_an_hour_leaps_and_is_not_late() -> None:
+    world, _, _ = two()
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        passed: list[float] = []
+        loop.call_later(3600, lambda: passed.append(loop.time()))
+        while not passed:
+            await asyncio.sleep(0)
+        assert passed == [pytest.approx(3600, abs=1e-6)]
+
+    run(world, main())
+
+
+def test_waiting_by_turning_for_what_never_comes_is_a_deadlock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(virtual_loop, "IDLE", 1_000)
+    monkeypatch.setattr(virtual_loop, "LOST", 3_000)
+    world, _, _ = two()
+    ended: list[str] = []
+
+    async def main() -> None:
+        try:
+            while True:
+                await asyncio.sleep(0)
+        finally:
+            await asyncio.sleep(1)
+            ended.append("cleaned up")
+
+    with pytest.raises(Deadlock, match=r"turned 3000 times .* asyncio\.Event"):
+        run(world, main())
+    assert ended == ["cleaned up"]
 
 
 def test_reader_that_does_not_read_stops_the_writer() -> None:

@@ -5,6 +5,12 @@ lets the world run until something becomes ready for the loop or that time is re
 world's. So the real front end (``usertcp.aio``), with real tasks, streams and time-outs, runs over simulated networks
 deterministically and as fast as the processor can.
 
+Callbacks take no time, which a program that waits by turning (``while not done: await asyncio.sleep(0)``) would never
+notice: so a loop that has turned ``BUSY`` times and never waited takes ``TURN`` ns for each further turn, about as a
+real one does. When ``IDLE`` of them have passed without any event it leaps, to the next event or timer and at most
+``LEAP`` ns a turn. When nothing at all is scheduled, ``LOST`` turns are taken for a :class:`Deadlock`. All of that is
+counted, not measured, and so the same each time.
+
 When no timer is set and the world has no event left, nothing can ever happen again; that is a :class:`Deadlock`, raised
 out of ``run_until_complete`` at once where a real loop would hang. What a program gives to an executor
 (``asyncio.to_thread``, ``loop.sendfile``) is called at once and takes no time. Descriptors, signals and threads belong
@@ -15,18 +21,24 @@ import asyncio
 import math
 from collections.abc import Callable, Coroutine
 from itertools import count
-from typing import Any, TypeVar, TypeVarTuple
+from typing import Any, Final, TypeVar, TypeVarTuple
 from weakref import WeakValueDictionary
 
 from usertcp.driver.sim import World
-from usertcp.units import NEVER, SEC, to_seconds
+from usertcp.units import NEVER, SEC, US, to_seconds
+
+BUSY: Final = 1_000  # turns without a wait, after which a turn takes time
+TURN: Final = 10 * US  # what it then takes, ns
+IDLE: Final = 100_000  # such turns without an event, after which time leaps
+LEAP: Final = SEC  # ns in a turn
+LOST: Final = 1_000_000  # such turns without an event and with none to come
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 
 class Deadlock(RuntimeError):
-    """Tasks wait, and neither a timer nor a packet is under way that could wake them."""
+    """Tasks wait, and neither a timer nor a packet is under way that could help them."""
 
 
 class _WorldSelector:
@@ -35,21 +47,54 @@ class _WorldSelector:
     def __init__(self, loop: "VirtualTimeLoop", world: World) -> None:
         self._loop = loop
         self._world = world
+        self._turns = 0  # since the loop waited
+        self._quiet = 0  # of these, how many since anything happened
 
     def select(self, timeout: float | None) -> list[object]:
         """Let the world run for at most ``timeout`` seconds, or until the loop has something to do."""
         world, ready = self._world, self._loop.ready
+        if timeout == 0:
+            self._turn()
+            return []
+        self._turns = self._quiet = 0
         if timeout is None:
             while not ready:
                 if not world.step():
                     raise Deadlock(f"nothing is scheduled at {to_seconds(world.now)} s, and {self._loop.waiting()}")
             return []
         end = min(world.now + max(0, math.ceil(timeout * SEC)), NEVER - 1)
-        while not (ready and timeout > 0):
+        while not ready:
             if not world.step(end):
                 world.now = end
                 break
         return []
+
+    def _turn(self) -> None:
+        """The loop has something to do already: let happen what happens meanwhile."""
+        world = self._world
+        self._turns += 1
+        end = world.now
+        if self._turns > BUSY:
+            coming = min(world.next_event(), self._loop.next_timer())
+            end = self._end_of_turn(coming)
+            self._quiet = 0 if coming <= end else self._quiet + 1
+        while world.step(end):
+            pass
+        world.now = end
+
+    def _end_of_turn(self, coming: int) -> int:
+        """When a turn that takes time is over; something happens next at ``coming``."""
+        now = self._world.now
+        if self._quiet < IDLE:
+            return now + TURN
+        if coming == NEVER and self._quiet >= LOST:
+            self._turns = self._quiet = 0  # the tasks are to be cancelled yet
+            raise Deadlock(
+                f"the loop has turned {LOST} times and nothing is scheduled at {to_seconds(now)} s: a task waits for it"
+                " by `await asyncio.sleep(0)` or the like. Wait for an asyncio.Event, or sleep for longer than 0;"
+                f" {self._loop.waiting()}"
+            )
+        return max(now, min(coming, now + LEAP))
 
     def close(self) -> None:
         """Nothing is held."""
@@ -76,6 +121,11 @@ class VirtualTimeLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         """The world's time, in seconds."""
         return self.world.now / SEC
+
+    def next_timer(self) -> int:
+        """When the next timer is due (ns); NEVER: there is none."""
+        timers: list[asyncio.TimerHandle] = self._scheduled  # type: ignore[attr-defined]  # asyncio's heap of them
+        return math.ceil(timers[0].when() * SEC) if timers else NEVER
 
     def waiting(self) -> str:
         """Which tasks wait, for a message."""
