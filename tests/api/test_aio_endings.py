@@ -227,7 +227,8 @@ def test_protocol_that_fails_ends_its_connection_as_asyncio_ends_it(failure: str
     assert world.run_until_complete(here()) == expected
 
 
-def test_protocol_that_has_no_memory_while_nothing_comes_lives() -> None:
+@pytest.mark.parametrize("where", ["", "get_buffer"], ids=["empty", "raises"])
+def test_protocol_that_has_no_memory_while_nothing_comes_lives(where: str) -> None:
     """It is asked early, so that what comes lands there; that it has none then is no failure."""
 
     async def main() -> None:
@@ -236,11 +237,12 @@ def test_protocol_that_has_no_memory_while_nothing_comes_lives() -> None:
             accepted: asyncio.Future[Streams] = loop.create_future()
             server = await asyncio.start_server(lambda *streams: accepted.set_result(streams), "127.0.0.1", 0)
             address = server.sockets[0].getsockname()
-            transport, protocol = await loop.create_connection(lambda: Failing(bytearray(0)), *address)
+            made = await loop.create_connection(lambda: Failing(bytearray(0), where, KeyError()), *address)
+            transport, protocol = made
             await accepted
             await asyncio.sleep(1)
             assert not transport.is_closing()
-            protocol.given = bytearray(10)
+            protocol.given, protocol.where = bytearray(10), ""
             accepted.result()[1].close()
             assert await protocol.lost is None
             server.close()
