@@ -24,7 +24,6 @@ import _socket
 import errno
 import operator
 import os
-import select
 import socket as stdlib
 import threading
 import types
@@ -324,7 +323,7 @@ class socket(stdlib.socket):
     def accept(self) -> "tuple[socket, Any]":
         tcp = self._tcp
         if tcp is not None and tcp.dead:
-            _take_wake(self)
+            tcp.told_again(_fd(self))
             raise StackError(GONE)
         made: Any = socket if isinstance(self, socket) else stdlib.socket
         while True:
@@ -344,7 +343,7 @@ class socket(stdlib.socket):
             sock.close()  # somebody who found our name, but is not the engine
         if accepted.dead:
             sock.close()
-            tcp.dead = True
+            tcp.pass_on(accepted.token)
             raise StackError(GONE)
         if tcp.options.flag(options.SO_OOBINLINE):
             _C.setsockopt(sock, *options.SO_OOBINLINE, 1)
@@ -570,13 +569,6 @@ def _fd(sock: socket) -> int:
     if fd < 0:
         raise os_error(errno.EBADF)
     return fd
-
-
-def _take_wake(listener: socket) -> None:
-    """What woke those who wait for a listener of a dead engine is more than one of them needs: let it not poll readable
-    for ever."""
-    if select.select([_fd(listener)], [], [], 0)[0]:
-        os.close(listener._accept()[0])  # type: ignore[attr-defined]
 
 
 def _begin(sock: socket, family: int, type: int, proto: int, token: str = "") -> None:

@@ -16,7 +16,7 @@ import pytest
 
 import usertcp.socket as us
 from tests.api.hosts import PATIENCE, until_asleep
-from tests.api.sockets import SILENT, one_engine, read_all, until
+from tests.api.sockets import SILENT, one_engine, read_all, two_engines, until
 from usertcp.tcp.state import State
 
 BUFFER = 64 << 10
@@ -234,3 +234,12 @@ def test_thousands_of_connects_closed_or_shut_half_way_leave_nothing(engine: us.
                 if n % 4 >= 2:
                     client.shutdown(us.SHUT_RDWR)
     assert engine.call(engine.stack.counters)["memory_used"] < 1 << 20
+
+
+def test_end_of_the_engine_wakes_all_who_accept() -> None:
+    with two_engines() as (engine, _), engine.make_socket() as listener:
+        listener.bind(("", 0))
+        listener.listen(1)
+        waiting = [Waiting(listener.accept) for _ in range(8)]
+        engine.close()
+        assert [one.ends() for one in waiting] == ["ENETDOWN"] * 8

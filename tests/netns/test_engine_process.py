@@ -25,6 +25,7 @@ from tests.netns.plugged import KERNEL, STACK, until
 from tests.netns.programs import PATIENCE, ROOT, Peer, Program, usertcp
 from tests.netns.tenants import GROUP, ONE, OTHER, Child, Connection, Served, Tenant, folder, served
 from usertcp.driver import messages
+from usertcp.driver.endpoint import VIGIL
 from usertcp.driver.operations import NOT_OF_ONE_SOCKET, OPERATIONS
 from usertcp.errors import SetupError, StackError
 from usertcp.link import netns, provision
@@ -34,6 +35,7 @@ FOREVER = 1 << 40  # bytes
 SILENT = "10.9.0.99"  # nobody has this address
 AT_ONCE = 4.0  # seconds, less than the broker's SWEEP: nothing but the end of its process can have told it
 SOON = 1.0  # seconds in which every socket knows that its engine is dead
+MANY = 24  # who wait for one listener
 TRIES = 3  # the machine may have had something else to do
 
 
@@ -311,6 +313,108 @@ def test_killed_engine_every_socket_of_every_program_says_enetdown_within_a_seco
         if longest < SOON:
             return
     raise AssertionError(f"it took {longest:.2f} s in {TRIES} tries")
+
+
+def wait_together(pipe: Connection, engine: us.Attachment) -> None:
+    """Be many who wait for one listener, whose queue has room for few: in threads and in children, of which half poll,
+    and one is busy when the others are told. Say, when all have come back, how many of the threads were told."""
+    listener, polled = us.create_server(("", 0), backlog=1), us.create_server(("", 0), backlog=1)
+    polled.setblocking(False)
+
+    def told(sock: us.socket) -> bool:
+        while True:
+            try:
+                select.select([sock], [], [])
+                sock.accept()
+            except BlockingIOError:  # another was faster
+                continue
+            except StackError:
+                return True
+
+    def told_in_accept() -> bool:
+        with pytest.raises(StackError):
+            listener.accept()
+        return True
+
+    ways = [told_in_accept, lambda: told(listener), lambda: told(polled)]
+    children = []
+    for number in range(MANY):
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if ways[number % len(ways)]() else 1)
+        children.append(child)
+    late, go = os.pipe()
+    busy = os.fork()
+    if busy == 0:
+        os.read(late, 1)
+        os._exit(0 if told_in_accept() else 1)
+    results: list[bool] = []
+    threads = [threading.Thread(target=lambda: results.append(told_in_accept())) for _ in range(MANY)]
+    for thread in threads:
+        thread.start()
+    pipe.send("waiting")
+    for thread in threads:
+        thread.join()
+    statuses = [os.waitpid(child, 0)[1] for child in children]
+    os.write(go, b"x")
+    pipe.send((len(results), {*statuses, os.waitpid(busy, 0)[1]}))
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_all_who_wait_for_one_listener_learn_that_the_engine_is_gone(number: signal.Signals) -> None:
+    with served() as engine, Tenant(ONE, engine.door, wait_together) as tenant:
+        assert tenant.hear() == "waiting"
+        time.sleep(0.5)  # so that they are blocked
+        engine.process.send_signal(number)
+        assert tenant.hear() == (MANY, {0})
+        tenant.finish()
+
+
+def test_listener_of_a_dead_engine_does_not_keep_an_event_loop_busy_for_ever() -> None:
+    with served() as engine, us.attach(engine.door) as attached, attached.make_socket() as listener:
+        listener.bind(("", 0))
+        listener.listen()
+        listener.setblocking(False)
+        engine.kill()
+        began = time.monotonic()
+        while select.select([listener], [], [], VIGIL)[0]:
+            with pytest.raises(StackError):
+                listener.accept()
+            assert time.monotonic() - began < PATIENCE
+
+
+def test_code_in_the_directory_where_it_is_started_is_not_run() -> None:
+    with folder() as made, provision.Namespace.create() as space:
+        for name in ("signal", "select", "json", "usertcp"):
+            (made / f"{name}.py").write_text("open('run', 'w')\n")
+        search = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+        code = usertcp()[-1]
+        engine = subprocess.Popen(
+            [sys.executable, "-P", "-c", code, "engine", "--socket", str(made / "door"), "--netns", space.name],
+            cwd=made,
+            env=os.environ | {"PYTHONPATH": search},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with engine, attached_to(engine, made / "door") as attached, attached.make_socket() as listener:
+            listener.bind(("", 0))
+            listener.listen()
+            engine.kill()
+            with pytest.raises(StackError):
+                listener.accept()
+        assert not (made / "run").exists()
+
+
+@contextlib.contextmanager
+def attached_to(engine: "subprocess.Popen[str]", door: Path) -> Iterator[us.Attachment]:
+    """Attached to ``engine`` when it serves at ``door``; it is killed afterwards."""
+    assert engine.stderr is not None
+    try:
+        assert "is there for programs" in engine.stderr.readline()
+        with us.attach(door) as attached:
+            yield attached
+    finally:
+        engine.kill()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

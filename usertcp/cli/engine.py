@@ -16,7 +16,6 @@ import pwd
 import selectors
 import socket
 import subprocess
-import sys
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +26,7 @@ import click
 from usertcp.cli.host import say
 from usertcp.cli.options import device_options
 from usertcp.cli.worker import GO, READY, load
+from usertcp.driver import interpreter
 from usertcp.driver.open import LinkSpec, open_stack
 from usertcp.driver.service import MODE, Door, Service
 from usertcp.errors import SetupError
@@ -138,7 +138,8 @@ def _run(spec: LinkSpec, workers: int, program: str, arguments: tuple[str, ...])
     load(program)
     with ExitStack() as undo:
         words = _shared(spec, undo) if workers > 1 else _words(spec)
-        crew = _Crew(undo, [*_command(), "worker"], [program, *arguments])
+        command = interpreter.command("from usertcp.cli.main import main; main()")
+        crew = _Crew(undo, [*command, "worker"], [program, *arguments])
         for number in range(workers):
             crew.start(words | ({"queue": (number, workers)} if workers > 1 else {}))
         crew.go()
@@ -170,10 +171,6 @@ def _shared(spec: LinkSpec, undo: ExitStack) -> dict[str, Any]:
             )
         )
     return words
-
-
-def _command() -> list[str]:
-    return [sys.executable, "-c", "from usertcp.cli.main import main; main()"]
 
 
 class _Crew:

@@ -13,6 +13,7 @@ import errno
 import os
 import select
 import socket as stdlib
+import time
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, Final
@@ -33,6 +34,9 @@ CONNECTING: Final = 3
 CONNECTED: Final = 4  # or was once
 FAILED: Final = 5  # the connect failed; the errno may still be pending
 
+VIGIL: Final = 2.0  # seconds that what wakes accept is left, for others who share the listener of a dead engine
+PAUSE: Final = 0.05  # seconds that an accept waits which was told before: a program that asks in a loop is not to spin
+
 MIN_SNDBUF: Final = 4096  # bytes of AF_UNIX buffer below which a connect request might not fit
 
 _READY: Final = select.POLLIN | select.POLLOUT
@@ -48,6 +52,7 @@ class Endpoint:
     ``announced``   whether a connect() has told that the handshake is done
     ``shut_read``   shutdown(SHUT_RD) was called
     ``dead``        ENETDOWN was raised: the engine is gone, and everything reads as the end from now on
+    ``vigil``       when nobody else is waited for any more to learn that of a listener, s; 0: not known yet
     """
 
     __slots__ = (
@@ -64,6 +69,7 @@ class Endpoint:
         "remote",
         "shut_read",
         "token",
+        "vigil",
     )
 
     def __init__(self, ident: str, find_token: Callable[[], str], token: str = "", phase: int = FRESH) -> None:
@@ -78,6 +84,7 @@ class Endpoint:
         self.announced = True
         self.shut_read = False
         self.dead = False
+        self.vigil = 0.0
         self.queue = messages.BUFFER
         _known[ident] = self
 
@@ -124,6 +131,26 @@ class Endpoint:
         number = self.take_error(reading=reading)
         if number:
             raise os_error(number)
+
+    # -- a listener whose engine is dead -----------------------------------------------------------------------------
+
+    def pass_on(self, token: str) -> None:
+        """This listener's accept has taken what says that the engine ``token`` is dead: the next who waits, in whatever
+        thread or process, is to find it, too."""
+        self.dead = True
+        messages.wake(token, self.ident, 1)
+
+    def told_again(self, fd: int) -> None:
+        """Accept was called once more. What wakes others stays in the queue, and so it polls readable; an event loop
+        would hear of that for ever, so if it does not block, it is taken out when all have had the time to see it."""
+        now = time.monotonic()
+        self.vigil = self.vigil or now + VIGIL
+        if now < self.vigil or os.get_blocking(fd):
+            time.sleep(PAUSE)
+            return
+        with View(fd) as view, contextlib.suppress(OSError):
+            while True:
+                os.close(view._accept()[0])  # type: ignore[attr-defined]
 
     # -- looking -----------------------------------------------------------------------------------------------------
 

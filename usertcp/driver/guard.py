@@ -3,16 +3,18 @@
 The kernel tells a program that its engine is dead, on every connection, because the engine's end of it is closed. Of a
 listener there is no such end: whoever waits in accept or select would wait for ever. So an engine that is a process of
 its own has a guard, a small process that knows the names of its listeners and, when the engine is gone, puts
-connections into their accept queues that say so (:func:`usertcp.driver.messages.wake`).
+connections into their accept queues that say so (:func:`usertcp.driver.messages.wake`); whoever finds one passes it on.
 
 ::
 
     engine                          guard
+                   <------------    READY
     "+ID", "-ID"   ------------>    remembers the listeners
     ends, however  -- end of file ->  wakes those that are left, and ends
 """
 
 import _socket
+import contextlib
 import os
 import select
 import signal
@@ -21,7 +23,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from usertcp.driver import messages
+from usertcp.driver import interpreter, messages
+from usertcp.units import MS
 
 if TYPE_CHECKING:
     from usertcp.driver.broker import SocketEngine
@@ -29,45 +32,88 @@ if TYPE_CHECKING:
 PATIENCE: Final = 10.0  # seconds that a full accept queue is tried for
 STEP: Final = 0.01  # seconds between two tries
 WORD: Final = 64  # bytes that are more than any message has
+READY: Final = b"ready"
+STUCK: Final = 1.0  # seconds in which a guard that is not stopped takes a word
+TRIES: Final = 5  # guards in a row that do not get ready, after which there is none
+RETRY: Final = 100 * MS  # ns until the second of them is started; twice as much each time
 
 
 class Guard:
-    """The engine's side: a process that is told of listeners. One that has died, or does not listen, is replaced."""
+    """The engine's side: a process that is told of listeners. One that has died, or does not listen, is replaced.
+
+    If it cannot even start, that is tried some times more, ever later, and then said.
+    """
 
     def __init__(self, engine: "SocketEngine") -> None:
         self._engine = engine
         self._broker = engine.broker
+        self._ours: _socket.socket | None = None  # None: there is no guard
+        self._process: subprocess.Popen[bytes] | None = None
+        self._failures = 0  # guards in a row that did not get ready
+        self._ready = False
         self._start()
         self._broker.on_post = self._tell
 
     def _start(self) -> None:
+        self._ready = False
         self._ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
-        self._ours.setblocking(False)
-        command = f"from usertcp.driver.guard import serve; serve({self._broker.token!r})"
+        self._ours.settimeout(STUCK)
+        self._engine.register(self._ours.fileno(), select.EPOLLIN, self._hear)
         try:
             self._process = subprocess.Popen(
-                [sys.executable, "-c", command],
+                interpreter.command(f"from usertcp.driver.guard import serve; serve({self._broker.token!r})"),
                 stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,
             )
+        except OSError as error:
+            print(f"the engine's guard does not start: {error}", file=sys.stderr)
         finally:
             theirs.close()
-        self._engine.register(self._ours.fileno(), select.EPOLLIN, lambda _: self._replace())
         for ident in self._broker.posts():
             self._tell(ident, True)
 
+    def _hear(self, mask: int) -> None:
+        """It is ready, or dead."""
+        assert self._ours is not None
+        try:
+            word = self._ours.recv(WORD)
+        except OSError:  # it died with something unread
+            word = b""
+        if word == READY:
+            self._ready, self._failures = True, 0
+        else:
+            self._replace()
+
     def _tell(self, ident: str, there: bool) -> None:
         """The listener ``ident`` has come, or is gone."""
+        if self._ours is None:
+            return
         try:
             self._ours.send(f"{'+' if there else '-'}{ident}".encode())
-        except BlockingIOError:  # stopped
+        except TimeoutError:  # stopped
             self._replace()
         except OSError:  # dead, and the next one is told of all
             pass
 
     def _replace(self) -> None:
         self._end(kill=True)
+        if self._ready:
+            self._start()
+            return
+        self._failures += 1
+        if self._failures < TRIES:
+            self._broker.call_at(self, self._broker.now() + (RETRY << self._failures - 1))
+            return
+        print(
+            f"the engine's guard did not start in {TRIES} tries: if the engine is killed, programs that wait in accept"
+            " are not told. What is said above is the reason; start the engine anew when it is mended.",
+            file=sys.stderr,
+            flush=True,
+        )
+
+    def on_due(self, now: int) -> None:
+        """The next try."""
         self._start()
 
     def close(self) -> None:
@@ -76,17 +122,23 @@ class Guard:
         self._end(kill=False)
 
     def _end(self, *, kill: bool) -> None:
-        self._engine.unregister(self._ours.fileno())
-        self._ours.close()
-        if kill:
-            self._process.kill()
-        self._process.wait()
+        if self._ours is not None:
+            self._engine.unregister(self._ours.fileno())
+            self._ours.close()
+            self._ours = None
+        if self._process is not None:
+            if kill:
+                self._process.kill()
+            self._process.wait()
+            self._process = None
 
 
 def serve(token: str) -> None:
     """Be the guard of the engine ``token``, whose word comes on the standard input."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # those are the engine's
+    with contextlib.suppress(OSError):  # the engine is dead already
+        os.write(0, READY)
     listeners: set[str] = set()
     while word := os.read(0, WORD).decode():
         (listeners.add if word[0] == "+" else listeners.discard)(word[1:])

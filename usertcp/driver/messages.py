@@ -65,7 +65,7 @@ MESSAGE: Final = 64 << 10  # a control message is smaller, bytes
 PATIENCE: Final = 30.0  # seconds for the answer of an engine that is alive
 LONGEST: Final = 3600 * SEC  # ns that a wait with an end lasts at most; poll(2) counts milliseconds in an int
 CONNECT_TRIES: Final = 200  # times, 5 ms apart, that a full queue of the engine is tried
-WAKES: Final = 64  # processes that may wait for one listener, and are woken when its engine dies
+WAKES: Final = 64  # connections that a dead engine's guard puts into an accept queue at most
 GONE: Final = "the engine of this socket is gone"
 
 # What a message that is none makes those raise who read it.
@@ -470,10 +470,12 @@ def reach(ident: str, name: bytes, queue: int) -> _socket.socket:
     return sock
 
 
-def wake(token: str, ident: str) -> bool:
-    """Put connections into the accept queue of ``ident`` whose names say that the engine is dead, as many as it takes:
-    a listener may have several processes that wait. False: there was no room for any."""
-    for number in range(WAKES):
+def wake(token: str, ident: str, most: int = WAKES) -> bool:
+    """Put connections into the accept queue of ``ident`` whose names say that the engine is dead, as many as it takes.
+
+    One is enough for all who wait, because whoever takes it puts in another; but programs in other network namespaces
+    cannot. False: there was no room for any."""
+    for number in range(most):
         try:
             reach(ident, dead_name(token, new_ident()), BUFFER).close()
         except BlockingIOError:

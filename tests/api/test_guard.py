@@ -1,0 +1,52 @@
+"""The guard of an engine: it is started from nowhere but the package, and not without end if it cannot be."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.api.hosts import LEFT, stack_on
+from usertcp.driver import guard, interpreter
+from usertcp.driver.base import Pump
+from usertcp.driver.broker import SocketEngine
+from usertcp.link.memory import memory_pair
+from usertcp.units import MS
+
+
+def test_interpreter_finds_the_package_and_nothing_in_the_current_directory(tmp_path: Path) -> None:
+    for name in ("json", "usertcp"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this is anybody's')\n")
+    command = interpreter.command("import json, usertcp.driver.guard as found; print(found.__file__)")
+    done = subprocess.run(command, cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (f"{guard.__file__}\n", "")
+
+
+def test_guard_that_cannot_start_is_given_up_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    started = []
+
+    def broken(code: str) -> list[str]:
+        started.append(code)
+        return [sys.executable, "-S", "-E", "-c", "raise SystemExit('no')"] if len(started) > 1 else ["/no/such/file"]
+
+    monkeypatch.setattr(interpreter, "command", broken)
+    monkeypatch.setattr(guard, "RETRY", MS)
+    link, other = memory_pair()
+    ticks = iter(range(0, 1 << 62, MS))
+    engine = SocketEngine(Pump(stack_on(link, LEFT), link, lambda: next(ticks)))
+    made = guard.Guard(engine)
+    try:
+        while "did not start" not in (said := capfd.readouterr().err):
+            engine.step(engine.timeout_ns())
+        for _ in range(10):
+            engine.step(MS)
+    finally:
+        engine.broker.close()
+        made.close()
+        engine.close()
+        other.close()
+    assert len(started) == guard.TRIES
+    assert f"{guard.TRIES} tries" in said
+    assert capfd.readouterr().err == ""
