@@ -598,6 +598,62 @@ def test_sockets_of_one_user_are_not_the_others(engine: Served) -> None:
         owner.finish()
 
 
+def lose(pipe: Connection, engine: us.Attachment) -> None:
+    """Have a listener and a bound socket, and lose them without a word to the engine."""
+    socks = us.create_server(("", 0)), us.socket()
+    socks[1].bind(("", 0))
+    pipe.send(([sock._tcp.ident for sock in socks if sock._tcp], [sock.getsockname()[1] for sock in socks]))
+    pipe.recv()
+    for sock in socks:
+        os.close(sock.detach())
+    pipe.send("lost")
+    pipe.recv()
+
+
+def squat(pipe: Connection, engine: us.Attachment, idents: list[str], ports: list[int]) -> None:
+    """Have the names of another user's sockets that are gone, and take their ports."""
+    squatters = [kernel.socket(kernel.AF_UNIX) for _ in idents]
+    for squatter, ident in zip(squatters, idents, strict=True):
+        squatter.bind(messages.own_name(ident))
+        squatter.listen()
+    take(pipe, engine, ports)
+    for squatter in squatters:
+        squatter.close()
+
+
+@pytest.mark.parametrize("abroad", [False, True], ids=["", "of-another-namespace"])
+def test_ports_of_a_socket_that_is_gone_are_free_though_another_has_its_name(engine: Served, abroad: bool) -> None:
+    with contextlib.ExitStack() as stack:
+        space = stack.enter_context(provision.Namespace.create()).name if abroad else None
+        owner = stack.enter_context(Tenant(ONE, engine.door, lose, space=space))
+        idents, ports = owner.hear()
+        owner.tell()
+        assert owner.hear() == "lost"
+        thief = stack.enter_context(Tenant(OTHER, engine.door, squat, idents, ports))
+        assert thief.hear() == []
+        thief.finish()
+        owner.tell()
+        owner.finish()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"), [((), "is unknown in this user namespace"), (("--map-root-user",), STACK)]
+)
+def test_engine_is_used_in_a_user_namespace_that_knows_who_runs_it(
+    engine: Served, options: tuple[str, ...], said: str
+) -> None:
+    program = f"""if True:
+        import usertcp.socket as us
+        from usertcp.errors import SetupError
+        try:
+            with us.attach({str(engine.door)!r}) as engine, us.create_server(("", 0)):
+                print(engine.address)
+        except SetupError as error:
+            print(error)"""
+    with Program(None, ["unshare", "--user", *options, sys.executable, "-c", program]) as child:
+        assert said in child.finish().decode()
+
+
 def chatter(pipe: Connection, engine: us.Attachment) -> None:
     """Say everything to the engine that a program of ours would not."""
     source = random.Random(3)

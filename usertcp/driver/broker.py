@@ -11,9 +11,10 @@ connection waits in the stack's, which in turn lets SYNs wait.
 **Errors.** The errno of a dead connection is left as a *letter* before ``b`` is closed; the program's end, finding the
 end of the stream, asks for it. Letters that nobody asks for are bounded in number, oldest first.
 
-**Liveness.** A socket's own name is bound as long as a descriptor for it exists anywhere. Held ports and listeners are
-therefore probed by that name: when their program says that it closed one, when a process that has asked for something
-ends, however it does (pidfd), when somebody else wants their port, and every ``SWEEP``.
+**Liveness.** A socket has its own name as long as a descriptor for it exists anywhere. Held ports and listeners are
+therefore probed by that name and the inode that is a part of it: when their program says that it closed one, when a
+process that has asked for something ends, however it does (pidfd), when somebody else wants their port, and every
+``SWEEP``.
 
 **Users.** Whoever runs the engine, and root, may use it; others when they have got through to its door (a file, and so
 the kernel's business: :mod:`usertcp.driver.service`). A socket belongs to the user who made it; its identity says who
@@ -33,7 +34,7 @@ from collections.abc import Callable, Generator
 from operator import index
 from typing import Any, Final, TypeVar
 
-from usertcp.driver import messages
+from usertcp.driver import diag, messages
 from usertcp.driver.addresses import LOCAL6, NOWHERE
 from usertcp.driver.base import BUDGET, UNFINISHED, Pump
 from usertcp.driver.bridge import AT_ONCE, EVENTS, SMALL, Bridge
@@ -280,12 +281,16 @@ class Broker:
     # -- liveness ----------------------------------------------------------------------------------------------------
 
     def is_alive(self, ident: str) -> bool:
-        """Whether a descriptor of the program's socket ``ident`` exists anywhere (False for an accepted one)."""
+        """Whether a descriptor of the program's socket ``ident`` exists anywhere (False for an accepted one).
+
+        Only its inode tells: the name of one that is gone is anybody's who takes it.
+        """
+        inode, name = messages.inode(ident), messages.own_name(ident)
         with messages.Control(_socket.AF_UNIX, _socket.SOCK_STREAM) as probe:
             try:
-                probe.bind(messages.own_name(ident))
-            except OSError:
-                return True
+                probe.bind(name)
+            except OSError:  # somebody has it
+                return inode > 0 and diag.may_be_called(inode, name)
         return False
 
     def close_entry(self, ident: str) -> None:

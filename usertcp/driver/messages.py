@@ -17,7 +17,8 @@ The identity of a socket is in the kernel too, where dup, detach, fork and SCM_R
     \\0usertcp/T/dead/ID              a connection that wakes accept() because the engine is gone
 
 An ID begins with the number of the user who made the socket, which the engine compares with what the kernel says of
-the one who asks (SO_PEERCRED). That of an AF_INET6 socket ends in "v6".
+the one who asks (SO_PEERCRED), and goes on with the inode of the program's socket, so that whoever takes its name once
+it is gone is not mistaken for it. That of an AF_INET6 socket ends in "v6".
 
 ``LOCAL`` and ``REMOTE`` are address and port bytes in hex. A name dies with the last descriptor of its socket, which
 tells the engine that a listener is gone, however it went.
@@ -66,12 +67,15 @@ PATIENCE: Final = 30.0  # seconds for the answer of an engine that is alive
 LONGEST: Final = 3600 * SEC  # ns that a wait with an end lasts at most; poll(2) counts milliseconds in an int
 CONNECT_TRIES: Final = 200  # times, 5 ms apart, that a full queue of the engine is tried
 WAKES: Final = 64  # connections that a dead engine's guard puts into an accept queue at most
+OVERFLOW: Final = 65534  # Linux's DEFAULT_OVERFLOWUID
+EVERYBODY: Final = ["0", "0", "4294967295"]  # the uid_map of a user namespace that knows all
 GONE: Final = "the engine of this socket is gone"
 
 # What a message that is none makes those raise who read it.
 MALFORMED: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
-_IDENT: Final = re.compile(r"([0-9a-f]{1,8})\.[0-9a-f]{16}(?:v6)?")  # the user, and what makes it unlike any other
+# The user, the inode, and what makes it unlike any other.
+_IDENT: Final = re.compile(r"([0-9a-f]{1,8})\.([0-9a-f]{1,8})\.[0-9a-f]{16}(?:v6)?")
 
 
 class Turned(Protocol):
@@ -165,20 +169,29 @@ def _unpack(text: str) -> Address:
     return _socket.inet_ntoa(raw[:-2]), int.from_bytes(raw[-2:], "big")
 
 
-def new_ident(*, six: bool = False, owner: int | None = None) -> str:
+def new_ident(*, six: bool = False, owner: int | None = None, inode: int = 0) -> str:
     """A fresh identity, unlike any other on this machine, of the user ``owner`` (None: ours).
 
-    ``six``: of an AF_INET6 socket.
+    ``six``: of an AF_INET6 socket. ``inode``: of the socket that gets it for its name; 0: none does.
     """
-    return f"{os.geteuid() if owner is None else owner:x}.{os.urandom(8).hex()}{SIX * six}"
+    return f"{os.geteuid() if owner is None else owner:x}.{inode:x}.{os.urandom(8).hex()}{SIX * six}"
 
 
 def owner(ident: object) -> int:
     """The user whose socket it says to be; ValueError if it is no identity."""
+    return int(_parts(ident)[1], 16)
+
+
+def inode(ident: object) -> int:
+    """The inode that the socket says to have, 0 if it was accepted; ValueError if it is no identity."""
+    return int(_parts(ident)[2], 16)
+
+
+def _parts(ident: object) -> re.Match[str]:
     found = _IDENT.fullmatch(ident) if isinstance(ident, str) else None
     if found is None:
         raise ValueError("not the identity of a socket")
-    return int(found[1], 16)
+    return found
 
 
 def is_six(ident: str) -> bool:
@@ -223,15 +236,16 @@ def create(flags: int = 0, *, six: bool = False, token: str = "") -> tuple[int, 
         answer = call(token, {"op": "socket", "six": six})
         os.set_blocking(answer["fd"], not flags)
         return answer["fd"], answer["id"]
-    return make(new_ident(six=six), flags)
+    return make(six, flags=flags)
 
 
-def make(ident: str, flags: int = 0) -> tuple[int, str]:
-    """A program's socket that is called ``ident``: (descriptor, identity)."""
+def make(six: bool, *, owner: int | None = None, flags: int = 0) -> tuple[int, str]:
+    """A program's socket, of the user ``owner`` (None: ours): (descriptor, identity)."""
     sock = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM | stdlib.SOCK_CLOEXEC | flags)
     try:
         sock.settimeout(0.0 if flags & stdlib.SOCK_NONBLOCK else None)
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, BUFFER)
+        ident = new_ident(six=six, owner=owner, inode=os.fstat(sock.fileno()).st_ino)
         sock.bind(own_name(ident))
         return sock.detach(), ident
     finally:
@@ -543,6 +557,19 @@ def namespace() -> list[int]:
     return [found.st_dev, found.st_ino]
 
 
+def is_known(user: int) -> bool:
+    """Whether ``user`` is one user, and not the number that stands for all whom our user namespace does not know
+    (user_namespaces(7), *Unmapped user and group IDs*)."""
+    try:
+        with open("/proc/sys/kernel/overflowuid", encoding="ascii") as overflow:
+            if user != int(overflow.read()):
+                return True
+        with open("/proc/self/uid_map", encoding="ascii") as known:
+            return known.read().split() == EVERYBODY
+    except OSError:  # /proc is not there
+        return user != OVERFLOW
+
+
 def attach(path: str) -> Door:
     """Be let in by the engine whose file is ``path``. SetupError, with cause and cure."""
     path = os.path.abspath(path)
@@ -568,6 +595,11 @@ def attach(path: str) -> Door:
     except (OSError, ValueError) as error:
         cause = f"{path} is no engine's socket ({error})"
         raise SetupError(cause, "name the one that was given to: usertcp engine") from None
+    if not is_known(runner):
+        raise SetupError(
+            f"who runs the engine at {path} is unknown in this user namespace, and cannot be told from others",
+            "map that user into the namespace, or run the engine as one that is",
+        )
     if about.get("version") != VERSION:
         raise SetupError(
             f"the engine at {path} speaks version {about.get('version')} of the protocol, and this program {VERSION}",

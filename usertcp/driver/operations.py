@@ -43,8 +43,7 @@ def hello(broker: "Broker", message: Message, request: Request) -> Message:
 
 def socket(broker: "Broker", message: Message, request: Request) -> Message:
     """A fresh socket, for a program that lives in another namespace. ENFILE when there are no descriptors."""
-    ident = messages.new_ident(six=bool(message["six"]), owner=request.peer.user)
-    request.fd, _ = messages.make(ident)
+    request.fd, ident = messages.make(bool(message["six"]), owner=request.peer.user)
     return {"id": ident}
 
 

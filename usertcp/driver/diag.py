@@ -1,0 +1,73 @@
+"""Which AF_UNIX socket is whose, asked of the kernel by number: sock_diag(7), which needs no rights.
+
+A name says nothing about who has it, and /proc/net/unix shows names as they are, newlines included, so that a line of
+it may be anybody's invention. Here the inode is asked for, and the name comes in a field of its own.
+"""
+
+import _socket
+import errno
+import os
+import struct
+from typing import Final
+
+HEADER: Final = struct.Struct("=IHHII")  # struct nlmsghdr: length, type, flags, sequence, port
+REQUEST: Final = struct.Struct("=BBHIIIII")  # struct unix_diag_req: family, -, -, states, inode, show, cookie
+REPLY: Final = struct.Struct("=BBBBIII")  # struct unix_diag_msg: family, type, state, -, inode, cookie
+ATTRIBUTE: Final = struct.Struct("=HH")  # struct nlattr: length with this header, type
+ERROR: Final = struct.Struct("=i")
+
+NETLINK_SOCK_DIAG: Final = 4
+SOCK_DIAG_BY_FAMILY: Final = 20
+NLMSG_ERROR: Final = 2
+NLM_F_REQUEST: Final = 1
+UDIAG_SHOW_NAME: Final = 1
+UNIX_DIAG_NAME: Final = 0
+ANY: Final = 0xFFFFFFFF
+ALIGN: Final = 4  # bytes
+ROOM: Final = 4096  # bytes that a reply has at most
+
+
+def may_be_called(inode: int, name: bytes) -> bool:
+    """Whether the AF_UNIX socket ``inode`` has ``name``; True also if the kernel does not say."""
+    try:
+        return name_of(inode) == name or not _answers()
+    except OSError:
+        return True
+
+
+def _answers() -> bool:
+    """Whether the kernel knows any socket: without its module for AF_UNIX (CONFIG_UNIX_DIAG) it says ENOENT to all."""
+    sock = _socket.socket(_socket.AF_UNIX)
+    try:
+        return name_of(os.fstat(sock.fileno()).st_ino) is not None
+    finally:
+        sock.close()
+
+
+def name_of(inode: int) -> bytes | None:
+    """The name of the AF_UNIX socket ``inode`` of the calling thread's network namespace, empty if it has none.
+
+    None: there is no such socket. OSError: the kernel does not say.
+    """
+    request = REQUEST.pack(_socket.AF_UNIX, 0, 0, ANY, inode, UDIAG_SHOW_NAME, ANY, ANY)
+    header = HEADER.pack(HEADER.size + len(request), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, 0, 0)
+    sock = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, NETLINK_SOCK_DIAG)
+    try:
+        sock.setblocking(False)  # the kernel answers while it is asked
+        sock.sendto(header + request, (0, 0))
+        data = sock.recv(ROOM)
+    finally:
+        sock.close()
+    _, kind, *_ = HEADER.unpack_from(data)
+    if kind == NLMSG_ERROR:
+        number = -ERROR.unpack_from(data, HEADER.size)[0]
+        if number == errno.ENOENT:
+            return None
+        raise OSError(number, os.strerror(number))
+    at = HEADER.size + REPLY.size
+    while at + ATTRIBUTE.size <= len(data):
+        length, attribute = ATTRIBUTE.unpack_from(data, at)
+        if attribute == UNIX_DIAG_NAME:
+            return data[at + ATTRIBUTE.size : at + length]
+        at += -(-length // ALIGN) * ALIGN
+    return b""
