@@ -26,6 +26,7 @@ import operator
 import os
 import socket as stdlib
 import threading
+import time
 import types
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -296,7 +297,7 @@ class socket(stdlib.socket):
             _C.bind(self, address)
             return
         local = resolve(address, "bind", tcp.six)
-        fd = _fd(self)
+        fd = _fd(self, tcp)
         if tcp.look(fd) == FAILED:
             tcp.renew(fd)
         if tcp.phase != FRESH:
@@ -308,22 +309,22 @@ class socket(stdlib.socket):
         if tcp is None:
             _C.listen(self, backlog)
             return
-        fd = _fd(self)
+        fd = _fd(self, tcp)
         phase = tcp.look(fd)
         if phase not in (FRESH, HELD, LISTENING):
             raise os_error(errno.EINVAL)
         _C.listen(self, backlog)
         try:
             tcp.listen(backlog)
-        except OSError:
-            if phase != LISTENING:
+        except OSError as error:
+            if phase != LISTENING and not isinstance(error, TimeoutError | BlockingIOError):  # which may ask again
                 tcp.renew(fd)
             raise
 
     def accept(self) -> "tuple[socket, Any]":
         tcp = self._tcp
         if tcp is not None and tcp.dead:
-            tcp.told_again(_fd(self))
+            tcp.told_again(_fd(self, tcp))
             raise StackError(GONE)
         made: Any = socket if isinstance(self, socket) else stdlib.socket
         while True:
@@ -375,28 +376,32 @@ class socket(stdlib.socket):
 
     def recv(self, bufsize: int, flags: int = 0, /) -> bytes:
         tcp = self._tcp
+        if flags and tcp is not None:
+            _may_receive(flags)
         try:
             data = _C.recv(self, bufsize, flags)
         except OSError as error:
             if tcp is None:
                 raise
-            _receiving_failed(tcp, error, flags)
+            tcp.receiving_failed(error, flags, _C.gettimeout(self))
             return b""
         if not data and tcp is not None and bufsize:
-            tcp.raise_pending(reading=True)
+            tcp.end_of_stream(_C.gettimeout(self))
         return data
 
     def recv_into(self, buffer: "WriteableBuffer", nbytes: int = 0, flags: int = 0) -> int:
         tcp = self._tcp
+        if flags and tcp is not None:
+            _may_receive(flags)
         try:
             count = _C.recv_into(self, buffer, nbytes, flags)
         except OSError as error:
             if tcp is None:
                 raise
-            _receiving_failed(tcp, error, flags)
+            tcp.receiving_failed(error, flags, _C.gettimeout(self))
             return 0
         if not count and tcp is not None and memoryview(buffer).nbytes:
-            tcp.raise_pending(reading=True)
+            tcp.end_of_stream(_C.gettimeout(self))
         return count
 
     def recvfrom(self, bufsize: int, flags: int = 0, /) -> tuple[bytes, Any]:
@@ -413,13 +418,14 @@ class socket(stdlib.socket):
         tcp = self._tcp
         if tcp is None:
             return _C.recvmsg(self, bufsize, ancbufsize, flags)
+        _may_receive(flags)
         try:
             data, _, result, _ = _C.recvmsg(self, bufsize, ancbufsize, flags)
         except OSError as error:
-            _receiving_failed(tcp, error, flags)
+            tcp.receiving_failed(error, flags, _C.gettimeout(self))
             return b"", [], 0, None
         if not data and bufsize:
-            tcp.raise_pending(reading=True)
+            tcp.end_of_stream(_C.gettimeout(self))
         return data, [], result, None
 
     def recvmsg_into(
@@ -428,14 +434,15 @@ class socket(stdlib.socket):
         tcp = self._tcp
         if tcp is None:
             return _C.recvmsg_into(self, buffers, ancbufsize, flags)
+        _may_receive(flags)
         kept = list(buffers)
         try:
             count, _, result, _ = _C.recvmsg_into(self, kept, ancbufsize, flags)
         except OSError as error:
-            _receiving_failed(tcp, error, flags)
+            tcp.receiving_failed(error, flags, _C.gettimeout(self))
             return 0, [], 0, None
         if not count and any(memoryview(buffer).nbytes for buffer in kept):
-            tcp.raise_pending(reading=True)
+            tcp.end_of_stream(_C.gettimeout(self))
         return count, [], result, None
 
     def send(self, data: "ReadableBuffer", flags: int = 0, /) -> int:
@@ -447,7 +454,7 @@ class socket(stdlib.socket):
         try:
             return _C.send(self, data, flags)
         except (BrokenPipeError, ConnectionResetError):
-            raise _why_not_sent(tcp) from None
+            raise tcp.why_not_sent(_C.gettimeout(self)) from None
 
     def sendall(self, data: "ReadableBuffer", flags: int = 0, /) -> None:
         tcp = self._tcp
@@ -459,7 +466,7 @@ class socket(stdlib.socket):
         try:
             _C.sendall(self, data, flags)
         except (BrokenPipeError, ConnectionResetError):
-            raise _why_not_sent(tcp) from None
+            raise tcp.why_not_sent(_C.gettimeout(self)) from None
 
     def sendto(self, data: "ReadableBuffer", *rest: Any) -> int:
         tcp = self._tcp
@@ -482,7 +489,7 @@ class socket(stdlib.socket):
         try:
             return _C.sendmsg(self, buffers, (), flags)
         except (BrokenPipeError, ConnectionResetError):
-            raise _why_not_sent(tcp) from None
+            raise tcp.why_not_sent(_C.gettimeout(self)) from None
 
     # -- the end -----------------------------------------------------------------------------------------------------
 
@@ -491,7 +498,7 @@ class socket(stdlib.socket):
         if tcp is None or not stdlib.SHUT_RD <= how <= stdlib.SHUT_RDWR:
             _C.shutdown(self, how)
             return
-        fd = _fd(self)
+        fd = _fd(self, tcp)
         phase = tcp.look(fd)
         if phase in (FRESH, HELD, FAILED) or (phase == CONNECTED and tcp.over(fd)):
             raise os_error(errno.ENOTCONN)
@@ -521,14 +528,14 @@ class socket(stdlib.socket):
         tcp = self._tcp
         if tcp is None:
             return _C.getsockname(self)
-        _fd(self)
-        return presented(tcp.local, tcp.six)
+        _fd(self, tcp)
+        return presented(tcp.where(), tcp.six)
 
     def getpeername(self) -> Any:
         tcp = self._tcp
         if tcp is None:
             return _C.getpeername(self)
-        fd = _fd(self)
+        fd = _fd(self, tcp)
         if tcp.look(fd) != CONNECTED or tcp.over(fd):
             raise os_error(errno.ENOTCONN)
         return presented(tcp.remote or NOWHERE, tcp.six)
@@ -537,7 +544,7 @@ class socket(stdlib.socket):
         tcp = self._tcp
         if tcp is None or (level, optname) in _NATIVE or not 0 <= buflen <= 1024:
             return _C.getsockopt(self, level, optname, buflen) if buflen else _C.getsockopt(self, level, optname)
-        value = tcp.option(_fd(self), level, optname)
+        value = tcp.option(_fd(self, tcp), level, optname)
         if buflen:
             return value[: 1 if level == _socket.IPPROTO_IP and buflen < options.INT.size else buflen]
         return options.INT.unpack(value[: options.INT.size])[0]
@@ -547,7 +554,7 @@ class socket(stdlib.socket):
         if tcp is None or (level, optname) in _NATIVE or value is None:
             _C.setsockopt(self, level, optname, *((value,) if optlen is None else (value, optlen)))
             return
-        _fd(self)
+        _fd(self, tcp)
         if not isinstance(value, int):
             value = value.__index__() if hasattr(value, "__index__") else bytes(memoryview(value))
         if isinstance(value, int) and not -(1 << 31) <= value < 1 << 32:
@@ -563,11 +570,12 @@ class socket(stdlib.socket):
 # -- what the methods do ---------------------------------------------------------------------------------------------
 
 
-def _fd(sock: socket) -> int:
-    """The descriptor; EBADF if the socket is closed."""
+def _fd(sock: socket, tcp: Endpoint) -> int:
+    """The descriptor, of ``tcp``, which is asked by the timeout of ``sock`` from now on; EBADF if it is closed."""
     fd = _C.fileno(sock)
     if fd < 0:
         raise os_error(errno.EBADF)
+    tcp.timeout = _C.gettimeout(sock)
     return fd
 
 
@@ -590,9 +598,10 @@ def _begin(sock: socket, family: int, type: int, proto: int, token: str = "") ->
 
 
 def _connect(sock: socket, tcp: Endpoint, remote: Address) -> None:
-    fd = _fd(sock)
+    fd = _fd(sock, tcp)
     phase = tcp.look(fd)
     timeout = _C.gettimeout(sock)
+    end = time.monotonic() + (timeout or 0)
     if phase == CONNECTED and not tcp.announced:
         tcp.announced = True
         return
@@ -607,7 +616,7 @@ def _connect(sock: socket, tcp: Endpoint, remote: Address) -> None:
             raise os_error(errno.EINPROGRESS)
     elif timeout is not None:
         raise os_error(errno.EALREADY)
-    phase = tcp.wait(fd, timeout)
+    phase = tcp.wait(fd, None if timeout is None else max(0.0, end - time.monotonic()))
     tcp.announced = True
     if phase != CONNECTED:
         number = tcp.take_error()
@@ -615,21 +624,15 @@ def _connect(sock: socket, tcp: Endpoint, remote: Address) -> None:
         raise os_error(number or errno.ECONNABORTED)
 
 
-def _receiving_failed(tcp: Endpoint, error: OSError, flags: int) -> None:
-    """Raise what TCP would have said where AF_UNIX said ``error``; return where it would have read the end."""
-    if error.errno == errno.ECONNRESET:
-        tcp.raise_pending(reading=True)
-        return
-    if error.errno == errno.EINVAL and tcp.phase in (FRESH, HELD, LISTENING) and not flags & stdlib.MSG_OOB:
-        raise os_error(errno.ENOTCONN) from None
-    if error.errno == errno.EOPNOTSUPP and flags & stdlib.MSG_OOB:
-        raise os_error(errno.EINVAL) from None
-    raise error
+def _may_receive(flags: int) -> None:
+    """TCP has a queue of errors apart from the data, always empty here; AF_UNIX would take the flag for none."""
+    if flags & stdlib.MSG_ERRQUEUE:
+        raise os_error(errno.EAGAIN)
 
 
 def _may_send(sock: socket, tcp: Endpoint, flags: int) -> None:
     """Refuse what AF_UNIX would take and TCP would not; announce what is urgent."""
-    fd = _fd(sock)
+    fd = _fd(sock, tcp)
     phase = tcp.look(fd)
     if phase == CONNECTING:
         timeout = _C.gettimeout(sock)
@@ -653,10 +656,6 @@ def _check_ancillary(ancdata: Iterable[Any]) -> None:
             raise os_error(errno.EINVAL)
 
 
-def _why_not_sent(tcp: Endpoint) -> OSError:
-    return os_error(tcp.take_error() or errno.EPIPE)
-
-
 # -- the rest of the standard module ---------------------------------------------------------------------------------
 
 
@@ -676,10 +675,12 @@ def _adopt() -> None:
         "Attachment",
         "Engine",
         "Handle",
+        "LoopEngine",
         "attach",
         "configure",
         "current_engine",
         "engine",
+        "loop_engine",
     ]
 
 

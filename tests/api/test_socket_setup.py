@@ -8,6 +8,7 @@ import http.client
 import http.server
 import os
 import resource
+import select
 import selectors
 import socket as kernel
 import socketserver
@@ -20,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +68,7 @@ def test_module_has_every_name_of_the_standard_one() -> None:
     assert not [name for name in kernel.__all__ if not hasattr(us, name)]
     assert issubclass(us.socket, kernel.socket)
     assert us.AF_INET is kernel.AF_INET
+    assert {"attach", "configure", "current_engine", "engine", "loop_engine"} <= set(us.__all__)
     assert us.getaddrinfo("127.0.0.1", 80, us.AF_INET, us.SOCK_STREAM)[0][4] == ("127.0.0.1", 80)
 
 
@@ -82,7 +85,8 @@ def test_names_are_those_of_the_stack(engine: us.Engine) -> None:
 
 def test_address_of_the_wrong_kind_raises_as_the_standard_module(engine: us.Engine) -> None:
     with us.socket() as ours, kernel.socket() as theirs:
-        for address in ("127.0.0.1", ("127.0.0.1",), ("127.0.0.1", "80"), (1, 80), ("127.0.0.1", 70000), ("a b", 1)):
+        odd: list[Any] = [(host, 1) for host in ("a b", "x" * 300, "a..b", b"a..b", "a\0b", "\u00e9" * 300, "\udc80")]
+        for address in ("127.0.0.1", ("127.0.0.1",), ("127.0.0.1", "80"), (1, 80), ("127.0.0.1", 70000), *odd):
             raised = []
             for sock in (theirs, ours):
                 with pytest.raises((TypeError, OverflowError, OSError)) as caught:
@@ -99,6 +103,58 @@ def test_bind_conflicts_are_linuxs(engine: us.Engine) -> None:
         assert number(lambda: second.bind(("192.0.2.1", 0))) == "EADDRNOTAVAIL"
         second.bind(("127.0.0.1", 0))
         assert number(lambda: second.bind(("127.0.0.1", 0))) == "EINVAL"
+
+
+def test_port_zero_refuses_as_on_linux(engine: us.Engine) -> None:
+    for module in (kernel, us):
+        with module.socket() as sock, module.socket() as idle:
+            assert number(lambda sock=sock: sock.connect(("127.0.0.1", 0))) == "ECONNREFUSED"  # type: ignore[misc]
+            idle.setblocking(False)
+            assert idle.connect_ex(("127.0.0.1", 0)) == errno.EINPROGRESS
+            select.select([], [idle], [], PATIENCE)
+            assert idle.getsockopt(us.SOL_SOCKET, us.SO_ERROR) == errno.ECONNREFUSED
+
+
+def test_silent_engine_keeps_a_socket_no_longer_than_its_timeout(engine: us.Engine, monkeypatch: Any) -> None:
+    monkeypatch.setattr(messages, "BRIEF", 0.05)
+    asleep, awake = threading.Event(), threading.Event()
+
+    def sleep() -> None:
+        asleep.set()
+        awake.wait(PATIENCE)
+
+    with (
+        us.socket() as idle,
+        us.socket() as timed,
+        us.socket() as late,
+        listening() as server,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        idle.setblocking(False)
+        timed.settimeout(0.05)
+        late.setblocking(False)
+        pool.submit(engine.call, sleep)
+        assert asleep.wait(PATIENCE)
+        try:
+            assert number(lambda: idle.bind(("127.0.0.1", 0))) == "EAGAIN"
+            with pytest.raises(TimeoutError, match="timed out"):
+                timed.bind(("127.0.0.1", 0))
+            assert late.connect_ex(("192.0.2.1", 9)) == errno.EINPROGRESS
+            assert idle.connect_ex(server.getsockname()) == errno.EINPROGRESS
+            assert number(idle.getsockname) == "EAGAIN"
+            with pytest.raises(TimeoutError, match="timed out"):
+                timed.connect(server.getsockname())
+        finally:
+            awake.set()
+        for sock in (idle, timed):
+            select.select([], [sock], [], PATIENCE)
+            sock.settimeout(PATIENCE)
+            assert sock.getpeername() == server.getsockname()
+            assert sock.getsockname()[0] == "127.0.0.1"
+        select.select([], [late], [], PATIENCE)
+        late.settimeout(PATIENCE)
+        assert late.getsockopt(us.SOL_SOCKET, us.SO_ERROR) == errno.ENETUNREACH
+    assert engine.alive
 
 
 def test_port_is_free_when_close_returns(engine: us.Engine) -> None:

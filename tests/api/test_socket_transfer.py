@@ -37,6 +37,21 @@ def states(engine: us.Engine) -> list[str]:
     return found
 
 
+def test_queue_of_errors_is_empty_and_takes_nothing_of_the_data(engine: us.Engine) -> None:
+    client, server = local_pair(engine)
+    with client, server:
+        server.sendall(b"data")
+        for receive in (
+            lambda: client.recv(9, us.MSG_ERRQUEUE),
+            lambda: client.recv_into(bytearray(9), 0, us.MSG_ERRQUEUE),
+            lambda: client.recvmsg(9, 0, us.MSG_ERRQUEUE),
+            lambda: client.recvmsg_into([bytearray(9)], 0, us.MSG_ERRQUEUE),
+        ):
+            with pytest.raises(BlockingIOError):
+                receive()
+        assert client.recv(4, us.MSG_WAITALL) == b"data"
+
+
 def test_transfer_both_ways_at_once_arrives_intact_and_leaves_nothing() -> None:
     data = os.urandom(4_000_000)
     with nothing_left(), two_engines() as (left, right), ThreadPoolExecutor(3) as pool:

@@ -84,6 +84,20 @@ def serve(pipe: Connection, engine: us.Attachment, port: int = 0, reuse: bool = 
         pipe.recv()
 
 
+def share(pipe: Connection, engine: us.Attachment, port: int = 0) -> None:
+    """Listen on a port that others may share, and say where, or why not."""
+    with us.socket() as listener:
+        listener.setsockopt(us.SOL_SOCKET, us.SO_REUSEPORT, 1)
+        try:
+            listener.bind(("127.0.0.1", port))
+            listener.listen()
+        except OSError as error:
+            pipe.send(error.errno)
+            return
+        pipe.send(listener.getsockname()[1])
+        pipe.recv()
+
+
 def hold(pipe: Connection, engine: us.Attachment) -> None:
     """Have a bound port, a connection that is never answered, and a listener with its own clients in its queue."""
     with us.socket() as bound, us.socket() as pending, us.create_server(("", 0)) as listener:
@@ -209,6 +223,64 @@ def test_what_a_killed_program_held_is_free_at_once(engine: Served) -> None:
     with Tenant(OTHER, engine.door, take, ports) as tenant:
         assert tenant.hear() == []
         tenant.finish()
+
+
+def test_port_is_shared_by_programs_of_one_user_only(engine: Served) -> None:
+    with Tenant(ONE, engine.door, share) as first:
+        port = first.hear()
+        with Tenant(ONE, engine.door, share, port) as same, Tenant(OTHER, engine.door, share, port) as other:
+            assert same.hear() == port
+            assert other.hear() == errno.EADDRINUSE
+        with Tenant(0, engine.door, share, port) as root:
+            assert root.hear() == errno.EADDRINUSE
+
+
+def stall(pipe: Connection, engine: us.Attachment, port: int) -> None:
+    """Ask an engine that is stopped for all sorts of things; say what came of it, and how it went on."""
+    waiting = (BlockingIOError, TimeoutError)
+    idle, timed, held, asked = us.socket(), us.socket(), us.socket(), us.create_connection((KERNEL, port), PATIENCE)
+    idle.setblocking(False)
+    timed.settimeout(0.5)
+    held.bind(("", 0))
+    held.setblocking(False)
+    asked.settimeout(0.5)
+    pipe.send("ready")
+    pipe.recv()
+    begun = idle.connect_ex((KERNEL, port)), timed.connect_ex((KERNEL, port))
+    for ask in (held.listen, idle.getsockname, lambda: asked.getsockopt(us.IPPROTO_TCP, us.TCP_NODELAY)):
+        with pytest.raises(waiting):
+            ask()
+    with pytest.raises(TimeoutError):
+        asked.recv(1)
+    pipe.send(begun)
+    pipe.recv()
+    held.settimeout(PATIENCE)
+    held.listen()
+    for sock in (idle, timed, asked):
+        assert select.select([], [sock], [], PATIENCE)[1]
+        assert sock.getsockopt(us.SOL_SOCKET, us.SO_ERROR) == 0
+        assert sock.getsockname()[0] == STACK
+        sock.settimeout(PATIENCE)
+        sock.sendall(b"x")
+        assert sock.recv(1) == b"x"
+    pipe.send(held.getsockname()[1])
+    pipe.recv()
+
+
+def test_engine_that_is_stopped_keeps_no_socket_longer_than_its_timeout(engine: Served) -> None:
+    with (
+        Peer(engine.space, "echo", KERNEL, 0) as peer,
+        Tenant(ONE, engine.door, stall, peer.ready().port) as tenant,
+    ):
+        assert tenant.hear() == "ready"
+        os.kill(engine.process.pid, signal.SIGSTOP)
+        try:
+            tenant.tell()
+            assert tenant.hear() == (errno.EINPROGRESS, errno.EAGAIN)
+        finally:
+            os.kill(engine.process.pid, signal.SIGCONT)
+        tenant.tell()
+        assert tenant.hear() in engine.ports()
 
 
 def test_connections_that_a_killed_program_has_not_accepted_are_reset(engine: Served) -> None:

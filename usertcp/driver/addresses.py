@@ -48,15 +48,26 @@ def resolve(address: Any, caller: str, six: bool = False) -> Address:
         raise OverflowError(f"{caller}(): port must be 0-65535.")
     if rest and not 0 <= rest[0].__index__() <= MAX_FLOWINFO:
         raise OverflowError(f"{caller}(): flowinfo must be 0-1048575.")
-    if isinstance(host, bytearray):
-        host = bytes(host)
-    if host in ("", b""):
+    host = _encoded(host)
+    if not host:
         return NOWHERE[0], port
-    if not six and host in ("<broadcast>", b"<broadcast>"):
+    if not six and host == b"<broadcast>":
         return "255.255.255.255", port
     found = _socket.getaddrinfo(host, None, _socket.AF_INET6 if six else _socket.AF_INET, _socket.SOCK_STREAM)
     numeric = str(found[0][4][0])
     return (_of_six(numeric, caller) if six else numeric), port
+
+
+def _encoded(host: str | bytes | bytearray) -> bytes:
+    """A host as the system is asked for it; TypeError as of the standard class."""
+    if isinstance(host, str):
+        try:
+            host = host.encode("ascii" if host.isascii() else "idna")
+        except UnicodeError:
+            raise TypeError("encoding of hostname failed") from None
+    if b"\0" in host:
+        raise TypeError("host name must not contain null character")
+    return bytes(host)
 
 
 def _of_six(host: str, caller: str) -> str:

@@ -37,11 +37,11 @@ from typing import Any, Final, TypeVar
 from usertcp.driver import diag, messages
 from usertcp.driver.addresses import LOCAL6, NOWHERE
 from usertcp.driver.base import BUDGET, UNFINISHED, Pump
-from usertcp.driver.bridge import AT_ONCE, EVENTS, SMALL, Bridge
+from usertcp.driver.bridge import AT_ONCE, EVENTS, OPENING, SMALL, Bridge
 from usertcp.driver.engine import Engine
 from usertcp.driver.entries import RETRY, Arrival, Held, Post, Request, Timed
 from usertcp.driver.messages import Message, Peer
-from usertcp.driver.operations import NOT_OF_ONE_SOCKET, OPERATIONS
+from usertcp.driver.operations import DONE_UNHEARD, NOT_OF_ONE_SOCKET, OPERATIONS
 from usertcp.driver.options import Options
 from usertcp.errors import os_error
 from usertcp.tcp.config import TcpConfig
@@ -226,6 +226,10 @@ class Broker:
             raise ValueError("a connect request fills the buffer")
         if host == NOWHERE[0]:  # this host, as on Linux
             host = LOCAL6 if messages.is_six(ident) else "127.0.0.1"
+        if port == 0:  # nobody is there, as on Linux
+            self.leave_letter(ident, errno.ECONNREFUSED, OPENING)
+            arrival.close()
+            return
         if isinstance(self.table.get(ident), Post):  # it listened once
             self.close_entry(ident)
         held = self.table.get(ident)
@@ -389,6 +393,8 @@ class Broker:
                 raise os_error(errno.ENETDOWN)
             if operation not in NOT_OF_ONE_SOCKET and not self.may(request.peer, message["id"]):
                 raise os_error(errno.EPERM)
+            if operation not in DONE_UNHEARD and request.abandoned:
+                raise os_error(errno.EPIPE)
             self._watch(request.peer.process)
             return OPERATIONS[operation](self, message, request)
         except OSError as error:

@@ -36,7 +36,7 @@ FAILED: Final = 5  # the connect failed; the errno may still be pending
 
 VIGIL: Final = 2.0  # seconds that what wakes accept is left, for others who share the listener of a dead engine
 PAUSE: Final = 0.05  # seconds that an accept waits which was told before: a program that asks in a loop is not to spin
-
+MOMENT: Final = 0.2  # seconds that a non-blocking connect waits for what need not wait for the network
 MIN_SNDBUF: Final = 4096  # bytes of AF_UNIX buffer below which a connect request might not fit
 
 _READY: Final = select.POLLIN | select.POLLOUT
@@ -51,6 +51,7 @@ class Endpoint:
     ``queue``       SO_SNDBUF of a descriptor that is connected
     ``announced``   whether a connect() has told that the handshake is done
     ``shut_read``   shutdown(SHUT_RD) was called
+    ``timeout``     of the object that was used last (as its ``gettimeout``): it bounds what is asked of the engine
     ``dead``        ENETDOWN was raised: the engine is gone, and everything reads as the end from now on
     ``vigil``       when nobody else is waited for any more to learn that of a listener, s; 0: not known yet
     """
@@ -68,6 +69,7 @@ class Endpoint:
         "queue",
         "remote",
         "shut_read",
+        "timeout",
         "token",
         "vigil",
     )
@@ -83,6 +85,7 @@ class Endpoint:
         self.bound: Address | None = None
         self.announced = True
         self.shut_read = False
+        self.timeout: float | None = None
         self.dead = False
         self.vigil = 0.0
         self.queue = messages.BUFFER
@@ -95,11 +98,22 @@ class Endpoint:
 
     # -- asking ------------------------------------------------------------------------------------------------------
 
-    def call(self, operation: str, patience: float = messages.PATIENCE, **words: Any) -> Message:
-        """Ask the engine. ESRCH: it knows nothing of this socket."""
+    def call(self, operation: str, patience: float | None = None, **words: Any) -> Message:
+        """Ask the engine. ESRCH: it knows nothing of this socket.
+
+        TimeoutError, of a non-blocking socket EAGAIN, when it does not answer within ``patience`` seconds (None: by
+        the socket's timeout, but at least BRIEF: a request is no wait for the network); nothing was done then.
+        """
         if not self.token:
             self.token = self.find_token()
-        return messages.call(self.token, {"op": operation, "id": self.ident, **words}, patience)
+        if patience is None:
+            patience = messages.PATIENCE if self.timeout is None else max(self.timeout, messages.BRIEF)
+        try:
+            return messages.call(self.token, {"op": operation, "id": self.ident, **words}, patience)
+        except TimeoutError as error:
+            if self.timeout == 0 and error.errno is None:
+                raise os_error(errno.EAGAIN) from None
+            raise
 
     def tell(self, operation: str, **words: Any) -> bool:
         """Ask the engine. False: it knows nothing of this socket."""
@@ -152,6 +166,27 @@ class Endpoint:
             while True:
                 os.close(view._accept()[0])  # type: ignore[attr-defined]
 
+    def end_of_stream(self, timeout: float | None) -> None:
+        """Raise the pending error in its place. ``timeout``: of the object that reads."""
+        self.timeout = timeout
+        self.raise_pending(reading=True)
+
+    def receiving_failed(self, error: OSError, flags: int, timeout: float | None) -> None:
+        """Raise what TCP would have said where AF_UNIX said ``error``; return where it would have read the end."""
+        if error.errno == errno.ECONNRESET:
+            self.end_of_stream(timeout)
+            return
+        if error.errno == errno.EINVAL and self.phase in (FRESH, HELD, LISTENING) and not flags & stdlib.MSG_OOB:
+            raise os_error(errno.ENOTCONN) from None
+        if error.errno == errno.EOPNOTSUPP and flags & stdlib.MSG_OOB:
+            raise os_error(errno.EINVAL) from None
+        raise error
+
+    def why_not_sent(self, timeout: float | None) -> OSError:
+        """What TCP would have said where AF_UNIX had nobody to send to."""
+        self.timeout = timeout
+        return os_error(self.take_error() or errno.EPIPE)
+
     # -- looking -----------------------------------------------------------------------------------------------------
 
     def look(self, fd: int) -> int:
@@ -173,12 +208,24 @@ class Endpoint:
             raise TimeoutError("timed out")
         return self.look(fd)
 
+    def where(self) -> Address:
+        """The local address; asked for if the engine was too slow to tell it when the connect began."""
+        if self.phase in (CONNECTING, CONNECTED) and self.local[0] == NOWHERE[0]:
+            try:
+                self.local = pair(self.call("names")["local"])
+            except OSError as error:
+                if error.errno != errno.ESRCH:
+                    raise
+        return self.local
+
     def over(self, fd: int) -> bool:
         """Whether a connection has ended both ways, so that Linux would call the socket not connected."""
         if not _poll(fd, 0) & select.POLLHUP:
             return False
         try:
             return "remote" not in self.call("names")
+        except (TimeoutError, BlockingIOError):
+            raise
         except OSError:
             return True
 
@@ -206,7 +253,10 @@ class Endpoint:
         return {"address": address, "both": True}
 
     def begin(self, fd: int, remote: Address, sndbuf: int) -> None:
-        """Begin to connect. The errors that need no network are raised here, and the socket is as before."""
+        """Begin to connect. The errors that need no network are raised here, and the socket is as before.
+
+        An engine that does not answer in time has the request all the same: those errors are then pending ones.
+        """
         if not self.token:
             self.token = self.find_token()
         request = messages.connect_request({"remote": remote, "options": self.options.dump()}, sndbuf)
@@ -218,7 +268,9 @@ class Endpoint:
         except ConnectionRefusedError:
             raise StackError(GONE) from None
         try:
-            answer = self.call("started")
+            answer = self.call("started", messages.PATIENCE if self.timeout is None else self.timeout or MOMENT)
+        except (TimeoutError, BlockingIOError):
+            answer = {"local": self.local}
         except OSError:
             self.phase = FAILED  # should there be no descriptor for a fresh one
             with contextlib.suppress(OSError):
@@ -255,11 +307,11 @@ class Endpoint:
         on, seconds = self.options.linger
         try:
             if self.phase in (HELD, LISTENING) or self.shut_read:
-                self.call("gone")
+                self.call("gone", messages.BRIEF)  # it is done even if nobody waits for it
             elif on and seconds >= 0 and self.phase == CONNECTED:
                 self.call("linger", seconds + messages.PATIENCE, seconds=seconds)
         except OSError as error:  # the engine is gone, and with it everything that was to be told
-            self.dead = error.errno != errno.EDEADLK  # or it finds out by itself
+            self.dead = isinstance(error, StackError)  # or it finds out by itself
 
     # -- options -----------------------------------------------------------------------------------------------------
 

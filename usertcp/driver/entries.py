@@ -147,6 +147,13 @@ class Request:
         if answer is not None:
             self.reply(answer)
 
+    @property
+    def abandoned(self) -> bool:
+        """Whether who asked has not waited for the answer, and believes that nothing was done."""
+        poll = select.poll()
+        poll.register(self.sock, select.POLLRDHUP)
+        return bool(poll.poll(0))
+
     def reply(self, answer: Message) -> None:
         """Answer, and be over."""
         passed = [] if self.fd is None else messages.passing(self.fd)

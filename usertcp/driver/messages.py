@@ -64,6 +64,7 @@ BUFFER: Final = 32 << 10  # SO_SNDBUF of a program's end before it is connected,
 BULK: Final = 256 << 10  # of both ends afterwards, if TCP's buffer may become as large: fewer, larger pieces
 MESSAGE: Final = 64 << 10  # a control message is smaller, bytes
 PATIENCE: Final = 30.0  # seconds for the answer of an engine that is alive
+BRIEF: Final = 2.0  # seconds for it that a socket has which is not to wait, or not for long
 LONGEST: Final = 3600 * SEC  # ns that a wait with an end lasts at most; poll(2) counts milliseconds in an int
 CONNECT_TRIES: Final = 200  # times, 5 ms apart, that a full queue of the engine is tried
 WAKES: Final = 64  # connections that a dead engine's guard puts into an accept queue at most
@@ -384,11 +385,12 @@ def _forget_duty() -> None:
 os.register_at_fork(after_in_child=_forget_duty)
 
 
-def call(token: str, message: Message, patience: float | None = PATIENCE) -> Message:
+def call(token: str, message: Message, patience: float = PATIENCE) -> Message:
     """Ask the engine ``token`` and wait for its answer; a descriptor that comes with it is its ``fd``.
 
     An answer that carries an ``errno`` is raised as that ``OSError``. :class:`StackError` when the engine is gone,
-    EDEADLK in an engine's own thread.
+    or does not answer, TimeoutError instead if the caller's ``patience`` (seconds) is another, EDEADLK in an engine's
+    own thread.
     """
     door = _doors.get(token)
     try:
@@ -397,6 +399,8 @@ def call(token: str, message: Message, patience: float | None = PATIENCE) -> Mes
         else:
             answer = _ask(control_name(token), message, patience)
     except TimeoutError:
+        if patience != PATIENCE:
+            raise TimeoutError("timed out") from None
         raise StackError("the engine of this socket does not answer") from None
     except (ConnectionError, FileNotFoundError):
         raise StackError(GONE) from None
@@ -408,7 +412,7 @@ def call(token: str, message: Message, patience: float | None = PATIENCE) -> Mes
     return answer
 
 
-def _ask(name: bytes | str, message: Message, patience: float | None) -> Message:
+def _ask(name: bytes | str, message: Message, patience: float) -> Message:
     """One question to who listens at ``name``, and the answer. ConnectionError when there is none."""
     if _duty.always or _duty.turning:
         raise os_error(errno.EDEADLK)

@@ -59,6 +59,7 @@ def bind(broker: "Broker", message: Message, request: Request) -> Message:
             (host, port),
             reuse_address=chosen.flag(options.SO_REUSEADDR),
             reuse_port=chosen.flag(options.SO_REUSEPORT),
+            user=messages.owner(ident),
             both=bool(message["both"]),
         )
     )
@@ -209,6 +210,7 @@ def linger(broker: "Broker", message: Message, request: Request) -> Message | No
     return None
 
 
+DONE_UNHEARD: Final = frozenset({"gone", "linger"})  # all others are not, once the program has given up waiting
 NOT_OF_ONE_SOCKET: Final = frozenset({"hello", "socket"})  # all others have the "id" of one, and are for its user only
 OPERATIONS: Final[dict[str, Callable[["Broker", Message, Request], Message | None]]] = {
     "hello": hello,

@@ -96,6 +96,7 @@ class Binding:
         "port",
         "reuse_address",
         "reuse_port",
+        "user",
     )
 
     def __init__(
@@ -106,6 +107,7 @@ class Binding:
         *,
         reuse_address: bool = False,
         reuse_port: bool = False,
+        user: int = 0,
         both: bool = False,
         automatic: bool = False,
     ) -> None:
@@ -116,6 +118,7 @@ class Binding:
         self.port = port
         self.reuse_address = reuse_address
         self.reuse_port = reuse_port
+        self.user = user  # whose it is: reuse_port is for those of one user
         self.both = both  # the wildcard of both families
         self.automatic = automatic  # chosen for one connection: shared with others of its kind, whose tuples differ
         self.listening = False
@@ -163,7 +166,14 @@ class Ports:
         self._bound: dict[int, list[Binding]] = {}
 
     def bind(
-        self, ip: bytes, port: int, *, reuse_address: bool = False, reuse_port: bool = False, both: bool = False
+        self,
+        ip: bytes,
+        port: int,
+        *,
+        reuse_address: bool = False,
+        reuse_port: bool = False,
+        user: int = 0,
+        both: bool = False,
     ) -> Binding:
         """Hold ``port``, or with 0 an ephemeral one that nobody holds.
 
@@ -175,7 +185,7 @@ class Ports:
             port = next((each for each in self._candidates() if each not in self._bound), 0)
             if port == 0:
                 raise os_error(errno.EADDRINUSE)
-        binding = Binding(self, ip, port, reuse_address=reuse_address, reuse_port=reuse_port, both=both)
+        binding = Binding(self, ip, port, reuse_address=reuse_address, reuse_port=reuse_port, user=user, both=both)
         if any(_conflict(binding, other, listening=False) for other in self._bound.get(port, ())):
             raise os_error(errno.EADDRINUSE)
         return self._keep(binding)
@@ -218,7 +228,7 @@ def _conflict(new: Binding, other: Binding, *, listening: bool) -> bool:
     """Whether ``new`` may not be where ``other`` is; ``listening``: it is about to listen, beside non-listeners."""
     if not (_covers(new, other.ip) or _covers(other, new.ip)):
         return False
-    if new.reuse_port and other.reuse_port:
+    if new.reuse_port and other.reuse_port and new.user == other.user:
         return False
     if listening:
         return other.listening

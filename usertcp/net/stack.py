@@ -389,10 +389,17 @@ class Stack:
     # --- the user's side ------------------------------------------------------------------------------------------
 
     def bind(
-        self, local: tuple[str, int], *, reuse_address: bool = False, reuse_port: bool = False, both: bool = False
+        self,
+        local: tuple[str, int],
+        *,
+        reuse_address: bool = False,
+        reuse_port: bool = False,
+        user: int = 0,
+        both: bool = False,
     ) -> Binding:
         """Hold a local address ("" or "0.0.0.0": any) and port (0: an ephemeral one) for a listener or a connection.
 
+        ``user``: whose it is; ``reuse_port`` shares it with the same user's only.
         ``both``: any address means that which stands for ::1, too.
         EADDRINUSE; EADDRNOTAVAIL: not an address, or not a port, of this host; ValueError: not an address at all.
         """
@@ -401,7 +408,7 @@ class Stack:
             raise os_error(errno.EADDRNOTAVAIL)
         ip = self._own(local[0])
         both = both and ip == ipv4.ANY
-        return self._ports.bind(ip, local[1], reuse_address=reuse_address, reuse_port=reuse_port, both=both)
+        return self._ports.bind(ip, local[1], reuse_address=reuse_address, reuse_port=reuse_port, user=user, both=both)
 
     def listen(self, local: Local, backlog: int = 128, config: TcpConfig | None = None) -> Listener:
         """Passive OPEN. A binding passes to the listener, and is free again when the last connection of it is.

@@ -46,6 +46,9 @@ def test_flow_key_is_the_slice_of_the_peers_segment() -> None:
         ((A, {"reuse_port": True}), (A, {"reuse_port": True}), True),
         ((A, {"reuse_port": True}), (ANY, {"reuse_port": True}), True),
         ((A, {"reuse_port": True}), (A, {"reuse_address": True}), False),
+        ((A, {"reuse_port": True, "user": 7}), (A, {"reuse_port": True, "user": 7}), True),
+        ((A, {"reuse_port": True, "user": 7}), (A, {"reuse_port": True, "user": 8}), False),
+        ((A, {"reuse_address": True, "user": 7}), (A, {"reuse_address": True, "user": 8}), True),
         ((ANY, {}), (LOOPBACK6, {}), True),
         ((LOOPBACK6, {}), (ANY, {}), True),
         ((LOOPBACK6, {}), (LOOPBACK6, {}), False),
@@ -56,7 +59,7 @@ def test_flow_key_is_the_slice_of_the_peers_segment() -> None:
     ],
 )
 def test_port_held_bound_again_conflicts_as_on_linux(
-    held: tuple[bytes, dict[str, bool]], wanted: tuple[bytes, dict[str, bool]], free: bool
+    held: tuple[bytes, dict[str, Any]], wanted: tuple[bytes, dict[str, Any]], free: bool
 ) -> None:
     table = ports()
     table.bind(held[0], 80, **held[1])
