@@ -106,8 +106,8 @@ class Endpoint:
         """
         if not self.token:
             self.token = self.find_token()
-        if patience is None:
-            patience = messages.PATIENCE if self.timeout is None else max(self.timeout, messages.BRIEF)
+        if patience is None and self.timeout is not None:
+            patience = max(self.timeout, messages.BRIEF)
         try:
             return messages.call(self.token, {"op": operation, "id": self.ident, **words}, patience)
         except TimeoutError as error:
@@ -268,7 +268,7 @@ class Endpoint:
         except ConnectionRefusedError:
             raise StackError(GONE) from None
         try:
-            answer = self.call("started", messages.PATIENCE if self.timeout is None else self.timeout or MOMENT)
+            answer = self.call("started", None if self.timeout is None else self.timeout or MOMENT)
         except (TimeoutError, BlockingIOError):
             answer = {"local": self.local}
         except OSError:

@@ -385,21 +385,22 @@ def _forget_duty() -> None:
 os.register_at_fork(after_in_child=_forget_duty)
 
 
-def call(token: str, message: Message, patience: float = PATIENCE) -> Message:
+def call(token: str, message: Message, patience: float | None = None) -> Message:
     """Ask the engine ``token`` and wait for its answer; a descriptor that comes with it is its ``fd``.
 
     An answer that carries an ``errno`` is raised as that ``OSError``. :class:`StackError` when the engine is gone,
-    or does not answer, TimeoutError instead if the caller's ``patience`` (seconds) is another, EDEADLK in an engine's
+    or has not answered for PATIENCE; TimeoutError after the caller's own ``patience`` (seconds); EDEADLK in an engine's
     own thread.
     """
+    limit = PATIENCE if patience is None else patience
     door = _doors.get(token)
     try:
         if door is not None and door.abroad:
-            answer = _ask(door.path, message | {"engine": token}, patience)
+            answer = _ask(door.path, message | {"engine": token}, limit)
         else:
-            answer = _ask(control_name(token), message, patience)
+            answer = _ask(control_name(token), message, limit)
     except TimeoutError:
-        if patience != PATIENCE:
+        if patience is not None:
             raise TimeoutError("timed out") from None
         raise StackError("the engine of this socket does not answer") from None
     except (ConnectionError, FileNotFoundError):
