@@ -146,26 +146,6 @@ class Endpoint:
         if number:
             raise os_error(number)
 
-    # -- a listener whose engine is dead -----------------------------------------------------------------------------
-
-    def pass_on(self, token: str) -> None:
-        """This listener's accept has taken what says that the engine ``token`` is dead: the next who waits, in whatever
-        thread or process, is to find it, too."""
-        self.dead = True
-        messages.wake(token, self.ident, 1)
-
-    def told_again(self, fd: int) -> None:
-        """Accept was called once more. What wakes others stays in the queue, and so it polls readable; an event loop
-        would hear of that for ever, so if it does not block, it is taken out when all have had the time to see it."""
-        now = time.monotonic()
-        self.vigil = self.vigil or now + VIGIL
-        if now < self.vigil or os.get_blocking(fd):
-            time.sleep(PAUSE)
-            return
-        with View(fd) as view, contextlib.suppress(OSError):
-            while True:
-                os.close(view._accept()[0])  # type: ignore[attr-defined]
-
     def end_of_stream(self, timeout: float | None) -> None:
         """Raise the pending error in its place. ``timeout``: of the object that reads."""
         self.timeout = timeout
@@ -186,6 +166,26 @@ class Endpoint:
         """What TCP would have said where AF_UNIX had nobody to send to."""
         self.timeout = timeout
         return os_error(self.take_error() or errno.EPIPE)
+
+    # -- a listener whose engine is dead -----------------------------------------------------------------------------
+
+    def pass_on(self, token: str) -> None:
+        """This listener's accept has taken what says that the engine ``token`` is dead: the next who waits, in whatever
+        thread or process, is to find it, too."""
+        self.dead = True
+        messages.wake(token, self.ident, 1)
+
+    def told_again(self, fd: int) -> None:
+        """Accept was called once more. What wakes others stays in the queue, and so it polls readable; an event loop
+        would hear of that for ever, so if it does not block, it is taken out when all have had the time to see it."""
+        now = time.monotonic()
+        self.vigil = self.vigil or now + VIGIL
+        if now < self.vigil or os.get_blocking(fd):
+            time.sleep(PAUSE)
+            return
+        with View(fd) as view, contextlib.suppress(OSError):
+            while True:
+                os.close(view._accept()[0])  # type: ignore[attr-defined]
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
