@@ -408,7 +408,7 @@ def wait_together(pipe: Connection, engine: us.Attachment) -> None:
             listener.accept()
         return True
 
-    ways = [told_in_accept, lambda: told(listener), lambda: told(polled)]
+    ways: list[Callable[[], bool]] = [told_in_accept, lambda: told(listener), lambda: told(polled)]
     children = []
     for number in range(MANY):
         child = os.fork()
@@ -471,6 +471,7 @@ def test_code_in_the_directory_where_it_is_started_is_not_run() -> None:
         with engine, attached_to(engine, made / "door") as attached, attached.make_socket() as listener:
             listener.bind(("", 0))
             listener.listen()
+            listener.settimeout(PATIENCE / 4)
             engine.kill()
             with pytest.raises(StackError):
                 listener.accept()
