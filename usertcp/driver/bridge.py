@@ -63,7 +63,8 @@ class Bridge:
     ``eof_out``    ``b`` is shut for writing: the program reads the end of the stream
     ``discard``    the program reads no more, but has not closed
     ``hung_up``    the kernel says so, see above
-    ``urgent``     the program has said that an urgent byte comes, and it was not read from ``b`` yet
+    ``urgent``     urgent bytes that the program has announced and that were not read from ``b`` as such: those that
+                   are to come, and those that a later one overtook
     ``released``   the program says that it closed, which the kernel cannot tell when both directions were shut before
     """
 
@@ -101,7 +102,8 @@ class Bridge:
         self.error = 0
         self.eof_in = self.eof_out = self.discard = self.hung_up = self.released = False
         self._can_send = self._may_read = True
-        self._ends = self._error_at_b = self._resets = self._shut = self.urgent = False
+        self._ends = self._error_at_b = self._resets = self._shut = False
+        self.urgent = 0
         conn.user = self
 
     @property
@@ -176,7 +178,7 @@ class Bridge:
     def expect_urgent(self) -> None:
         """The program is about to send a byte out of band. It is read in line here, but by itself."""
         self.sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_OOBINLINE, 1)
-        self.urgent = True
+        self.urgent += 1
 
     def advance(self) -> None:
         """Move what can be moved and act on what was learned. Harmless when nothing changed."""
@@ -346,7 +348,7 @@ class Bridge:
             if not count:
                 return
             conn.write(buffer[:count], urgent=mark)
-            self.urgent = not mark
+            self.urgent -= mark
 
     # -- ends --------------------------------------------------------------------------------------------------------
 
