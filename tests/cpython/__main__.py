@@ -126,6 +126,11 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def is_wanted(part: Part, names: list[str]) -> bool:
+    """Whether there may be something of ``part`` among what the user named."""
+    return not names or any(f"{name}.".startswith(f"{part.module}.") for name in names)
+
+
 def chosen(one: Class, names: list[str]) -> Class:
     """``one`` with those of its tests that the user named."""
     tests = tuple(test for test in one.tests if any(f"{test}.".startswith(f"test.{name}.") for name in names))
@@ -148,14 +153,16 @@ def main() -> int:
         passed = [test for test in one.tests if kernel.get(test, Outcome("missing")).word == "passed"]
         return one, kernel, run_class(mode, one.module, passed, words.log, words.limit)
 
+    def classes(part: Part) -> list[Class]:
+        return [one for found in classes_of(part, words.log) if (one := chosen(found, words.only)).tests]
+
+    parts = [part for part in PARTS if is_wanted(part, words.only)]
     total, scores = Score(), []
     with ThreadPoolExecutor(words.jobs) as pool:
-        for part in PARTS:
-            if words.only and not any(f"{name}.".startswith(f"{part.module}.") for name in words.only):
-                continue
-            classes = [chosen(one, words.only) for one in classes_of(part, words.log)]
+        running = [[pool.submit(both, one) for one in found] for found in pool.map(classes, parts)]
+        for part, futures in zip(parts, running, strict=True):
             score = Score()
-            for one, kernel, usertcp in pool.map(both, [one for one in classes if one.tests]):
+            for one, kernel, usertcp in (future.result() for future in futures):
                 mine = {name: outcome for name, outcome in kernel.items() if name in one.tests}
                 alone = Score()
                 for each in (alone, score, total):
