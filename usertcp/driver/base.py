@@ -126,7 +126,8 @@ class Pump:
             return 0
         try:
             now = self.turned_at = self.clock()
-            self.link.tick(now)
+            if self._ticks:
+                self.link.tick(now)
             self.blocked = False
             dry = self._take_slice(SLICE_FRAMES, _wanted(conn.rcv.buffer))
         finally:

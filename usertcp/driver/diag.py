@@ -2,6 +2,9 @@
 
 A name says nothing about who has it, and /proc/net/unix shows names as they are, newlines included, so that a line of
 it may be anybody's invention. Here the inode is asked for, and the name comes in a field of its own.
+
+One question and one answer, by hand: pyroute2 does not work inside a running asyncio loop, and an engine may be in one
+(``looped``).
 """
 
 import _socket

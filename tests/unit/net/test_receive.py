@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
@@ -196,16 +197,8 @@ def other_queue() -> Bench:
     return bench
 
 
-def source_limit() -> Bench:
-    bench = Bench(limits=Limits(source_connections=1))
-    bench.stack.listen(("", 80))
-    for port in (40000, 40001):
-        bench.give(tcp_frame(SYN, sport=port))
-    return bench
-
-
-def listener_limit() -> Bench:
-    bench = Bench(limits=Limits(listener_connections=1))
+def second_syn(limits: Limits) -> Bench:
+    bench = Bench(limits=limits)
     bench.stack.listen(("", 80))
     for port in (40000, 40001):
         bench.give(tcp_frame(SYN, sport=port))
@@ -214,8 +207,8 @@ def listener_limit() -> Bench:
 
 OTHER: list[tuple[Drop, Callable[[], Bench]]] = [
     (Drop.LISTEN_OVERFLOW, overflow_listener),
-    (Drop.SOURCE_LIMIT, source_limit),
-    (Drop.LISTENER_LIMIT, listener_limit),
+    (Drop.SOURCE_LIMIT, partial(second_syn, Limits(source_connections=1))),
+    (Drop.LISTENER_LIMIT, partial(second_syn, Limits(listener_connections=1))),
     (Drop.NO_MEMORY, no_memory),
     (Drop.NO_ROUTE, no_route),
     (Drop.REPLY_OVERFLOW, reply_overflow),
