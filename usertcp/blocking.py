@@ -168,6 +168,7 @@ class Host(_Watch):
                 if error is not None:
                     raise error
                 if not core.ready & CONNECTED:
+                    self._check_open()
                     raise os_error(errno.ECONNABORTED)
             except BaseException:
                 conn._closed = True

@@ -2,11 +2,10 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 from usertcp import blocking
-from usertcp.frame import FrameMeta
 from usertcp.link.base import Link
 from usertcp.link.memory import memory_pair
 from usertcp.net.stack import Stack, StackConfig
@@ -46,44 +45,6 @@ def nothing_left() -> Iterator[None]:
     yield
     assert set(threading.enumerate()) <= threads
     assert set(os.listdir("/proc/self/fd")) <= files
-
-
-class FlakyLink(Link):
-    """A link that a test breaks: hand it frames, fill it, or let it fail.
-
-    ``read_error``, ``send_error``  raised; ``full``  send takes nothing; ``reads``  frames handed over;
-    ``on_read``  called with each
-    """
-
-    def __init__(self, inner: Link) -> None:
-        self.inner = inner
-        self.name = inner.name
-        self.caps = inner.caps
-        self.read_error: OSError | None = None
-        self.send_error: OSError | None = None
-        self.full = False
-        self.reads = 0
-        self.on_read: Callable[[], object] = lambda: None
-
-    def fileno(self) -> int:
-        return self.inner.fileno()
-
-    def read(self) -> tuple[memoryview, FrameMeta] | None:
-        if self.read_error is not None:
-            raise self.read_error
-        got = self.inner.read()
-        if got is not None:
-            self.on_read()
-        self.reads += got is not None
-        return got
-
-    def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:
-        if self.send_error is not None:
-            raise self.send_error
-        return not self.full and self.inner.send(header, payload, meta)
-
-    def close(self) -> None:
-        self.inner.close()
 
 
 def until_asleep(thread: threading.Thread, looks: int = 20) -> None:

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, FlakyLink, nothing_left, stack_on
+from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, nothing_left, stack_on
+from tests.support.faulty import FaultyLink
 from usertcp import aio
 from usertcp.driver.aio import AioDriver
 from usertcp.driver.base import Pump
@@ -36,9 +37,9 @@ def run(main: Coroutine[Any, Any, None]) -> None:
 
 
 @asynccontextmanager
-async def two(*, pollable: bool = True) -> AsyncIterator[tuple[aio.Host, aio.Host, FlakyLink]]:
+async def two(*, pollable: bool = True) -> AsyncIterator[tuple[aio.Host, aio.Host, FaultyLink]]:
     one, other = memory_pair(offload=True, pollable=pollable)
-    flaky = FlakyLink(one)
+    flaky = FaultyLink(one)
     loop = asyncio.get_running_loop()
     drivers = [
         AioDriver(Pump(stack_on(link, address), link, time.monotonic_ns), loop)

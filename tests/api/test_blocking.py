@@ -12,7 +12,8 @@ from socket import SHUT_RDWR
 
 import pytest
 
-from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, FlakyLink, nothing_left, stack_on, two_blocking
+from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, nothing_left, stack_on, two_blocking
+from tests.support.faulty import FaultyLink
 from usertcp import blocking
 from usertcp.link.memory import memory_pair
 from usertcp.tcp.config import TcpConfig
@@ -454,7 +455,7 @@ def test_keeper_acknowledges_while_nobody_waits() -> None:
 
 def test_device_that_dies_fails_who_waits_and_who_comes_later() -> None:
     one, other = memory_pair(pollable=True)
-    flaky = FlakyLink(one)
+    flaky = FaultyLink(one)
     with nothing_left(), ThreadPoolExecutor(4) as pool:
         left, right = blocking.Host(stack_on(one, LEFT), flaky), blocking.Host(stack_on(other, RIGHT), other)
         listener, own = right.listen(("", PORT)), left.listen(("", PORT))

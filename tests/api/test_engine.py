@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 import usertcp.socket as us
-from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, FlakyLink, nothing_left, stack_on
+from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, nothing_left, stack_on
+from tests.support.faulty import FaultyLink
 from usertcp.driver import control
 from usertcp.driver.base import Pump
 from usertcp.driver.control import ControlServer
@@ -34,9 +35,9 @@ class Clock:
 
 
 @contextmanager
-def two_engines(*, pollable: bool = True) -> Iterator[tuple[EngineThread, EngineThread, FlakyLink]]:
+def two_engines(*, pollable: bool = True) -> Iterator[tuple[EngineThread, EngineThread, FaultyLink]]:
     one, other = memory_pair(pollable=pollable)
-    flaky = FlakyLink(one)
+    flaky = FaultyLink(one)
     threads = [
         EngineThread(Engine(Pump(stack_on(link, address), link, Clock())))
         for link, address in ((flaky, LEFT), (other, RIGHT))

@@ -5,7 +5,8 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.api.hosts import LEFT, PORT, RIGHT, FlakyLink, stack_on
+from tests.api.hosts import LEFT, PORT, RIGHT, stack_on
+from tests.support.faulty import FaultyLink
 from usertcp.driver.base import BUDGET, RETRY, Pump
 from usertcp.frame import PLAIN
 from usertcp.link.memory import memory_pair
@@ -20,7 +21,7 @@ class Two:
     def __init__(self) -> None:
         self.now = 1
         one, other = memory_pair()
-        self.link = FlakyLink(one)
+        self.link = FaultyLink(one)
         self.left = Pump(stack_on(one, LEFT), self.link, lambda: self.now)
         self.right = Pump(stack_on(other, RIGHT), other, lambda: self.now)
 

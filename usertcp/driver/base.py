@@ -36,7 +36,8 @@ OFFER_BYTES: Final = 1 << 20  # the same while a reader waits who takes as much
 LARGEST: Final = 64 << 10  # bytes of text in one frame, at most
 LOOK: Final = MS // 2  # how long a sender does without looking for acknowledgments, when its buffer is half empty
 ROUNDS: Final = 16  # times that callbacks may cause callbacks within one turn
-RETRY: Final = 1 * MS  # a full device that cannot be polled for room is tried again after this long
+RETRY: Final = 1 * MS  # a full or failing device is tried again after this long, then after twice as long each time,
+MAX_RETRY: Final = 64 * MS  # up to this, until it has done something again
 
 # The device is gone for good. Anything else that a device reports (EIO while it is down, ENOBUFS) loses one frame,
 # which is what TCP is made for.
@@ -55,6 +56,25 @@ def _wanted(goal: ReceiveBuffer) -> int:
     return min(max(goal.wanted, SLICE_BYTES) - LARGEST, OFFER_BYTES)
 
 
+class Backoff:
+    """How long to leave a device alone that did nothing when it was last asked: ``until`` (ns)."""
+
+    __slots__ = ("_done", "_pause", "until")
+
+    def __init__(self) -> None:
+        self.until = 0
+        self._pause = RETRY
+        self._done = -1
+
+    def failed(self, now: int, done: int) -> None:
+        """It did nothing at ``now``; so far it has ``done`` so much. Being asked ahead of time changes nothing."""
+        if self.until - MAX_RETRY <= now < self.until:
+            return
+        self._pause = min(2 * self._pause, MAX_RETRY) if done == self._done else RETRY
+        self._done = done
+        self.until = now + self._pause
+
+
 class Watcher(Protocol):
     """What a front end puts into the ``user`` slot of a connection, listener or pinger."""
 
@@ -68,7 +88,8 @@ class Pump:
 
     ``goal``     where text lands for the reader who waits (:meth:`offer`), of several the latest
     ``pending``  the last turn left work that needs no event to go on (budget spent)
-    ``blocked``  the link was full: go on when it is writable, or after ``RETRY``
+    ``blocked``  the link was full: go on when it is writable, or after a while
+    ``ailing``   the link could not be read: try again after a while, whatever its descriptor says
     ``failure``  why the device is gone, or None. Nothing moves any more once it is set
     ``lost``     frames that the device refused for good
     ``turned_at``  when the last turn began
@@ -76,8 +97,11 @@ class Pump:
 
     __slots__ = (
         "_dying",
+        "_full",
         "_send",
+        "_sick",
         "_ticks",
+        "ailing",
         "blocked",
         "clock",
         "failure",
@@ -97,11 +121,14 @@ class Pump:
         self.goal: ReceiveBuffer | None = None
         self.pending = False
         self.blocked = False
+        self.ailing = False
         self.failure: OSError | None = None
         self.on_failure: Callable[[], None] | None = None  # called once, when ``failure`` is set
         self.lost = 0
         self.turned_at = 0
         self._dying: OSError | None = None  # the fatal error that came in the middle of a turn, whose end acts on it
+        self._full = Backoff()
+        self._sick = Backoff()
         self._send = link.send
         self._ticks = type(link).tick is not Link.tick
 
@@ -128,7 +155,7 @@ class Pump:
             now = self.turned_at = self.clock()
             if self._ticks:
                 self.link.tick(now)
-            self.blocked = False
+            self.blocked = self.ailing = False
             dry = self._take_slice(SLICE_FRAMES, _wanted(conn.rcv.buffer))
         finally:
             landed = self.take_back(conn)
@@ -171,22 +198,25 @@ class Pump:
         try:
             if self._send(header, payload, meta):
                 return True
+        except BlockingIOError:
+            pass
         except OSError as error:
             if self._survives(error):
                 return True
         self.blocked = True
+        self._full.failed(self.clock(), self.stack.stats.frames_out)
         return False
 
     def _sip(self, now: int) -> bool:
         """Read a single frame, which probably is all that there is, and let the stack answer. True: more waits."""
         got = None
-        self.blocked = False
+        self.blocked = self.ailing = False
         try:
             got = self.link.read()
             if got is not None:
                 self.stack.receive(got[0], now, got[1])
         except OSError as error:
-            _ = self._survives(error)
+            self._read_failed(error)
         more = self.stack.poll(now, self, BUDGET)
         return more or (got is not None and self.link.fileno() < 0)  # what waits in a descriptor is told by that
 
@@ -196,7 +226,7 @@ class Pump:
         Every frame has its own time: a turn may last some milliseconds, and round trips are measured by it.
         """
         poll, clock, goal = self.stack.poll, self.clock, self.goal
-        self.blocked = False
+        self.blocked = self.ailing = False
         while True:
             size = SLICE_BYTES if goal is None else _wanted(goal)
             dry = self._take_slice(min(SLICE_FRAMES, budget), size)
@@ -223,10 +253,15 @@ class Pump:
                 size -= len(frame)
                 receive(frame, clock(), meta)
             except OSError as error:
-                if not self._survives(error):
-                    return True
-                frames -= 1
+                self._read_failed(error)
+                return True
         return False
+
+    def _read_failed(self, error: OSError) -> None:
+        """Nothing could be read. The device may say so for long, and all the time that there is something."""
+        if self._survives(error):
+            self.ailing = True
+            self._sick.failed(self.clock(), self.stack.stats.frames_in)
 
     def _settle(self, more: bool) -> bool:
         """Dispatch readiness, send what the callbacks wrote, and note what is left."""
@@ -258,10 +293,12 @@ class Pump:
         if self.failure is not None:
             return NEVER
         if self.blocked:
-            return now + RETRY
+            return min(self._full.until, self._sick.until) if self.ailing else self._full.until
         if self.pending:
             return now
         due = self.stack.next_deadline()
+        if self.ailing:
+            due = min(due, self._sick.until)
         return min(due, self.link.next_deadline()) if self._ticks else due
 
     def timeout_ns(self, now: int) -> int:
@@ -320,7 +357,7 @@ class Pump:
         for conn in list(stack.connections()):
             if conn.state is not State.CLOSED:
                 conn.fail(errno.ENETDOWN)
-        self.pending = self.blocked = False
+        self.pending = self.blocked = self.ailing = False
         if self.on_failure is not None:
             self.on_failure()
         for item in [*stack.take_ready(), *stack.listeners()]:

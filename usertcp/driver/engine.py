@@ -50,6 +50,7 @@ class Engine:
         self._posted: deque[Callable[[], object]] = deque()
         self._link_fd = pump.link.fileno()
         self._link_events = 0
+        self._room = True  # there is some when the link polls writable: it took something then
         self.busy_poll = 0  # ns that ``wait`` looks again and again before it sleeps
         self._closed = False
         self._ending = threading.Lock()  # so that nobody wakes a descriptor that has become another's
@@ -117,8 +118,10 @@ class Engine:
 
     def handle(self, events: Events, budget: int = BUDGET) -> bool:
         """Do what ``events`` ask, what was posted, and a turn of the pump. True: there is more to do at once."""
+        told = 0
         for fd, mask in events:
             if fd == self._link_fd:
+                told = mask
                 continue
             if fd == self._event:
                 with suppress(BlockingIOError):
@@ -129,8 +132,10 @@ class Engine:
             for _ in range(len(self._posted)):
                 self._posted.popleft()()
         pump = self.pump
+        sent = pump.stack.stats.frames_out if told & OUT else -1
         more = pump.turn(budget)
-        if pump.blocked or pump.failure is not None or self._link_events != IN:
+        if pump.blocked or pump.ailing or pump.failure is not None or self._link_events != IN:
+            self._room = not pump.blocked or pump.stack.stats.frames_out != sent
             self._watch_link()
         return more or bool(self._posted)
 
@@ -168,11 +173,14 @@ class Engine:
                 os.close(self._event)
 
     def _watch_link(self) -> None:
-        """Wait for frames, for room too while the link is full, for nothing once it is gone."""
+        """Wait for frames, for room too while the link is full; for nothing while it cannot be read, or once it is
+        gone. What polls writable and takes nothing (a queue behind the device is full) is not asked by poll again."""
         pump = self.pump
         if self._link_fd < 0:
             return
-        events = 0 if pump.failure is not None else (IN | OUT if pump.blocked else IN)
+        events = IN | OUT if pump.blocked and self._room else IN
+        if pump.ailing or pump.failure is not None:
+            events = 0
         if events == self._link_events:
             return
         try:

@@ -8,6 +8,7 @@ from usertcp.errors import SetupError
 
 AS_ROOT: Final = "run as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN"
 TUN_DRIVER: Final = "load the driver with: modprobe tun; in a container, start it with --device /dev/net/tun"
+FEWER: Final = "close files that are not needed, or allow more with: ulimit -n"
 
 
 def failure(doing: str, number: int | None) -> SetupError:

@@ -20,6 +20,7 @@ from usertcp.link.base import Link
 from usertcp.wire import vnet
 
 SLAB: Final = 14 + 65536 + 64  # bytes; the largest frame the kernel hands over
+MAX_SKIPPED: Final = 32  # frames in a row that cannot be read, after which others have their turn
 MAX_METAS: Final = 64  # headers of which is remembered what they say: of a stream they are few
 
 ETHERNET: Final = 1  # ARPHRD_ETHER
@@ -95,6 +96,7 @@ class DeviceLink(Link):
         self.unknown = 0
         self._fd = descriptor
         self._vnet = vnet_header
+        self._skipped = 0  # reads in a row that failed
         self._ailing = False  # something was wrong: look whether it still is when nothing comes
         self._slab = bytearray(SLAB)
         self._view = memoryview(self._slab)
@@ -116,10 +118,21 @@ class DeviceLink(Link):
                 self._examine()
             return None
         except OSError as error:
-            return self.read() if self._read_again(error) else None
+            return self._read_on(error)
         if self._head != self._last_head:
             self._look_up(bytes(self._head))
         return self._view[: size - self._before], self._last_meta
+
+    def _read_on(self, error: OSError) -> tuple[memoryview, FrameMeta] | None:
+        """A read failed: skip what cannot be had, but no more than ``MAX_SKIPPED`` in a row; poll tells of the rest."""
+        if not self._read_again(error) or self._skipped >= MAX_SKIPPED:
+            self._skipped = 0
+            return None
+        self._skipped += 1
+        try:
+            return self.read()
+        finally:
+            self._skipped = 0
 
     def _look_up(self, head: bytes) -> None:
         """The frame just read came with ``head``, and the one before it with another."""

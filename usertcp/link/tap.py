@@ -17,7 +17,7 @@ from typing import Final, Self
 from usertcp.errors import SetupError, os_error
 from usertcp.frame import LinkCaps
 from usertcp.link import netns as namespaces
-from usertcp.link.causes import AS_ROOT, TUN_DRIVER
+from usertcp.link.causes import AS_ROOT, FEWER, TUN_DRIVER
 from usertcp.link.device import IFREQ, DeviceLink, Facts, activate, neighbour_mac
 from usertcp.link.offload import NO_HEADER, NOTHING, Grant, negotiate
 from usertcp.link.steering import steer
@@ -139,6 +139,8 @@ def device_missing(number: int | None) -> SetupError:
         return SetupError(f"not allowed to open {DEVICE}", AS_ROOT)
     if number == errno.ENOENT:
         return SetupError(f"there is no {DEVICE}", TUN_DRIVER)
+    if number in (errno.EMFILE, errno.ENFILE):
+        return SetupError(f"cannot open {DEVICE} ({os_error(number).strerror})", FEWER)
     return SetupError(f"{DEVICE} has no driver behind it", TUN_DRIVER)
 
 

@@ -124,6 +124,7 @@ class Stack:
         self.news: dict[Connection | Listener | Pinger, None] = {}  # what became ready, for :meth:`take_ready`
         self._heap: list[tuple[int, int, Connection]] = []  # (deadline, tie-breaker, connection); see _schedule
         self._serial = 0
+        self._latest = 0  # the time of the latest turn: a clock that goes back stands still
 
     # --- the network's side ---------------------------------------------------------------------------------------
 
@@ -282,6 +283,9 @@ class Stack:
         frames, requests, local = self._backlog, self._requests, self._local
         if not (due or self._dirty or frames or requests or local or self.memory.pressed != self._pressed):
             return False
+        if now < self._latest:
+            now = self._latest
+        self._latest = now
         egress = self._egress
         egress.begin(sink, now)
         if due:

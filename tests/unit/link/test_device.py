@@ -1,5 +1,7 @@
 """What a device gives with each frame: the words of the virtio header in front of it."""
 
+import errno
+import os
 import socket
 import struct
 from collections.abc import Iterator
@@ -7,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from usertcp.frame import PLAIN, LinkCaps
+from usertcp.link import device
 from usertcp.link.device import DeviceLink
 from usertcp.wire import vnet
 
@@ -67,6 +70,39 @@ def test_read_frames_with_the_same_header_gives_the_same_meta(pair: Pair) -> Non
         metas.append(got[1])
     assert metas[0] is metas[1] is not metas[2] is metas[3]
     assert metas[4].gso_size == 1448
+
+
+class Skipping(Device):
+    """A device of which some frames cannot be had."""
+
+    skipped = 0
+
+    def _read_again(self, error: OSError) -> bool:
+        self.skipped += 1
+        return True
+
+
+def test_read_frames_that_cannot_be_had_are_skipped_a_bounded_number_at_a_time(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    near, far = pair
+    link = Skipping(near.fileno(), "pair0", LinkCaps(), False)
+    bad = 5000
+
+    def readv(descriptor: int, into: list[bytearray]) -> int:
+        nonlocal bad
+        if bad:
+            bad -= 1
+            raise OSError(errno.EINVAL, "no word for it")
+        return os.readv(descriptor, into)
+
+    monkeypatch.setattr(device, "readv", readv)
+    far.send(b"good")
+    looks = 0
+    while (got := link.read()) is None:
+        assert link.skipped <= (looks := looks + 1) * (device.MAX_SKIPPED + 1)
+    assert bytes(got[0]) == b"good"
+    assert link.skipped == 5000
 
 
 def test_read_without_headers_is_plain(pair: Pair) -> None:
