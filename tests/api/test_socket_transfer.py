@@ -233,6 +233,39 @@ def test_linger_zero_close_sends_what_was_sent_before_and_returns_when_it_is_res
                 client.recv(1)
 
 
+def test_linger_zero_close_resets_the_peer_after_the_reading_was_shut_down(engine: us.Engine) -> None:
+    client, server = local_pair(engine)
+    with client:
+        linger(server, 1, 0)
+        server.shutdown(us.SHUT_RD)
+        server.close()
+        with pytest.raises(ConnectionResetError):
+            client.recv(1)
+
+
+@pytest.mark.parametrize("order", [(us.SHUT_RD, us.SHUT_WR), (us.SHUT_WR, us.SHUT_RD), (us.SHUT_RDWR,)])
+def test_linger_zero_shutdown_of_both_directions_is_no_close(engine: us.Engine, order: tuple[int, ...]) -> None:
+    client, server = local_pair(engine)
+    with client, server:
+        linger(server, 1, 0)
+        server.sendall(b"sent")
+        for how in order:
+            server.shutdown(how)
+        assert read_all(client) == b"sent"
+
+
+def test_linger_close_after_the_reading_was_shut_down_waits_too_and_nothing_is_kept(engine: us.Engine) -> None:
+    client, server = local_pair(engine)
+    with client:
+        linger(server, 1, 30)
+        server.sendall(b"sent")
+        server.shutdown(us.SHUT_RD)
+        server.close()
+        assert client.recv(100) == b"sent"
+        assert client.recv(1) == b""
+    assert engine.local.broker.closing == {}
+
+
 def test_linger_seconds_close_returns_when_everything_is_acknowledged() -> None:
     with two_engines() as (left, right), ThreadPoolExecutor(1) as pool:
         client, server = connected(left, right)

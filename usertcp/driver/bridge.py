@@ -65,6 +65,7 @@ class Bridge:
     ``hung_up``    the kernel says so, see above
     ``urgent``     urgent bytes that the program has announced and that were not read from ``b`` as such: those that
                    are to come, and those that a later one overtook
+    ``shut_both``  the program has shut both directions, and then the hang-up does not say that it has closed
     ``released``   the program says that it closed, which the kernel cannot tell when both directions were shut before
     """
 
@@ -86,6 +87,7 @@ class Bridge:
         "ident",
         "options",
         "released",
+        "shut_both",
         "sock",
         "urgent",
     )
@@ -100,7 +102,7 @@ class Bridge:
         self.options = options
         self.fill = fill
         self.error = 0
-        self.eof_in = self.eof_out = self.discard = self.hung_up = self.released = False
+        self.eof_in = self.eof_out = self.discard = self.hung_up = self.released = self.shut_both = False
         self._can_send = self._may_read = True
         self._ends = self._error_at_b = self._resets = self._shut = False
         self.urgent = 0
@@ -141,10 +143,14 @@ class Bridge:
 
     def look(self) -> None:
         """Ask the kernel now, ahead of its event."""
+        if mask := self._polled():
+            self.on_event(mask)
+
+    def _polled(self) -> int:
+        """What the kernel reports now, 0: nothing."""
         poll = select.poll()
         poll.register(self.sock.fileno(), select.POLLIN | select.POLLOUT | select.POLLRDHUP)
-        for _, mask in poll.poll(0):
-            self.on_event(mask)
+        return sum(mask for _, mask in poll.poll(0))
 
     def on_due(self, now: int) -> None:
         """``GRACE`` is over: the connection goes as soon as everything that the program sent is in the send ring.
@@ -165,9 +171,10 @@ class Bridge:
             self.sock.shutdown(_socket.SHUT_RD)
         self.on_event(select.EPOLLIN | select.EPOLLRDHUP)
 
-    def shut_read(self) -> None:
-        """The program called shutdown(SHUT_RD): it reads what it has, then the end. A connect that is under way is
-        given up, with Linux's errno."""
+    def shut_read(self, both: bool) -> None:
+        """The program called shutdown(SHUT_RD): it reads what it has, then the end. ``both``: it shuts the other
+        direction, too. A connect that is under way is given up, with Linux's errno."""
+        self.shut_both = both or self._polled() & ENDS != 0
         if self.fill:
             self.conn.fail(errno.ECONNRESET)
         else:
@@ -206,7 +213,7 @@ class Bridge:
             return
         if not self.eof_in:
             return
-        if self.hung_up and self.options.linger == (1, 0) and not self.discard and not self.broker.is_alive(self.ident):
+        if self.hung_up and self.options.linger == (1, 0) and self._is_closed():
             self._reset_behind()
         elif (self.hung_up and not self.eof_out) or (
             self.eof_out and (self.released or not self.discard or conn.ready & EOF)
@@ -214,6 +221,12 @@ class Bridge:
             self.finish()
         else:
             conn.shutdown_write()
+
+    def _is_closed(self) -> bool:
+        """Whether the hang-up means that the program has closed, as far as that can be known."""
+        if self.discard:
+            return self.released or not self.shut_both
+        return not self.broker.is_alive(self.ident)
 
     # -- opening and failing -----------------------------------------------------------------------------------------
 

@@ -132,12 +132,18 @@ class Broker:
             self._due.pop(item, None)
             if self.table.get(item.ident) is item:
                 del self.table[item.ident]
-                if item.options.linger[0] and item.conn.state in UNFINISHED:
-                    self.closing[item.ident] = item.conn
+                if item.options.linger[0]:
+                    self._remember_closing(item)
         elif isinstance(item, Request):
             self._requests.discard(item)
         else:
             self.arrivals.pop(item.ident, None)
+
+    def _remember_closing(self, item: Bridge) -> None:
+        """SO_LINGER may ask for ``item`` yet; those that nobody asked for, and that have ended, go."""
+        self.closing = {ident: conn for ident, conn in self.closing.items() if conn.state in UNFINISHED}
+        if item.conn.state in UNFINISHED:
+            self.closing[item.ident] = item.conn
 
     def open_door(self, door: _socket.socket) -> None:
         """Answer at ``door`` too, and let in whoever gets through to it. It is closed with the broker."""

@@ -308,7 +308,7 @@ class Endpoint:
         try:
             if self.phase in (HELD, LISTENING) or self.shut_read:
                 self.call("gone", messages.BRIEF)  # it is done even if nobody waits for it
-            elif on and seconds >= 0 and self.phase == CONNECTED:
+            if on and seconds >= 0 and self.phase == CONNECTED:
                 self.call("linger", seconds + messages.PATIENCE, seconds=seconds)
         except OSError as error:  # the engine is gone, and with it everything that was to be told
             self.dead = isinstance(error, StackError)  # or it finds out by itself

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final
 
 from usertcp.driver import messages, options
 from usertcp.driver.addresses import NOWHERE
-from usertcp.driver.base import UNFINISHED
 from usertcp.driver.bridge import AT_ONCE, WHILE_OPEN, Bridge
 from usertcp.driver.entries import LINGER_STEP, Held, Linger, Post, Request
 from usertcp.driver.messages import Message
@@ -166,7 +165,7 @@ def get_option(broker: "Broker", message: Message, request: Request) -> Message:
 def shut_read(broker: "Broker", message: Message, request: Request) -> Message:
     entry = entry_of(broker, message)
     if isinstance(entry, Bridge):
-        entry.shut_read()
+        entry.shut_read(message.get("both") is True)
     else:
         broker.close_entry(message["id"])
     return {}
@@ -185,7 +184,8 @@ def gone(broker: "Broker", message: Message, request: Request) -> Message:
     ident = message["id"]
     entry = broker.table.get(ident)
     if isinstance(entry, Bridge):
-        if entry.hung_up and entry.discard:
+        entry.look()
+        if broker.table.get(ident) is entry and entry.hung_up and entry.discard:
             entry.release()
     elif entry is not None and not broker.is_alive(ident):
         broker.close_entry(ident)
@@ -202,8 +202,6 @@ def linger(broker: "Broker", message: Message, request: Request) -> Message | No
         entry.look()
         if not entry.hung_up:  # another descriptor keeps it open
             return {}
-    for name in [name for name, other in broker.closing.items() if other.state not in UNFINISHED]:
-        del broker.closing[name]
     now = broker.now()
     item = Linger(broker, ident, conn, request, now + (from_seconds(seconds) or RESET_TIME))
     broker.call_at(item, now + (LINGER_STEP if seconds and conn is not None else 0))
