@@ -6,7 +6,7 @@ BIN = .venv/bin
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test conformance cpython bench bench-loss flood blind check format docs snapshots clean bench-core hot test-hot
+.PHONY: help setup demo lab test conformance cpython bench bench-loss flood blind soak check format docs snapshots clean bench-core hot test-hot
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -53,6 +53,10 @@ flood: ## 50,000 forged SYNs while clients connect, with SYN cookies and without
 blind: ## 100,000 guesses of every kind at a connection, in process
 	@$(SETUP)
 	@$(BIN)/python -m benchmarks.blind $(ARGS)
+
+soak: ## 200 connections at a time under loss and outages, every byte hashed, nothing may grow (root); ARGS="--minutes 60"
+	@$(SETUP) tools
+	@$(BIN)/python -m benchmarks.soak $(ARGS)
 
 hot: ## the core compiled by mypyc, in build/hot (build/hot/bin/usertcp)
 	@$(SETUP)
