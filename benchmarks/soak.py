@@ -271,6 +271,7 @@ class Soak:
         self._random = Random(plan.seed)
         self._ends: dict[str, End] = {}
         self._heard: dict[str, set[str]] = {}  # kind: the ends that have said it
+        self._told = 0  # failures that were printed
         with ExitStack() as undo:
             self.space = undo.enter_context(provision.Namespace.create()).name
             provision.set_sysctl("net/ipv4/tcp_no_metrics_save", "1", netns=self.space)
@@ -324,6 +325,9 @@ class Soak:
             return
         if kind == "end":
             self.ledger.note(name, words)
+            for failure in self.ledger.failures[self._told :]:  # as it comes: a run is long
+                self._told += 1
+                self.console.print(f"{time.strftime('%H:%M:%S')} {failure}", markup=False, soft_wrap=True)
         elif kind == "ready":
             self.firsts[name] = words
         elif kind == "sample":
