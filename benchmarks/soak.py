@@ -15,6 +15,7 @@ objects, must not grow. What is not true of a run makes the exit status 1.
 """
 
 import argparse
+import errno
 import json
 import os
 import queue
@@ -50,7 +51,8 @@ WARM: Final = 0.15  # the share of a run, at its beginning, that says nothing ab
 ENOUGH: Final = 24  # samples that do
 GROWTH: Final = 0.04  # the share by which memory may differ between the last third and the first
 TELL: Final = 60.0  # seconds between two lines where there is no terminal
-TOLD: Final = ("ConnectionResetError:", "BrokenPipeError:")  # so begin the errors of who is reset
+# So begin the errors of who is reset: by reading, by sending, and by closing before either was told.
+TOLD: Final = ("ConnectionResetError:", "BrokenPipeError:", f"OSError: {os.strerror(errno.ENOTCONN)}")
 SHOWN: Final = 10  # failures of one kind that are told in full
 
 # What usertcp sends is lost as it enters the kernel; the other way an end loses what it reads: a rule on that way would
