@@ -56,6 +56,8 @@ class LinkCaps:
                       bound worth minding, as where a whole burst is one of them
     ``queues``        how many the device has, each served by a stack of its own (:func:`flow_hash`)
     ``queue``         which of them this link is
+    ``host``          hardware address of the kernel at the device's other end (b"" without Ethernet), if that takes
+                      longer super-segments than the length field of IPv4 can say; None: there is none, or it does not
     """
 
     mtu: int = 1500
@@ -65,6 +67,7 @@ class LinkCaps:
     rx_queue: int = 0
     queues: int = 1
     queue: int = 0
+    host: bytes | None = None
 
     @property
     def offloads(self) -> str:

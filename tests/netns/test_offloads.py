@@ -1,6 +1,7 @@
 """Every device with every offload and MTU, against the kernel's TCP: each byte arrives, and nothing is lost unseen."""
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -14,6 +15,7 @@ from tests.netns.programs import Peer, usertcp
 from usertcp import blocking
 from usertcp.blocking import Host
 from usertcp.link import provision
+from usertcp.link.offload import takes_longer
 from usertcp.link.provision import Namespace
 from usertcp.link.tap import TapLink
 from usertcp.tcp.info import TcpInfo
@@ -75,10 +77,20 @@ def test_each_device_offload_and_mtu_streams_arrive_intact(kind: str, offloads: 
     ):
         caps = host.stack.caps
         assert (caps.mtu, caps.tx_checksum, caps.tx_gso) == (mtu, offloads != "none", offloads == "all")
+        assert (caps.host is not None) == (kind != "packet" and caps.tx_gso and takes_longer(os.uname().release))
         info = exchanged(host, space.name, 20 * MB)
         assert info.snd_mss == mtu - 52  # with timestamps
         if kind != "packet":
             assert lost_by(f"{kind}0", space.name) == 0
+
+
+@pytest.mark.parametrize("kind", ["tap", "tun"])
+def test_older_kernel_gets_no_longer_super_segments(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("usertcp.link.tap.takes_longer", lambda release: False)
+    with Namespace.create() as space, opened(kind, space.name, 1500) as host:
+        assert host.stack.caps.tx_gso
+        assert host.stack.caps.host is None
+        exchanged(host, space.name, 5 * MB)
 
 
 @pytest.mark.parametrize("queue", [20, 100])

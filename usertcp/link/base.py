@@ -11,6 +11,7 @@ caller again when it returns.
 """
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
 
@@ -77,7 +78,7 @@ class Middleware(Link):
     def __init__(self, inner: Link) -> None:
         self.inner = inner
         self.name = inner.name
-        self.caps = inner.caps
+        self.caps = replace(inner.caps, host=None)  # what looks at frames knows only those that say how long they are
         self.lack = inner.lack
         self.now = 0  # ns; the last tick
 
@@ -99,7 +100,7 @@ class Middleware(Link):
 
     def set_offload(self, on: bool) -> None:
         self.inner.set_offload(on)
-        self.caps = self.inner.caps
+        self.caps = replace(self.inner.caps, host=None)
 
     def close(self) -> None:
         self.inner.close()

@@ -198,7 +198,7 @@ class Faults(Middleware):
         super().__init__(inner)
         if not keep_offload:
             inner.set_offload(False)
-            self.caps = replace(inner.caps, tx_checksum=False, tx_gso=False)
+            self.caps = replace(self.caps, tx_checksum=False, tx_gso=False)
         self._armed: list[_Armed] = []
         lanes: dict[str, list[_Armed]] = {IN: [], OUT: []}
         for place, rule in enumerate(rules):

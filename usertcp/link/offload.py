@@ -6,6 +6,7 @@ best is asked for first, and what is refused makes room for the next. What is gr
 driver that hands super-segments out takes them in.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
@@ -57,3 +58,10 @@ def negotiate(ask: Callable[[int], object], *, gso: bool) -> Grant:
             continue
         return Grant(flags, lack if gso or not flags & CSUM else "")
     return Grant(0, _LADDER[-1][1])
+
+
+def takes_longer(release: str) -> bool:
+    """Whether the kernel ``release`` takes a super-segment over IPv4 that is longer than 64 KB, whose length field is
+    0: since Linux 6.3 ("BIG TCP", net/ipv4/ip_input.c)."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    return found is not None and (int(found[1]), int(found[2])) >= (6, 3)

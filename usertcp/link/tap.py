@@ -19,7 +19,7 @@ from usertcp.frame import LinkCaps
 from usertcp.link import netns as namespaces
 from usertcp.link.causes import AS_ROOT, FEWER, TUN_DRIVER
 from usertcp.link.device import IFREQ, DeviceLink, Facts, activate, neighbour_mac
-from usertcp.link.offload import NO_HEADER, NOTHING, Grant, negotiate
+from usertcp.link.offload import NO_HEADER, NOTHING, Grant, negotiate, takes_longer
 from usertcp.link.steering import steer
 from usertcp.link.words import checked_name
 
@@ -45,6 +45,7 @@ class TapLink(DeviceLink):
         self.lack = grant.lack
         self._grant = grant
         self._queue = facts.queue
+        self._host = (facts.mac if caps.mac else b"") if takes_longer(os.uname().release) else None
         self._use(grant)
 
     @classmethod
@@ -109,7 +110,8 @@ class TapLink(DeviceLink):
 
     def _use(self, grant: Grant) -> None:
         kept = 0 if grant.segmentation else self._queue
-        self.caps = replace(self.caps, tx_checksum=grant.checksum, tx_gso=grant.segmentation, rx_queue=kept)
+        host = self._host if grant.segmentation else None
+        self.caps = replace(self.caps, tx_checksum=grant.checksum, tx_gso=grant.segmentation, host=host, rx_queue=kept)
 
     def _read_again(self, error: OSError) -> bool:
         if error.errno in GONE:

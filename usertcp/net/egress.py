@@ -29,11 +29,13 @@ from usertcp.wire.ecn import MASK
 from usertcp.wire.tcp import CWR
 
 if TYPE_CHECKING:
+    from usertcp.net.flow import Flow
     from usertcp.tcp.connection import Connection
 
 MAX_REPLIES: Final = 256  # frames in the backlog beyond which answers are dropped
 MAX_LOCAL: Final = 4 * MIB  # bytes on the way from this host to itself
 MAX_BURST: Final = 64 * KIB - 1 - ipv4.HEADER_LEN - 60  # bytes of payload in a super-segment, whatever its options
+LONGEST: Final = 256 * KIB - ethernet.HEADER_LEN - ipv4.HEADER_LEN - 60  # in one for a host that takes such
 MAX_TEMPLATES: Final = 512  # kept for connections to come
 LOCAL: Final = FrameMeta(csum_valid=True)  # a packet that never left this host
 
@@ -82,6 +84,7 @@ class Egress:
         self._neighbors = neighbors
         self._stats = stats
         self._checksum = caps.tx_checksum
+        self._host = caps.host
         self._gso = caps.tx_checksum and caps.tx_gso  # segments need their checksums done, so one implies the other
         self._link_len = ethernet.HEADER_LEN if interface.mac else 0
         self._templates: dict[bytes, Template] = {}  # by both addresses: the latest, for the next connection
@@ -116,7 +119,7 @@ class Egress:
             template = self._template(conn)
         frame = template.head + header
         sink = self._sink if template.neighbor.mac else _Unresolved(self._neighbors, template.neighbor, conn)
-        unit = self._unit(header, gso_size) if gso_size else length
+        unit = self._unit(conn, template, header, gso_size) if gso_size else length
         if unit < length:
             taken = self._send_train(sink, conn, template, frame, payload, length, unit, gso_size, ecn)
         else:
@@ -128,14 +131,16 @@ class Egress:
         self._stats.segments_out += 1
         return True
 
-    def _unit(self, header: bytearray, gso_size: int) -> int:
+    def _unit(self, conn: "Connection", template: Template, header: bytearray, gso_size: int) -> int:
         """How much text of a train goes into one frame: a super-segment, where the device cuts it.
 
         A device would keep CWR in the first segment alone, or (without being told of it) in all. So a train with it is
-        cut here, where it is known whether the bit is the flag or part of a counter (RFC 9768 §3.3.4).
+        cut here, where it is known whether the bit is the flag or part of a counter (RFC 9768 §3.3.4). Once something
+        was lost, no frame is longer than any kernel takes: the next one might be lost for its length.
         """
         if self._gso and not header[FLAGS] & CWR:
-            return max(MAX_BURST - MAX_BURST % gso_size, gso_size)
+            most = MAX_BURST if conn.snd.rate.lost else template.most
+            return max(most - most % gso_size, gso_size)
         return gso_size
 
     def _send_train(
@@ -229,11 +234,17 @@ class Egress:
         made = self._templates.get(ends)
         if made is None or made.neighbor is not neighbor or not made.serves(conn.config):
             made = Template(flow, conn.config, neighbor, neighbor.header, self._link_len + ipv4.HEADER_LEN)
+            made.most = LONGEST if self._is_host(flow, neighbor) else MAX_BURST
             if len(self._templates) >= MAX_TEMPLATES:
                 self._templates.clear()
             self._templates[ends] = made
         flow.template = made
         return made
+
+    def _is_host(self, flow: "Flow", neighbor: Neighbor) -> bool:
+        """Whether the packets of ``flow`` end at the host at the device's other end, which takes longer ones than a
+        network: whoever passes them on would have to cut them itself."""
+        return flow.next_hop == flow.remote_ip and self._host == (neighbor.mac if self._link_len else b"")
 
     def _send_local(
         self, conn: "Connection", header: bytearray, payload: list[memoryview], length: int, gso_size: int, ecn: int

@@ -33,6 +33,7 @@ class Template:
     Of a stream most segments are of one size, and what follows from that is kept (:meth:`suit`): ``size`` bytes of
     frame, ``header`` of them in front of the text, which the device cuts to pieces of ``gso_size`` bytes (0: not);
     that makes ``segments``. ``meta`` is what goes with it when the device sums.
+    ``most`` bytes of text, no more, fit a super-segment.
     """
 
     __slots__ = (
@@ -53,6 +54,7 @@ class Template:
         "header",
         "link",
         "meta",
+        "most",
         "neighbor",
         "segments",
         "size",
@@ -76,6 +78,7 @@ class Template:
         self._same = self._word + ipv4.DF + self._life + self._addresses
         self.meta = self._meta = FrameMeta(csum_start=start, csum_offset=tcp.CHECKSUM_OFFSET)
         self._bursts = FrameMeta()
+        self.most = 0
         header = self.start + tcp.HEADER_LEN
         self.suit(header, 0, header)
 
@@ -87,7 +90,8 @@ class Template:
         """What comes next has ``size`` bytes, ``header`` of them in front of the text, and goes as segments of
         ``gso_size`` (0: one)."""
         self.size, self.gso_size, self.header = size, gso_size, header
-        self._total = size - self._at
+        total = size - self._at
+        self._total = total if total <= 0xFFFF else 0  # "as long as the frame"
         self._sum = self._same + self._total
         self._pseudo = (self._addresses + tcp.PROTOCOL + size - self.start) % 0xFFFF or 0xFFFF
         self.segments = 1

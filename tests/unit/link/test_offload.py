@@ -6,7 +6,7 @@ import pytest
 
 from usertcp.errors import os_error
 from usertcp.frame import LinkCaps
-from usertcp.link.offload import CSUM, TSO4, TSO6, TSO_ECN, negotiate
+from usertcp.link.offload import CSUM, TSO4, TSO6, TSO_ECN, negotiate, takes_longer
 
 ALL = CSUM | TSO4 | TSO6 | TSO_ECN
 
@@ -58,6 +58,21 @@ def test_without_gso_only_checksums_are_asked_for_and_nothing_is_lacking() -> No
     assert driver.asked == [CSUM]
     assert negotiate(driver, gso=False).lack == ""
     assert negotiate(Driver(0), gso=False).lack
+
+
+@pytest.mark.parametrize(
+    ("release", "longer"),
+    [
+        ("4.4.0", False),
+        ("6.1.0-18-amd64", False),
+        ("6.2.16-pve", False),
+        ("6.3.0", True),
+        ("10.0-rc1", True),
+        ("", False),
+    ],
+)
+def test_kernels_that_take_super_segments_longer_than_64_kilobytes(release: str, longer: bool) -> None:
+    assert takes_longer(release) is longer
 
 
 def test_capabilities_in_words() -> None:

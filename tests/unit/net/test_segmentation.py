@@ -6,9 +6,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.unit.net.bench import CAPS, PEER, PEER_ISS, PEER_MAC, TUN, US, Bench, arp_frame, tcp_frame
-from usertcp.frame import PLAIN
-from usertcp.net.egress import MAX_BURST
+from tests.unit.net.bench import (
+    CAPS,
+    FAR,
+    GATEWAY,
+    OTHER_MAC,
+    PEER,
+    PEER_ISS,
+    PEER_MAC,
+    TUN,
+    US,
+    Bench,
+    arp_frame,
+    tcp_frame,
+)
+from usertcp.frame import PLAIN, LinkCaps
+from usertcp.net.egress import LONGEST, MAX_BURST
 from usertcp.net.segmentation import split
 from usertcp.tcp.connection import Connection
 from usertcp.units import MASK32
@@ -102,6 +115,56 @@ def test_burst_with_checksum_offload_alone_is_cut_and_not_summed() -> None:
         assert (meta.gso_size, meta.csum_start, meta.csum_offset) == (0, 34, 16)
         field = int.from_bytes(packet.payload[16:18], "big")
         assert field == pseudo_header_sum(packet.src, packet.dst, 6, len(packet.payload))
+
+
+def sent_at_once(caps: LinkCaps, size: int, *, remote: str = PEER, lost: int = 0) -> list[bytes]:
+    """The frames of ``size`` bytes that one connection sends in one turn."""
+    bench = Bench(caps, gateway=GATEWAY if caps.mac else None)
+    for neighbor in (PEER, GATEWAY) if caps.mac else ():
+        bench.meet(neighbor)
+    conn = bench.stack.connect((remote, 80), bench.now)
+    start = 14 if caps.mac else 0
+    syn = tcp.parse(ipv4.parse(memoryview(bench.take()[0])[start:]).payload)
+    answer = (SYN | ACK, PEER_ISS, syn.seq + 1)
+    bench.give(tcp_frame(*answer, sport=80, dport=syn.sport, src=remote, mss=1460)[14 - start :])
+    bench.take()
+    conn.snd.buffer.limit = conn.snd.wnd = conn.snd.cc.cwnd = 1 << 20
+    conn.snd.rate.lost = lost
+    assert conn.write(bytes(n % 251 for n in range(size))) == size
+    return bench.take()
+
+
+def segmenting(caps: LinkCaps, host: bytes | None) -> LinkCaps:
+    return replace(caps, tx_checksum=True, tx_gso=True, host=host)
+
+
+@pytest.mark.parametrize(("start", "caps"), [(14, segmenting(CAPS, PEER_MAC)), (0, segmenting(TUN, b""))])
+def test_host_at_the_other_end_of_the_device_takes_frames_longer_than_their_length_field_says(
+    start: int, caps: LinkCaps
+) -> None:
+    frames = sent_at_once(caps, 600_000)
+    whole = LONGEST - LONGEST % 1460
+    assert [len(frame) - start - 40 for frame in frames[:2]] == [whole, whole]
+    text = b"".join(frame[start + 40 :] for frame in frames)
+    assert text == bytes(n % 251 for n in range(len(text)))
+    for frame in frames:
+        length, header = len(frame) - start, frame[start : start + 20]
+        assert int.from_bytes(header[2:4], "big") == (length if length <= 0xFFFF else 0)
+        assert int.from_bytes(header, "big") % 0xFFFF == 0
+        field = int.from_bytes(frame[start + 36 : start + 38], "big")
+        assert field % 0xFFFF == pseudo_header_sum(header[12:16], header[16:20], 6, length - 20) % 0xFFFF
+    idents = [int.from_bytes(frame[start + 4 : start + 6], "big") for frame in frames]
+    assert idents[1] - idents[0] == whole // 1460
+
+
+@pytest.mark.parametrize(
+    ("host", "remote", "lost"),
+    [(None, PEER, 0), (OTHER_MAC, PEER, 0), (PEER_MAC, FAR, 0), (PEER_MAC, PEER, 1)],
+    ids=["an older kernel", "another host", "behind a router", "after a loss"],
+)
+def test_whoever_may_not_take_longer_frames_gets_none(host: bytes | None, remote: str, lost: int) -> None:
+    frames = sent_at_once(segmenting(CAPS, host), 600_000, remote=remote, lost=lost)
+    assert {len(frame) for frame in frames[:-1]} == {54 + MAX_BURST - MAX_BURST % 1460}
 
 
 def test_gso_without_checksum_offload_is_not_used() -> None:
