@@ -510,8 +510,8 @@ class socket(stdlib.socket):
         if phase == CONNECTING:  # is given up, as on Linux; a thread that waits for it renews the descriptor
             tcp.tell("shut_read")
             return
-        if how != stdlib.SHUT_WR or tcp.shut_read:
-            tcp.shut_read = tcp.tell("shut_read", both=how != stdlib.SHUT_RD)
+        if how != stdlib.SHUT_WR:
+            tcp.shut_read = tcp.tell("shut_read")
         if how != stdlib.SHUT_RD:
             _C.shutdown(self, stdlib.SHUT_WR)
 

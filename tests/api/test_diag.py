@@ -26,6 +26,19 @@ def test_socket_is_found_by_its_inode_with_its_name_as_it_is() -> None:
     assert not diag.may_be_called(gone, name)
 
 
+def test_other_end_lives_until_its_last_descriptor_is_closed_however_it_is_shut() -> None:
+    ours, theirs = kernel.socketpair()
+    with ours:
+        copy = theirs.dup()
+        ours.shutdown(kernel.SHUT_RDWR)
+        theirs.close()
+        assert diag.other_end_lives(inode(ours))
+        copy.close()
+        assert not diag.other_end_lives(inode(ours))
+    with kernel.socket(kernel.AF_UNIX) as alone:
+        assert not diag.other_end_lives(inode(alone))
+
+
 def test_identity_of_a_program_s_socket_tells_its_inode() -> None:
     fd, ident = messages.create()
     try:
@@ -38,9 +51,10 @@ def test_identity_of_a_program_s_socket_tells_its_inode() -> None:
 def test_kernel_that_does_not_say_whose_name_it_is_gives_the_benefit_of_the_doubt(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def refuse(_: int) -> bytes:
+    def refuse(*_: int) -> bytes:
         raise OSError(errno.EPROTONOSUPPORT, "no such protocol")
 
-    for says in (lambda _: None, refuse):  # without CONFIG_UNIX_DIAG, and without CONFIG_NETLINK or the right to it
-        monkeypatch.setattr(diag, "name_of", says)
+    for says in (lambda *_: None, refuse):  # without CONFIG_UNIX_DIAG, and without CONFIG_NETLINK or the right to it
+        monkeypatch.setattr(diag, "_asked", says)
         assert diag.may_be_called(1, b"\0x")
+        assert diag.other_end_lives(1)

@@ -254,6 +254,26 @@ def test_linger_zero_shutdown_of_both_directions_is_no_close(engine: us.Engine, 
         assert read_all(client) == b"sent"
 
 
+@pytest.mark.parametrize("accepted", [True, False])
+def test_linger_zero_shutdown_after_the_peer_has_closed_delivers_what_was_sent(
+    engine: us.Engine, accepted: bool
+) -> None:
+    one, other = local_pair(engine)
+    client, server = (one, other) if accepted else (other, one)
+    with client, server, ThreadPoolExecutor(1) as pool:
+        linger(server, 1, 0)
+        client.shutdown(us.SHUT_WR)
+        assert server.recv(1) == b""
+
+        def answer() -> None:
+            server.sendall(bytes(3_000_000))
+            server.shutdown(us.SHUT_WR)
+
+        answering = pool.submit(answer)
+        assert len(read_all(client)) == 3_000_000
+        answering.result(PATIENCE)
+
+
 def test_linger_close_after_the_reading_was_shut_down_waits_too_and_nothing_is_kept(engine: us.Engine) -> None:
     client, server = local_pair(engine)
     with client:

@@ -28,9 +28,11 @@ import _socket
 import contextlib
 import errno
 import fcntl
+import os
 import select
 from typing import TYPE_CHECKING, Final
 
+from usertcp.driver import diag
 from usertcp.driver.options import Options
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.state import CONNECTED, EOF, FAILED, GONE, URGENT
@@ -65,7 +67,6 @@ class Bridge:
     ``hung_up``    the kernel says so, see above
     ``urgent``     urgent bytes that the program has announced and that were not read from ``b`` as such: those that
                    are to come, and those that a later one overtook
-    ``shut_both``  the program has shut both directions, and then the hang-up does not say that it has closed
     ``released``   the program says that it closed, which the kernel cannot tell when both directions were shut before
     """
 
@@ -87,7 +88,6 @@ class Bridge:
         "ident",
         "options",
         "released",
-        "shut_both",
         "sock",
         "urgent",
     )
@@ -102,7 +102,7 @@ class Bridge:
         self.options = options
         self.fill = fill
         self.error = 0
-        self.eof_in = self.eof_out = self.discard = self.hung_up = self.released = self.shut_both = False
+        self.eof_in = self.eof_out = self.discard = self.hung_up = self.released = False
         self._can_send = self._may_read = True
         self._ends = self._error_at_b = self._resets = self._shut = False
         self.urgent = 0
@@ -143,14 +143,10 @@ class Bridge:
 
     def look(self) -> None:
         """Ask the kernel now, ahead of its event."""
-        if mask := self._polled():
-            self.on_event(mask)
-
-    def _polled(self) -> int:
-        """What the kernel reports now, 0: nothing."""
         poll = select.poll()
         poll.register(self.sock.fileno(), select.POLLIN | select.POLLOUT | select.POLLRDHUP)
-        return sum(mask for _, mask in poll.poll(0))
+        for _, mask in poll.poll(0):
+            self.on_event(mask)
 
     def on_due(self, now: int) -> None:
         """``GRACE`` is over: the connection goes as soon as everything that the program sent is in the send ring.
@@ -171,10 +167,9 @@ class Bridge:
             self.sock.shutdown(_socket.SHUT_RD)
         self.on_event(select.EPOLLIN | select.EPOLLRDHUP)
 
-    def shut_read(self, both: bool) -> None:
-        """The program called shutdown(SHUT_RD): it reads what it has, then the end. ``both``: it shuts the other
-        direction, too. A connect that is under way is given up, with Linux's errno."""
-        self.shut_both = both or self._polled() & ENDS != 0
+    def shut_read(self) -> None:
+        """The program called shutdown(SHUT_RD): it reads what it has, then the end. A connect that is under way is
+        given up, with Linux's errno."""
         if self.fill:
             self.conn.fail(errno.ECONNRESET)
         else:
@@ -213,7 +208,7 @@ class Bridge:
             return
         if not self.eof_in:
             return
-        if self.hung_up and self.options.linger == (1, 0) and self._is_closed():
+        if self.hung_up and self.options.linger == (1, 0) and not self._program_lives():
             self._reset_behind()
         elif (self.hung_up and not self.eof_out) or (
             self.eof_out and (self.released or not self.discard or conn.ready & EOF)
@@ -222,11 +217,9 @@ class Bridge:
         else:
             conn.shutdown_write()
 
-    def _is_closed(self) -> bool:
-        """Whether the hang-up means that the program has closed, as far as that can be known."""
-        if self.discard:
-            return self.released or not self.shut_both
-        return not self.broker.is_alive(self.ident)
+    def _program_lives(self) -> bool:
+        """Whether ``a`` is open, however it is shut."""
+        return diag.other_end_lives(os.fstat(self.sock.fileno()).st_ino)
 
     # -- opening and failing -----------------------------------------------------------------------------------------
 

@@ -18,13 +18,16 @@ REQUEST: Final = struct.Struct("=BBHIIIII")  # struct unix_diag_req: family, -, 
 REPLY: Final = struct.Struct("=BBBBIII")  # struct unix_diag_msg: family, type, state, -, inode, cookie
 ATTRIBUTE: Final = struct.Struct("=HH")  # struct nlattr: length with this header, type
 ERROR: Final = struct.Struct("=i")
+INODE: Final = struct.Struct("=I")
 
 NETLINK_SOCK_DIAG: Final = 4
 SOCK_DIAG_BY_FAMILY: Final = 20
 NLMSG_ERROR: Final = 2
 NLM_F_REQUEST: Final = 1
 UDIAG_SHOW_NAME: Final = 1
+UDIAG_SHOW_PEER: Final = 4
 UNIX_DIAG_NAME: Final = 0
+UNIX_DIAG_PEER: Final = 2
 ANY: Final = 0xFFFFFFFF
 ALIGN: Final = 4  # bytes
 ROOM: Final = 4096  # bytes that a reply has at most
@@ -47,12 +50,30 @@ def _answers() -> bool:
         sock.close()
 
 
+def other_end_lives(inode: int) -> bool:
+    """Whether what the AF_UNIX socket ``inode`` is, or was, connected to has a descriptor anywhere; True also if the
+    kernel does not say. A hang-up is no proof of the contrary: shut down from both ends looks the same."""
+    try:
+        peer = _asked(inode, UDIAG_SHOW_PEER, UNIX_DIAG_PEER)
+        if peer is None:
+            return not _answers()
+        return bool(peer and any(peer)) and name_of(INODE.unpack(peer)[0]) is not None
+    except OSError:
+        return True
+
+
 def name_of(inode: int) -> bytes | None:
     """The name of the AF_UNIX socket ``inode`` of the calling thread's network namespace, empty if it has none.
 
     None: there is no such socket. OSError: the kernel does not say.
     """
-    request = REQUEST.pack(_socket.AF_UNIX, 0, 0, ANY, inode, UDIAG_SHOW_NAME, ANY, ANY)
+    return _asked(inode, UDIAG_SHOW_NAME, UNIX_DIAG_NAME)
+
+
+def _asked(inode: int, show: int, wanted: int) -> bytes | None:
+    """The attribute ``wanted`` of a socket, for which ``show`` asks; empty if it has none, None if there is no such
+    socket."""
+    request = REQUEST.pack(_socket.AF_UNIX, 0, 0, ANY, inode, show, ANY, ANY)
     header = HEADER.pack(HEADER.size + len(request), SOCK_DIAG_BY_FAMILY, NLM_F_REQUEST, 0, 0)
     sock = _socket.socket(_socket.AF_NETLINK, _socket.SOCK_RAW, NETLINK_SOCK_DIAG)
     try:
@@ -70,7 +91,7 @@ def name_of(inode: int) -> bytes | None:
     at = HEADER.size + REPLY.size
     while at + ATTRIBUTE.size <= len(data):
         length, attribute = ATTRIBUTE.unpack_from(data, at)
-        if attribute == UNIX_DIAG_NAME:
+        if attribute == wanted:
             return data[at + ATTRIBUTE.size : at + length]
         at += -(-length // ALIGN) * ALIGN
     return b""

@@ -165,7 +165,7 @@ def get_option(broker: "Broker", message: Message, request: Request) -> Message:
 def shut_read(broker: "Broker", message: Message, request: Request) -> Message:
     entry = entry_of(broker, message)
     if isinstance(entry, Bridge):
-        entry.shut_read(message.get("both") is True)
+        entry.shut_read()
     else:
         broker.close_entry(message["id"])
     return {}
