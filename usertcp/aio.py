@@ -27,12 +27,13 @@ from ssl import SSLContext
 from types import TracebackType
 from typing import Any, Final, Self
 
+from usertcp.driver import origin
 from usertcp.driver.aio import AioDriver, Driver
 from usertcp.driver.base import Pump
 from usertcp.driver.open import OpenStack, ipaddress_of, open_stack, unresolved
 from usertcp.driver.server import Server
 from usertcp.driver.tls import of_client, of_server
-from usertcp.driver.transport import Transport
+from usertcp.driver.transport import Transport, transport_of
 from usertcp.errors import StackError, os_error
 from usertcp.net.flow import Binding
 from usertcp.net.stack import Stack
@@ -135,6 +136,7 @@ class Host:
         here = None if local_addr is None else (await _addresses(local_addr[0] or ANY, local_addr[1], family, 0))[0]
         self.check()
         core = await self._connect_any(there, here, config, happy_eyeballs_delay, all_errors)
+        core.flow.opened_by = origin.here()
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
         try:
@@ -335,8 +337,9 @@ class Host:
                 await asyncio.sleep(LOOK)
         finally:
             for conn in list(self.stack.connections()):
-                if isinstance(conn.user, Transport):
-                    conn.user.give_up(os_error(errno.ECONNABORTED))
+                transport = transport_of(conn)
+                if transport is not None:
+                    transport.give_up(os_error(errno.ECONNABORTED))
             pump.abort_all()
             self.driver.kick()
             await asyncio.sleep(0)
@@ -346,7 +349,7 @@ class Host:
         for server in self._servers:
             server.abandon()
         for conn in list(self.stack.connections()):
-            if isinstance(conn.user, Transport | _Waiter):
+            if isinstance(conn.user, Transport | origin.Loose | _Waiter):
                 conn.user = None
                 conn.close()
         self.driver.kick()
@@ -376,8 +379,9 @@ async def start_server(
 
 def _finish(core: Connection) -> None:
     """Close a connection of a host that goes away."""
-    if isinstance(core.user, Transport):
-        core.user.finish()
+    transport = transport_of(core)
+    if transport is not None:
+        transport.finish()
     else:
         core.close()
 

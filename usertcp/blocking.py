@@ -32,6 +32,7 @@ from usertcp.driver.base import BUDGET, Pump
 from usertcp.driver.engine import Engine
 from usertcp.driver.file import buffered
 from usertcp.driver.open import OpenStack, open_stack, resolve
+from usertcp.driver.origin import Loose, described, here, warn_unclosed
 from usertcp.errors import StackError, os_error
 from usertcp.link.base import Link
 from usertcp.net.stack import Stack
@@ -94,6 +95,22 @@ class _Watch:
             condition.notify()
         if self._host._waiting_for is self:
             self._host._rouse()
+
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closed
+
+    def close(self) -> None:
+        raise AssertionError("what can be waited for knows how to close")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
 
 
 class Host(_Watch):
@@ -209,11 +226,6 @@ class Host(_Watch):
         """The same for who holds the lock already: the control socket, which is served within a turn."""
         return self.stack.snapshot(self._clock())
 
-    @property
-    def closed(self) -> bool:
-        """Whether ``close`` was called."""
-        return self._closed
-
     def close(self) -> None:
         """Close everything, wait (bounded by ``linger``) for the acknowledgments, and let the device go.
 
@@ -249,14 +261,6 @@ class Host(_Watch):
                 self._control.close()
             self._engine.close()
             self._release()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     # -- leader and followers ------------------------------------------------------------------------------------------
 
@@ -444,14 +448,6 @@ class _Endpoint(_Watch):
         address: Address = self.core.flow.local
         return address
 
-    @property
-    def closed(self) -> bool:
-        """Whether ``close`` was called."""
-        return self._closed
-
-    def close(self) -> None:
-        raise AssertionError("an endpoint knows how to close")
-
     def _check(self) -> None:
         if self._closed or self._host._closed:
             raise os_error(errno.EBADF)
@@ -464,26 +460,27 @@ class _Endpoint(_Watch):
             raise TimeoutError(errno.ETIMEDOUT, "timed out")
         self._check()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
 
 class Conn(_Endpoint):
     """A connection. ``recv`` and ``send`` as a socket's; one thread may send while another receives."""
 
-    __slots__ = ("_bulk",)
+    __slots__ = ("__weakref__", "_bulk")
     core: Connection
 
     def __init__(self, host: Host, core: Connection) -> None:
         super().__init__(host)
         self.core = core
-        core.user = self
+        core.user = Loose(self)
+        core.flow.opened_by = here()
         self._bulk = False  # what came last was much
+
+    def __repr__(self) -> str:
+        return f"<usertcp connection {described(self.core)}>"
+
+    def __del__(self) -> None:
+        if not (self._closed or self._host._closed):
+            warn_unclosed(self)
+            self._host._engine.post(self.core.close)  # not here: whoever let go of it may be in the middle of a turn
 
     def _opened(self) -> bool:
         return self.core.ready & (CONNECTED | FAILED | GONE) != 0

@@ -61,6 +61,7 @@ ENVIRONMENT: Final = "USERTCP_ENGINE"  # names the file of an engine that socket
 _C: Final = _socket.socket  # the methods that touch the descriptor
 # The standard one, in whose place usertcp.patching puts ours.
 _standard_init: Final[Any] = getattr(stdlib.socket.__init__, "__wrapped__", stdlib.socket.__init__)
+_standard_repr: Final = stdlib.socket.__repr__
 _IGNORED: Final = (1, 2)  # SCM_RIGHTS, SCM_CREDENTIALS
 _FAMILIES: Final = (stdlib.AF_INET, stdlib.AF_INET6)
 _OURS: Final = (0, _socket.IPPROTO_TCP)
@@ -289,6 +290,10 @@ class socket(stdlib.socket):
             return
         _begin(self, family, type, proto)
 
+    def __repr__(self) -> str:
+        text, tcp = _standard_repr(self), self._tcp
+        return text if tcp is None or tcp.opened_by is None else f"{text[:-1]}, opened at {tcp.opened_by}>"
+
     # -- set-up ------------------------------------------------------------------------------------------------------
 
     def bind(self, address: Any, /) -> None:
@@ -348,6 +353,7 @@ class socket(stdlib.socket):
             raise StackError(GONE)
         if tcp.options.flag(options.SO_OOBINLINE):
             _C.setsockopt(sock, *options.SO_OOBINLINE, 1)
+        accepted.accepted()
         return sock, presented(accepted.remote or NOWHERE, tcp.six)
 
     def connect(self, address: Any, /) -> None:

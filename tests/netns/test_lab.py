@@ -44,7 +44,7 @@ def test_scenario_every_statement_holds(name: str, role: str) -> None:
 def test_all_rows_of_the_scenarios_are_there() -> None:
     wanted = """handshake stale-syn two-way lost-syn lost-synack lost-ack teardown half-close three-segment-close
     simultaneous-open simultaneous-close lost-last-ack time-wait half-open refused syn-flood
-    time-wait-flood"""
+    time-wait-flood close-wait-leak"""
     assert sorted(SCENARIOS) == sorted(wanted.split())
     assert SCENARIOS["handshake"].roles == ("client", "server")
     assert SCENARIOS["teardown"].roles == ("active", "passive")

@@ -4,20 +4,23 @@ import json
 from typing import Any, Final
 
 import click
+from rich.markup import escape
 from rich.table import Table
 
 from usertcp.cli.causes import doing
 from usertcp.cli.options import console
 from usertcp.driver import control
+from usertcp.driver.origin import BRIEF
 from usertcp.errors import SetupError
 from usertcp.units import MS, SEC
 
-WIDTH: Final = 260  # columns: more than the longest numbers need
+WIDTH: Final = 300 + BRIEF  # columns: more than the longest numbers and places need
 NUMBERS: Final = (
     "recv-q",
     "send-q",
     "age",
     "idle",
+    "peer closed",
     "cwnd",
     "rtt/min",
     "rto",
@@ -73,13 +76,14 @@ def _bare(title: str) -> Table:
 
 def _table(title: str, rows: list[dict[str, Any]]) -> Table:
     """One stack's sockets, listeners first. ``rate`` is the newest sample of what the network delivers, ``in vain`` how
-    many retransmissions the peer says it did not need, ``held by`` what else than the network stood in the way."""
+    many retransmissions the peer says it did not need, ``held by`` what else than the network stood in the way. In
+    CLOSE-WAIT it is the program that has not closed: ``peer closed`` says since when, ``opened at`` where to look."""
     table = _bare(title)
     for heading in ("state", "local", "remote"):
         table.add_column(heading, no_wrap=True)
     for heading in NUMBERS:
         table.add_column(heading, justify="right", no_wrap=True)
-    for heading in ("control", "held by"):
+    for heading in ("control", "held by", "opened at"):
         table.add_column(heading, no_wrap=True)
     for row in rows:
         table.add_row(*_cells(row))
@@ -93,6 +97,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     if "age" not in row:
         return cells
     cells += [f"{row[key] / SEC:.1f} s" for key in ("age", "idle")]
+    cells.append("" if row["finished"] is None else f"{row['finished'] / SEC:.1f} s ago")
     cells.append(f"{row['cwnd']:,}")
     cells.append(f"{row['srtt'] / MS:.1f}/{row['min_rtt'] / MS:.1f} ms")
     cells.append(f"{row['rto'] / MS:.1f} ms")
@@ -101,6 +106,7 @@ def _cells(row: dict[str, Any]) -> list[str]:
     cells += [f"{row[key]:,}" for key in ("bytes_received", "bytes_acked", "retransmissions", "dsacks_received")]
     cells.append(row["congestion"] if row["phase"] == "OPEN" else f"{row['congestion']} {row['phase']}")
     cells.append(_held_by(row))
+    cells.append(escape(row["opened_by"][-BRIEF:]))
     return cells
 
 

@@ -39,10 +39,11 @@ from usertcp.driver.addresses import LOCAL6, NOWHERE
 from usertcp.driver.base import BUDGET, UNFINISHED, Pump
 from usertcp.driver.bridge import AT_ONCE, EVENTS, OPENING, SMALL, Bridge
 from usertcp.driver.engine import Engine
-from usertcp.driver.entries import RETRY, Arrival, Held, Post, Request, Timed
+from usertcp.driver.entries import RETRY, Accepted, Arrival, Held, Post, Request, Timed
 from usertcp.driver.messages import Message, Peer
 from usertcp.driver.operations import DONE_UNHEARD, NOT_OF_ONE_SOCKET, OPERATIONS
 from usertcp.driver.options import Options
+from usertcp.driver.origin import brief
 from usertcp.errors import os_error
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
@@ -254,6 +255,7 @@ class Broker:
         if isinstance(held, Held):
             held.close()
         del self.arrivals[ident]
+        conn.flow.opened_by = brief(request["place"])
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, _queue(config))
         self.engine.unregister(sock.fileno())
         self._bridge(Bridge(self, ident, sock, conn, chosen, fill))
@@ -285,6 +287,7 @@ class Broker:
             sock.close()
             return errno.ECONNREFUSED
         post.listener.accept()
+        conn.flow.opened_by = Accepted(ident, post.place)
         self._bridge(Bridge(self, ident, sock, conn, post.options.copy()))
         return 0
 

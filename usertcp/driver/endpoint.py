@@ -13,6 +13,7 @@ import errno
 import os
 import select
 import socket as stdlib
+import sys
 import time
 import weakref
 from collections.abc import Callable, Iterable
@@ -22,6 +23,7 @@ from usertcp.driver import messages, options
 from usertcp.driver.addresses import LOCAL6, NOWHERE
 from usertcp.driver.messages import GONE, Address, Message, View
 from usertcp.driver.options import Options
+from usertcp.driver.origin import Place, brief, here
 from usertcp.errors import StackError, os_error
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.state import State
@@ -37,6 +39,7 @@ FAILED: Final = 5  # the connect failed; the errno may still be pending
 VIGIL: Final = 2.0  # seconds that what wakes accept is left, for others who share the listener of a dead engine
 PAUSE: Final = 0.05  # seconds that an accept waits which was told before: a program that asks in a loop is not to spin
 MOMENT: Final = 0.2  # seconds that a non-blocking connect waits for what need not wait for the network
+DEVELOPMENT: Final = sys.flags.dev_mode  # python -X dev, PYTHONDEVMODE
 MIN_SNDBUF: Final = 4096  # bytes of AF_UNIX buffer below which a connect request might not fit
 
 _READY: Final = select.POLLIN | select.POLLOUT
@@ -48,6 +51,7 @@ class Endpoint:
 
     ``find_token``  names the engine when one is first needed
     ``bound``       the address that the user chose, to be had again after a failed connect
+    ``opened_by``   where in this program it was connected, accepted, or began to listen; None: elsewhere
     ``queue``       SO_SNDBUF of a descriptor that is connected
     ``announced``   whether a connect() has told that the handshake is done
     ``shut_read``   shutdown(SHUT_RD) was called
@@ -64,6 +68,7 @@ class Endpoint:
         "find_token",
         "ident",
         "local",
+        "opened_by",
         "options",
         "phase",
         "queue",
@@ -83,6 +88,7 @@ class Endpoint:
         self.local: Address = NOWHERE
         self.remote: Address | None = None
         self.bound: Address | None = None
+        self.opened_by: Place | None = None
         self.announced = True
         self.shut_read = False
         self.timeout: float | None = None
@@ -239,7 +245,8 @@ class Endpoint:
 
     def listen(self, backlog: int) -> None:
         """Have the engine listen; the descriptor does already."""
-        answer = self.call("listen", **self._at(NOWHERE), backlog=backlog, options=self.options.dump())
+        words = self._at(NOWHERE) | {"options": self.options.dump(), "place": self._opened_here()}
+        answer = self.call("listen", backlog=backlog, **words)
         if self.phase == FRESH:
             self.local = (NOWHERE[0], pair(answer["local"])[1])
         self.phase = LISTENING
@@ -259,7 +266,8 @@ class Endpoint:
         """
         if not self.token:
             self.token = self.find_token()
-        request = messages.connect_request({"remote": remote, "options": self.options.dump()}, sndbuf)
+        words = {"remote": remote, "options": self.options.dump(), "place": self._opened_here()}
+        request = messages.connect_request(words, sndbuf)
         try:
             with View(fd) as view:
                 messages.connect(view, messages.data_name(self.token))
@@ -279,6 +287,19 @@ class Endpoint:
         self.local, self.remote = pair(answer["local"]), pair(answer.get("remote", remote))
         self.queue = answer.get("queue", self.queue)
         self.phase, self.announced = CONNECTING, False
+
+    def accepted(self) -> None:
+        """The program has just accepted it. An engine in this process finds out where when it wants to know; another
+        one is told only in development mode (``-X dev``), for it costs a question."""
+        place = self._opened_here()
+        if DEVELOPMENT:
+            with contextlib.suppress(OSError):
+                self.call("opened", place=place)
+
+    def _opened_here(self) -> str:
+        """Note where the program opens it; for a message."""
+        self.opened_by = here()
+        return brief(self.opened_by)
 
     def renew(self, fd: int) -> None:
         """Put a fresh AF_UNIX socket under ``fd``: after a failed connect TCP's is like new, AF_UNIX's is not."""
@@ -356,6 +377,12 @@ class Endpoint:
 
 
 _known: "Final[weakref.WeakValueDictionary[str, Endpoint]]" = weakref.WeakValueDictionary()
+
+
+def place_of(ident: str) -> Place | None:
+    """Where this process has opened the socket ``ident``, if it has."""
+    found = _known.get(ident)
+    return None if found is None else found.opened_by
 
 
 def recognize(fd: int, find_token: Callable[[], str], engine_runs: bool) -> Endpoint | None:

@@ -53,7 +53,9 @@ class Engine:
         self._room = True  # there is some when the link polls writable: it took something then
         self.busy_poll = 0  # ns that ``wait`` looks again and again before it sleeps
         self._closed = False
-        self._ending = threading.Lock()  # so that nobody wakes a descriptor that has become another's
+        self._ending = (
+            threading.RLock()
+        )  # so that nobody wakes a descriptor that has become another's; from __del__, too
         if self._link_fd < 0:
             _call_when_readable(pump.link, self.wake)
         self._watch_link()

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from usertcp.driver import messages
 from usertcp.driver.base import UNFINISHED
+from usertcp.driver.endpoint import place_of
 from usertcp.driver.messages import Message
 from usertcp.driver.options import Options
 from usertcp.net.flow import Binding
@@ -55,18 +56,19 @@ class Held:
 
 
 class Post:
-    """A listening socket."""
+    """A listening socket. ``place``: where in the program it began to listen."""
 
-    __slots__ = ("_delay", "broker", "ident", "listener", "local", "options")
+    __slots__ = ("_delay", "broker", "ident", "listener", "local", "options", "place")
 
     def __init__(
-        self, broker: "Broker", ident: str, listener: Listener, local: messages.Address, chosen: Options
+        self, broker: "Broker", ident: str, listener: Listener, local: messages.Address, chosen: Options, place: str
     ) -> None:
         self.broker = broker
         self.ident = ident
         self.listener = listener
         self.local = local
         self.options = chosen
+        self.place = place
         self._delay = RETRY
         listener.user = self
 
@@ -90,6 +92,19 @@ class Post:
     def close(self) -> None:
         self.listener.user = None
         self.listener.close()
+
+
+class Accepted:
+    """Where the program has accepted the socket ``ident``, if it is in this process; else where it began to listen."""
+
+    __slots__ = ("ident", "listener")
+
+    def __init__(self, ident: str, listener: str) -> None:
+        self.ident = ident
+        self.listener = listener
+
+    def __str__(self) -> str:
+        return str(place_of(self.ident) or self.listener)
 
 
 class Arrival:

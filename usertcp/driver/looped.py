@@ -25,7 +25,7 @@ from usertcp.units import MS, SEC
 STEP: Final = 5 * MS  # ns between two looks whether everything is acknowledged
 
 
-class _TurnedEngine(SocketEngine):
+class TurnedEngine(SocketEngine):
     """One that is turned now and then by a thread with other things to do."""
 
     turn: Callable[[], None]  # does what is to be done, and has the loop do the rest
@@ -35,13 +35,13 @@ class _TurnedEngine(SocketEngine):
             return super().handle(events, budget)
 
 
-class LoopedEngine(LocalEngine[_TurnedEngine]):
+class LoopedEngine(LocalEngine[TurnedEngine]):
     """A stack on a link, run by the running loop, and the broker through which sockets reach it."""
 
     def __init__(self, stack: Stack, link: Link, opened: OpenStack | None = None) -> None:
         """Started at once. ``link`` is the caller's, unless it comes with ``opened``."""
         loop = asyncio.get_running_loop()
-        super().__init__(stack, link, opened, _TurnedEngine)
+        super().__init__(stack, link, opened, TurnedEngine)
         self._driver = AioDriver(self._engine.pump, loop, self._engine)
         self._engine.turn = self._driver.step
         self._closed = False

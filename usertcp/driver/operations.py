@@ -16,6 +16,7 @@ from usertcp.driver.bridge import AT_ONCE, WHILE_OPEN, Bridge
 from usertcp.driver.entries import LINGER_STEP, Held, Linger, Post, Request
 from usertcp.driver.messages import Message
 from usertcp.driver.options import Options
+from usertcp.driver.origin import brief
 from usertcp.errors import os_error
 from usertcp.tcp.state import State
 from usertcp.units import SEC, from_seconds
@@ -81,8 +82,16 @@ def listen(broker: "Broker", message: Message, request: Request) -> Message:
     config = entry.options.config(broker.base())
     held = entry
     listener = broker.with_room(lambda: broker.stack.listen(held.binding, backlog, config))
-    broker.hold(Post(broker, ident, listener, held.binding.local, held.options))
+    broker.hold(Post(broker, ident, listener, held.binding.local, held.options, brief(message["place"])))
     return {"local": held.binding.local}
+
+
+def opened(broker: "Broker", message: Message, request: Request) -> Message:
+    """The program tells where it has accepted a connection."""
+    entry = entry_of(broker, message)
+    if isinstance(entry, Bridge):
+        entry.conn.flow.opened_by = brief(message["place"])
+    return {}
 
 
 def started(broker: "Broker", message: Message, request: Request) -> Message:
@@ -215,6 +224,7 @@ OPERATIONS: Final[dict[str, Callable[["Broker", Message, Request], Message | Non
     "socket": socket,
     "bind": bind,
     "listen": listen,
+    "opened": opened,
     "started": started,
     "outcome": outcome,
     "error": take_error,

@@ -9,11 +9,13 @@ is done; a peer that does not finish it in time is reset.
 
 import asyncio
 import sys
+import weakref
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from typing import Final
 
 from usertcp.driver.aio import Driver
+from usertcp.driver.origin import here
 from usertcp.driver.socket_view import Address, SocketView
 from usertcp.driver.tls import Tls
 from usertcp.driver.transport import Transport
@@ -87,7 +89,8 @@ class Server(asyncio.AbstractServer):
         self._tls = tls
         self._serving = False
         self.closed = False
-        self._clients: dict[Transport, None] = {}
+        self._place = here()
+        self._clients: weakref.WeakKeyDictionary[Transport, None] = weakref.WeakKeyDictionary()
         self._forever: asyncio.Future[None] | None = None  # of who is in ``serve_forever``
         self._gone: asyncio.Future[None] = self._loop.create_future()  # closed, and without connections
 
@@ -121,6 +124,7 @@ class Server(asyncio.AbstractServer):
     def welcome(self, core: Connection) -> None:
         """A peer has connected: give it a protocol."""
         transport = None
+        core.flow.opened_by = self._place
         try:
             protocol = self._factory()
             if self._tls is not None:
@@ -135,9 +139,10 @@ class Server(asyncio.AbstractServer):
             context = {"message": "a new connection was not taken", "exception": error, "server": self}
             self._loop.call_exception_handler(context)
 
-    def _part(self, transport: Transport) -> None:
-        """A connection has ended."""
-        del self._clients[transport]
+    def _part(self, transport: Transport | None) -> None:
+        """A connection has ended; None: that of a transport that is gone already."""
+        if transport is not None:
+            del self._clients[transport]
         self._settle()
 
     def _settle(self) -> None:

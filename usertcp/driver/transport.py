@@ -25,6 +25,7 @@ from contextvars import copy_context
 from typing import Any, Final
 
 from usertcp.driver.aio import Driver
+from usertcp.driver.origin import Loose, described, warn_unclosed
 from usertcp.driver.socket_view import SocketView
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.state import FAILED, GONE, REPORTED
@@ -46,13 +47,14 @@ class Transport(_FlowControlMixin, asyncio.Transport):
     _maybe_resume_protocol: Callable[[], None]
     _start_tls_compatible = True  # what loop.start_tls asks
     _sendfile_compatible = _SendfileMode.FALLBACK  # what loop.sendfile asks
+    _lost = True  # until it is made
 
     def __init__(
         self,
         driver: Driver,
         core: Connection,
         protocol: asyncio.BaseProtocol,
-        on_end: "Callable[[Transport], object] | None" = None,
+        on_end: "Callable[[Transport | None], object] | None" = None,
     ) -> None:
         loop = asyncio.get_running_loop()
         super().__init__({"peername": core.flow.remote, "sockname": core.flow.local, "connection": core}, loop)
@@ -73,6 +75,15 @@ class Transport(_FlowControlMixin, asyncio.Transport):
         self._closing = False
         self._lost = False
         self._scheduled = False
+
+    def __repr__(self) -> str:
+        return f"<usertcp transport {described(self.core)}>"
+
+    def __del__(self) -> None:
+        if not self._lost:
+            warn_unclosed(self)
+            if not self._loop.is_closed():
+                self._loop.call_soon_threadsafe(_close_forgotten, self.core, self._driver, self._on_end)
 
     def begin(self) -> None:
         """Tell the protocol, then let events come. What it raises is raised here, and ends the connection."""
@@ -183,7 +194,14 @@ class Transport(_FlowControlMixin, asyncio.Transport):
             self._eof_seen = True
             if not self._protocol.eof_received():  # type: ignore[attr-defined]
                 self.close()
+            self._hold()
         self._offer()
+
+    def _hold(self) -> None:
+        """The peer has closed. Who has nothing more to send is kept by the program alone, so that one who is forgotten
+        is found by the garbage collector, as asyncio's own."""
+        if self._eof_seen and not self._lost:
+            self.core.user = self if self._waiting else Loose(self)
 
     def _offer(self) -> None:
         """Nothing is left: let what comes next go where a protocol with a buffer of its own will want it."""
@@ -270,6 +288,7 @@ class Transport(_FlowControlMixin, asyncio.Transport):
         if len(view):
             self._waiting.append(memoryview(bytes(view)))
             self._waiting_size += len(view)
+            self._hold()
             self._maybe_pause_protocol()
 
     def writelines(self, list_of_data: Any) -> None:
@@ -288,6 +307,7 @@ class Transport(_FlowControlMixin, asyncio.Transport):
                 self._waiting[0] = view[count:]
                 break
             self._waiting.popleft()
+        self._hold()
         self._driver.kick()
         self._maybe_resume_protocol()
         if not self._waiting:
@@ -356,6 +376,20 @@ class Transport(_FlowControlMixin, asyncio.Transport):
     def get_protocol(self) -> asyncio.BaseProtocol:
         """The protocol."""
         return self._protocol
+
+
+def transport_of(core: Connection) -> Transport | None:
+    """The transport of a connection that has one."""
+    user = core.user() if isinstance(core.user, Loose) else core.user
+    return user if isinstance(user, Transport) else None
+
+
+def _close_forgotten(core: Connection, driver: Driver, on_end: Callable[[None], object] | None) -> None:
+    """Close the connection of a transport that is gone."""
+    core.close()
+    driver.kick()
+    if on_end is not None:
+        on_end(None)
 
 
 def _memory_of(protocol: asyncio.BufferedProtocol) -> memoryview:

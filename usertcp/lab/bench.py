@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from usertcp.driver.base import Pump
+from usertcp.driver.looped import TurnedEngine
 from usertcp.lab import forge
 from usertcp.lab.gate import Gate, Ports
 from usertcp.lab.ladder import Ladder, Note, Rung
@@ -81,6 +82,7 @@ class Bench:
         self.netns = ""
         self.stack: Stack
         self.pump: Pump
+        self.engine: TurnedEngine | None = None  # has the pump, where there are sockets (``lab.sockets``)
         self.gate: Gate
         self._pcap = pcap
         self._offload = offload
@@ -119,7 +121,7 @@ class Bench:
 
     def turn(self) -> bool:
         """One segment in at most, and what the stack answers. True: more is waiting."""
-        more = self.pump.turn()
+        more = self.pump.turn() if self.engine is None else self.engine.step()
         self.gate.settle()
         self.show()
         return more
@@ -135,7 +137,8 @@ class Bench:
             if now >= limit:
                 return False
             if not more:
-                self._wait(min(limit - now, self.pump.timeout_ns(now), GRAIN))
+                due = self.pump.timeout_ns(now) if self.engine is None else self.engine.timeout_ns()
+                self._wait(min(limit - now, due, GRAIN))
 
     def rest(self, seconds: float) -> None:
         """Let ``seconds`` pass, turning."""
@@ -413,7 +416,8 @@ class Bench:
     def _wait(self, nanoseconds: int) -> None:
         timeout = min(nanoseconds, NEVER) / SEC
         if timeout > 0:
-            select.select([] if self.gate.closed else [self.pump.fileno()], [], [], timeout)
+            waits = self.pump if self.engine is None else self.engine
+            select.select([] if self.gate.closed else [waits.fileno()], [], [], timeout)
 
 
 def gaps(rungs: Iterable[Rung]) -> list[float]:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from usertcp.lab import closing, failing, flooding, opening
+from usertcp.lab import closing, failing, flooding, leaking, opening
 from usertcp.lab.bench import Bench, Stopped
 from usertcp.lab.result import BOTH, Result, Scenario
 from usertcp.tcp.config import TcpConfig
@@ -71,6 +71,10 @@ _ALL: Final = (
     _scenario("syn-flood", ("server",), "forged SYNs by the ten thousand: backlog and cookies", flooding.syn_flood),
     _scenario(
         "time-wait-flood", ("active",), "connections that are over pile up: four remedies", flooding.time_wait_flood
+    ),
+    _scenario(
+        "close-wait-leak", ("server",), "the program forgets close(): what piles up, and what helps",
+        leaking.close_wait_leak,
     ),
     _scenario("half-open", ("survivor", "vanished"), "one end comes back without memory, or never", failing.half_open),
 )  # fmt: skip

@@ -39,6 +39,7 @@ class Flow:
     ``address_sum``  what the two addresses add to the checksum of an IP header
     ``next_hop``   the neighbour to send by, b"": this host itself
     ``opened_at``  ns
+    ``opened_by``  where in the user's program, as far as its front end tells; ``str`` of it is for people
     ``wake``       when the stack's clock has an entry for the connection, ns; NEVER: none
     ``queued``     whether the connection waits to be polled
     ``template``   the head of its packets, once one was sent
@@ -52,6 +53,7 @@ class Flow:
         "local_ip",
         "next_hop",
         "opened_at",
+        "opened_by",
         "queued",
         "remote_ip",
         "template",
@@ -69,6 +71,7 @@ class Flow:
         self.address_sum = int.from_bytes(remote + local, "big") % 0xFFFF
         self.next_hop = next_hop
         self.opened_at = now
+        self.opened_by: object = ""
         self.wake = NEVER
         self.queued = False
         self.template: Template | None = None

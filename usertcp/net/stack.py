@@ -527,6 +527,8 @@ class Stack:
                 "send_queue": info.unacked + info.unsent,
                 "age": now - flow.opened_at,
                 "idle": now - max(info.last_received_at, info.last_sent_at, flow.opened_at),
+                "finished": now - info.fin_at if info.fin_at else None,
+                "opened_by": str(flow.opened_by),
                 "deadline": conn.next_deadline(),
             }
             rows.append(asdict(info) | own)

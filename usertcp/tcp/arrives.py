@@ -350,6 +350,7 @@ def measure(conn: "Connection", tsecr: int, now: int) -> None:
 
 def _eighth_process_fin(conn: "Connection", now: int) -> None:
     """The peer's FIN is in order."""
+    conn.rcv.fin_at = now
     if conn.state is State.ESTABLISHED:
         conn.enter(State.CLOSE_WAIT)
     elif conn.state is State.FIN_WAIT_1:

@@ -72,6 +72,7 @@ class TcpInfo:
     opened_at: int
     last_received_at: int
     last_sent_at: int
+    fin_at: int  # when the peer's FIN was taken, after all its text; 0: it has not closed
 
 
 def collect(conn: "Connection", now: int) -> TcpInfo:
@@ -138,4 +139,5 @@ def collect(conn: "Connection", now: int) -> TcpInfo:
         opened_at=conn.opened_at,
         last_received_at=conn.last_received_at,
         last_sent_at=snd.last_sent_at,
+        fin_at=rcv.fin_at,
     )

@@ -61,6 +61,7 @@ class Receiver:
         "duplicates",
         "edge",
         "fin",
+        "fin_at",
         "flight",
         "irs",
         "last_ack_sent",
@@ -88,6 +89,7 @@ class Receiver:
         self.up = 0  # RCV.UP
         self.shift = window_shift(max(first, most)) if config.window_scaling else 0
         self.fin: int | None = None  # the sequence number of the peer's FIN, as soon as one was seen in the window
+        self.fin_at = 0  # when it was reached, ns
         self.mss = 536  # the largest segment seen: "full-sized" for delayed ACKs is one with as much, or more options
         self.ack = ACK_NONE
         self.duplicates = 0  # duplicate ACKs owed, one for each segment out of order (RFC 5681 §4.2)

@@ -430,7 +430,7 @@ def test_ss_listener_and_connection_in_one_table_nothing_is_cut(
 ) -> None:
     listener = {"local": ["0.0.0.0", 80], "remote": None, "state": "LISTEN", "receive_queue": 0, "send_queue": 128}
     conn = listener | {"local": ["192.168.100.100", 65535], "remote": ["192.168.100.101", 65535], "state": "CLOSE-WAIT"}
-    conn |= {"age": 9_000_090_500_000_000, "idle": 0}
+    conn |= {"age": 9_000_090_500_000_000, "idle": 0, "finished": 7_500_000_000, "opened_by": "/a/[b].py:7 serve"}
     sizes = ("cwnd", "srtt", "min_rtt", "rto", "bytes_received", "bytes_acked", "retransmissions", "dsacks_received")
     conn |= dict.fromkeys((*sizes, "delivery_rate", "busy_time"), 9_123_456_789)
     conn |= {"congestion": "cubic", "phase": "RECOVERY", "delivery_app_limited": True}
@@ -444,6 +444,8 @@ def test_ss_listener_and_connection_in_one_table_nothing_is_cut(
     assert "0.0.0.0:80" in text
     assert "CLOSE-WAIT" in text
     assert "9000090.5 s" in text
+    assert "7.5 s ago" in text
+    assert "/a/[b].py:7 serve" in text
     assert text.count("9,123,456,789") == 5
     assert "9123.5/9123.5 ms" in text
     assert "≥72987.7 Mbit/s" in text
