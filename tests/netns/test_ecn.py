@@ -14,7 +14,7 @@ from usertcp import blocking
 from usertcp.blocking import Conn
 from usertcp.errors import SetupError
 from usertcp.link import netns, provision
-from usertcp.tcp.accecn import CEB, Accurate
+from usertcp.tcp.accecn import CEB, DIVACE, Accurate
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.ecn_policy import Ecn
 
@@ -142,8 +142,9 @@ def test_accecn_with_a_kernel_that_has_it_counts_alike_at_both_ends(role: str, m
 
 
 @pytest.mark.rfc(9768, "§3.2")
-def test_accecn_between_two_stacks_across_a_marking_router_every_counter_agrees() -> None:
-    """The kernel forwards between two TAPs, and cuts, joins and marks super-segments as it likes."""
+def test_accecn_between_two_stacks_across_a_marking_router_counters_agree() -> None:
+    """The kernel forwards between two TAPs, and cuts, joins and marks super-segments as it likes. Those of bytes agree,
+    that of segments but for eights, which three bits cannot tell when many small ones were marked."""
     config = TcpConfig(ecn=Ecn.ACCURATE)
     with ExitStack() as stack:
         space = stack.enter_context(provision.Namespace.create()).name
@@ -178,7 +179,7 @@ def test_accecn_between_two_stacks_across_a_marking_router_every_counter_agrees(
         assert isinstance(there, Accurate)
         for sender, receiver in ((here, there), (there, here)):
             assert receiver.received_ce > 0
-            assert sender.delivered_ce == receiver.received_ce
-            assert sender.reported.cep == receiver.received.cep
+            assert sender.delivered_ce % DIVACE == receiver.received_ce % DIVACE
+            assert sender.reported.cep % DIVACE == receiver.received.cep % DIVACE
             assert tuple(sender.reported.counters) == receiver.received.counters
             assert sender.sends_ect

@@ -597,6 +597,15 @@ def test_ace_with_an_option_is_read_as_the_marks_that_fit_its_bytes(
     assert told == (marks, ceb)
 
 
+@pytest.mark.rfc(9768, "§A.2.2")
+@pytest.mark.parametrize(("trains", "marks"), [((4.1, 3.1), 9), ((7.1,), 8), ((9.5, 8.5), 19), ((0.5,) * 8, 8)])
+def test_marks_on_segments_that_are_not_full_are_read_from_the_bytes(trains: tuple[float, ...], marks: int) -> None:
+    """Each train is cut into full segments and a rest: more of them than the bytes that an ACK delivers would take."""
+    reported = Reported()
+    ceb = sum(int(train * MSS) for train in trains)
+    assert reported.read(ack((5 + marks) % 8, f" <ecn e0b 1 ceb {ceb}>"), ceb, MSS) == (marks, ceb)
+
+
 @pytest.mark.rfc(9768, "§A.3")
 def test_bytes_guessed_without_an_option_are_not_counted_again_when_one_comes() -> None:
     reported = Reported()

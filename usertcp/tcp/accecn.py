@@ -188,7 +188,13 @@ class Reported:
         return steps[CEB]
 
     def _safest_likely(self, least: int, packets: int, ceb: int, mss: int) -> int:
-        """Marked segments: the ACE field says ``least``, or eight more, or sixteen... (§3.2.2.5.2, §A.2)."""
+        """Marked segments: the ACE field says ``least``, or eight more, or sixteen... (§3.2.2.5.2, §A.2).
+
+        ``packets`` is how many segments the delivered bytes take at least. They were more if some were not full: so
+        marked bytes that ``least`` segments cannot hold are heeded first.
+        """
+        while ceb > mss * least and SAFETY_FACTOR * min(packets, ceb // mss) >= least + DIVACE:
+            least += DIVACE
         if packets < least + DIVACE:
             return least
         most = packets - (packets - least) % DIVACE
