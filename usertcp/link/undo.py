@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType, TracebackType
@@ -154,20 +155,26 @@ def unwinding() -> Iterator[None]:
     former_hook = sys.unraisablehook
     dropped: list[int] = []
     timers: list[threading.Timer] = []
+    hooked = False  # what is raised in the hook itself is lost for good
 
     def end(number: int, _: FrameType | None) -> None:
         raise Ended(128 + number)
 
     def on_dropped(unraisable: "sys.UnraisableHookArgs") -> None:
+        nonlocal hooked
         value = unraisable.exc_value
         if isinstance(value, Ended | KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            hooked = True
             dropped.append(value.code - 128 if isinstance(value, Ended) else signal.SIGINT)
             timers.append(threading.Timer(AGAIN, send_again))
             timers[-1].start()
+            hooked = False
         else:
             former_hook(unraisable)
 
     def send_again() -> None:
+        while hooked:
+            time.sleep(AGAIN)
         os.kill(os.getpid(), dropped.pop())
 
     def defer(number: int, _: FrameType | None) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from usertcp.errors import SetupError
-from usertcp.link import marks, settings
+from usertcp.link import marks, settings, undo
 from usertcp.link.causes import failure
 from usertcp.link.undo import Made, apart, forget_inside, undo_all, unwinding
 
@@ -109,6 +109,16 @@ def test_signal_that_falls_into_a_destructor_is_sent_again(number: signal.Signal
     with pytest.raises((SystemExit, KeyboardInterrupt)) as ended:
         within(work)
     assert number == signal.SIGINT or ended.value.args == (128 + number,)
+
+
+def test_signal_that_falls_into_a_destructor_waits_until_python_is_out_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Slow(threading.Timer):
+        def start(self) -> None:
+            super().start()
+            assert not threading.Event().wait(5 * undo.AGAIN)
+
+    monkeypatch.setattr(threading, "Timer", Slow)
+    test_signal_that_falls_into_a_destructor_is_sent_again(signal.SIGTERM)
 
 
 def test_signal_dropped_at_the_very_end_ends_the_program_all_the_same() -> None:
