@@ -4,6 +4,7 @@ PYTHON ?=
 SETUP = PYTHON='$(PYTHON)' scripts/setup
 BIN = .venv/bin
 ARGS ?=
+PARALLEL = -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo lab test conformance cpython bench bench-loss flood blind soak check format docs snapshots clean bench-core hot test-hot
@@ -22,9 +23,9 @@ lab: ## every scenario, against the kernel's TCP (root)
 	@$(SETUP)
 	@$(BIN)/usertcp lab --all $(ARGS)
 
-test: ## the whole test suite (root for tests/netns); ARGS="-k handshake" selects
+test: ## the whole test suite, a process for each CPU (root for tests/netns); ARGS="-k handshake" selects
 	@$(SETUP) tools
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 conformance: ## what the standards ask, by the tests that show it, run twice in virtual time; writes docs/conformance.md
 	@$(SETUP)
@@ -63,7 +64,7 @@ hot: ## the core compiled by mypyc, in build/hot (build/hot/bin/usertcp)
 	@scripts/hot
 
 test-hot: hot ## the test suite on the compiled core; ARGS="tests/unit" selects
-	@cd build/hot && ../../$(BIN)/python -m pytest $(ARGS)
+	@cd build/hot && ../../$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 check: ## ruff, mypy --strict on package, tests and benchmarks, the import layers, the ledger of conformance
 	@$(SETUP)
