@@ -500,7 +500,8 @@ class Conn(_Endpoint):
             return data
 
     def recv_into(self, buffer: bytearray | memoryview, size: int = 0) -> int:
-        """Fill ``buffer`` (at most ``size`` bytes of it, if given) with what is there; the count, 0 at the end."""
+        """Fill ``buffer`` (at most ``size`` bytes of it, if given) with what is there; the count, 0 at the end. What
+        those bytes of it hold that were not filled is undefined: the device writes there."""
         view = memoryview(buffer)
         if view.format != "B" or view.ndim != 1:
             view = view.cast("B")

@@ -88,6 +88,23 @@ def flow_hash(flow: bytes) -> int:
     return ((addresses ^ ports) * FLOW_FACTOR & 0xFFFFFFFF) >> 16
 
 
+class Source(Protocol):
+    """Where frames come from (``link.base.Link`` is one, and says more)."""
+
+    def read(self) -> tuple[memoryview, FrameMeta] | None:
+        """The next frame and what goes with it, borrowed until the next call; None when nothing waits."""
+        ...
+
+    def read_apart(self, front: bytearray, place: memoryview) -> tuple[int, FrameMeta] | None:
+        """The same in pieces: its first bytes in ``front``, what follows them in ``place`` as far as that has room.
+        How long it is."""
+        ...
+
+    def rejoin(self, front: bytearray, place: memoryview, size: int) -> memoryview:
+        """The frame of ``size`` bytes that was just read apart, in one piece, borrowed until the next is read."""
+        ...
+
+
 class Sink(Protocol):
     """Where frames go out."""
 

@@ -14,8 +14,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from usertcp.frame import PLAIN, FrameMeta, LinkCaps
-from usertcp.net.shortcut import Frame, Read, Shortcut
+from tests.support.reading import Reading
+from usertcp.frame import PLAIN, FrameMeta, LinkCaps, Source
+from usertcp.net.shortcut import Frame, Shortcut
 from usertcp.net.stack import Stack, StackConfig
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
@@ -44,10 +45,10 @@ class Counting:
         self.taken += taken
         return taken
 
-    def follow(self, read: Read, clock: Callable[[], int], frames: int, size: int) -> tuple[Frame | None, int, int]:
+    def follow(self, source: Source, clock: Callable[[], int], frames: int, size: int) -> tuple[Frame | None, int, int]:
         if self.closed:
-            return read(), 0, 0
-        got, count, octets = self.inner.follow(read, clock, frames, size)
+            return source.read(), 0, 0
+        got, count, octets = self.inner.follow(source, clock, frames, size)
         self.taken += count
         self.followed += count
         return got, count, octets
@@ -75,7 +76,7 @@ class End:
         def read() -> Frame | None:
             return waiting.popleft() if waiting else None
 
-        while (got := self.stack.follow(read, lambda: now, 1000, 1 << 30)[0]) is not None:
+        while (got := self.stack.follow(Reading(read), lambda: now, 1000, 1 << 30)[0]) is not None:
             self.stack.receive(got[0], now, got[1])
         self.stack.poll(now, self)
 
@@ -255,7 +256,8 @@ def after_damage(at: int, bits: int, *, closed: bool, vouched: bool, burst: int 
     server.stack.poll(world.now, server)
     world.note()
     world.log.append(list(server.wire))
-    world.log.append((target, server.conn.take_back()))
+    landed = server.conn.take_back()
+    world.log.append((target[:landed], landed))
     world.log.append(server.conn.read(10_000) if server.conn.readable else b"")
     return plain(world.log), taken
 

@@ -239,11 +239,11 @@ class Pump:
 
     def _take_slice(self, frames: int, size: int) -> bool:
         """Receive up to ``frames``, until they have ``size`` bytes. True: nothing waits any more."""
-        read, clock = self.link.read, self.clock
+        link, clock = self.link, self.clock
         receive, follow = self.stack.receive, self.stack.follow
         while frames > 0 and size > 0:
             try:
-                got, count, octets = follow(read, clock, frames, size)
+                got, count, octets = follow(link, clock, frames, size)
                 frames -= count
                 size -= octets
                 if got is None:

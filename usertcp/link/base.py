@@ -33,6 +33,7 @@ class Link(ABC):
     name: str
     caps: LinkCaps
     lack: str = ""
+    _whole: memoryview | None = None  # what was last read apart, by a link that reads frames in one piece
 
     def fileno(self) -> int:
         """The descriptor that polls readable when a frame waits; -1 for a link that has none."""
@@ -47,6 +48,28 @@ class Link(ABC):
 
         Raises OSError(ENETDOWN) when the device is gone.
         """
+
+    def read_apart(self, front: bytearray, place: memoryview) -> tuple[int, FrameMeta] | None:
+        """The same in pieces: its first bytes in ``front``, what follows them in ``place`` as far as that has room.
+        How long it is, and what goes with it. What ``place`` holds beyond it is undefined."""
+        got = self.read()
+        return None if got is None else self._put_apart(*got, front, place)
+
+    def _put_apart(
+        self, frame: memoryview, meta: FrameMeta, front: bytearray, place: memoryview
+    ) -> tuple[int, FrameMeta]:
+        """``read_apart`` for a frame that was read in one piece."""
+        self._whole = frame
+        before = len(front)
+        text = frame[before : before + len(place)]
+        front[: min(before, len(frame))] = frame[:before]
+        place[: len(text)] = text
+        return len(frame), meta
+
+    def rejoin(self, front: bytearray, place: memoryview, size: int) -> memoryview:
+        """The frame of ``size`` bytes that was just read apart, in one piece, borrowed until the next is read."""
+        assert self._whole is not None
+        return self._whole
 
     @abstractmethod
     def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:

@@ -123,6 +123,34 @@ class DeviceLink(Link):
             self._look_up(bytes(self._head))
         return self._view[: size - self._before], self._last_meta
 
+    def read_apart(self, front: bytearray, place: memoryview) -> tuple[int, FrameMeta] | None:
+        if not self._vnet:
+            return super().read_apart(front, place)
+        self._whole = None
+        try:
+            size = readv(self._fd, (self._head, front, place, self._slab))
+        except BlockingIOError:
+            if self._ailing:
+                self._examine()
+            return None
+        except OSError as error:
+            got = self._read_on(error)
+            return None if got is None else self._put_apart(*got, front, place)
+        if self._head != self._last_head:
+            self._look_up(bytes(self._head))
+        return size - self._before, self._last_meta
+
+    def rejoin(self, front: bytearray, place: memoryview, size: int) -> memoryview:
+        if self._whole is None:
+            start = min(len(front), size)
+            end = min(start + len(place), size)
+            view = self._view
+            view[end:size] = bytes(view[: size - end])
+            view[start:end] = place[: end - start]
+            view[:start] = memoryview(front)[:start]
+            return view[:size]
+        return self._whole
+
     def _read_on(self, error: OSError) -> tuple[memoryview, FrameMeta] | None:
         """A read failed: skip what cannot be had, but no more than ``MAX_SKIPPED`` in a row; poll tells of the rest."""
         if not self._read_again(error) or self._skipped >= MAX_SKIPPED:

@@ -21,7 +21,7 @@ from struct import Struct
 from typing import Final, TypeAlias
 
 from usertcp.errors import WireError
-from usertcp.frame import FrameMeta
+from usertcp.frame import FrameMeta, Source
 from usertcp.net.stats import Stats
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.predicted import room_in_burst, settle, take_burst, take_predicted
@@ -31,7 +31,6 @@ from usertcp.wire import ethernet, ipv4, tcp
 from usertcp.wire.ecn import CE, MASK
 
 Frame: TypeAlias = tuple[memoryview, FrameMeta]
-Read: TypeAlias = Callable[[], Frame | None]
 
 LEAST_OF_BURST: Final = 512  # bytes of text: what is less is a message, and the next one answers another question
 
@@ -91,6 +90,7 @@ class Shortcut:
     __slots__ = (
         "_burst",
         "_flows",
+        "_front",
         "_head",
         "_ip",
         "_least",
@@ -110,6 +110,7 @@ class Shortcut:
         self._unpack = fields.unpack_from
         self._least = fields.size
         self._ip = fields.size - _HEADERS
+        self._front = bytearray(fields.size)
         self._flows = flows
         self._stats = stats
         self._head = self._middle = b""
@@ -188,53 +189,49 @@ class Shortcut:
         conn.on_segment(seg, now)
         return True
 
-    def follow(self, read: Read, clock: Callable[[], int], frames: int, size: int) -> tuple[Frame | None, int, int]:
+    def follow(self, source: Source, clock: Callable[[], int], frames: int, size: int) -> tuple[Frame | None, int, int]:
         """Read on while frames continue the text that was last taken for a reader who waits: up to ``frames`` of them,
         and until they have ``size`` bytes.
 
         The first frame that does not (None: nothing waits, or those were all), how many did, and their bytes. All that
-        is asked for each is whether its headers are those of the last, its number the next, and its checksum right.
+        is asked for each is whether its headers are those of the last, its number the next, and its checksum right; for
+        it is read apart, and its text is in its place already.
         """
         burst = self._burst
         if burst is None or burst.conn.segments_in != burst.count or (room := room_in_burst(burst.conn, clock())) <= 0:
-            return read(), 0, 0
+            return source.read(), 0, 0
         conn, seq, (tail, pushed), same, constant = burst.conn, burst.seq, burst.tails, burst.same, burst.constant
         meta, mss, buffer = burst.meta, conn.rcv.mss, conn.rcv.buffer
         target, start = buffer.target, buffer.landed
-        ip, least, unpack, headers = self._ip, self._least, self._unpack, self._least - self._ip
+        read, front, unpack = source.read_apart, self._front, self._unpack
+        ip, least, headers = self._ip, self._least, self._least - self._ip
         before = at = start
         limit, enough = start + room, start + size
-        got, count = None, 0
+        got: Frame | None = None
+        count = 0
         try:
-            for count in range(frames):
-                got = read()
-                if got is None:
+            while count < frames and at < enough:
+                place = target[at:limit]
+                apart = read(front, place)
+                if apart is None:
                     break
-                frame = got[0]
-                if len(frame) < least:
-                    break
-                head, total, ident, middle, check, key, number, tails, options = unpack(frame)
+                length, its = apart
+                head, total, ident, middle, check, key, number, tails, options = unpack(front)
                 end = at + total - headers
                 if (
                     number != seq
                     or (tails != tail and tails != pushed)
                     or (head, middle, key, options) != same
-                    or (got[1] is not meta and not _is_whole(got[1], end - at, mss))
+                    or (its is not meta and not _is_whole(its, end - at, mss))
                     or not at < end <= limit
-                    or ip + total > len(frame)
+                    or ip + total > length
                     or (constant + total + ident + check) % 0xFFFF
                 ):
+                    got = source.rejoin(front, place, length), its
                     break
-                target[at:end] = frame[least : ip + total]
+                count += 1
                 before, at = at, end
                 seq = seq + end - before & MASK32
-                if at >= enough:
-                    got = None
-                    count += 1
-                    break
-            else:
-                got = None
-                count = frames
         finally:
             if at > start:
                 take_burst(conn, at - start, at - before, count, burst.tsval, clock())

@@ -22,7 +22,7 @@ from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
 from usertcp.errors import WireError, os_error
-from usertcp.frame import PLAIN, FrameMeta, LinkCaps, Sink, flow_hash
+from usertcp.frame import PLAIN, FrameMeta, LinkCaps, Sink, Source, flow_hash
 from usertcp.net.ackrun import AHEAD, AckRuns
 from usertcp.net.egress import MAX_BURST, Egress
 from usertcp.net.flow import Binding, Flow, Ports, flow_key
@@ -31,7 +31,7 @@ from usertcp.net.interface import Interface
 from usertcp.net.listening import Limits, Listening
 from usertcp.net.neighbor import NeighborCache, Owner
 from usertcp.net.route import Routes
-from usertcp.net.shortcut import Frame, Read, Shortcut
+from usertcp.net.shortcut import Frame, Shortcut
 from usertcp.net.stats import Drop, Stats
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
@@ -154,18 +154,18 @@ class Stack:
         else:
             stats.drop(Drop.UNKNOWN_ETHERTYPE)
 
-    def follow(self, read: Read, clock: Callable[[], int], frames: int, size: int) -> tuple[Frame | None, int, int]:
-        """Take from ``read`` what continues text that came before, up to ``frames`` and ``size`` bytes. The first frame
-        that does not, for :meth:`receive`, or None; how many did; their bytes. So with acknowledgments, of which the
-        last may stand for several."""
+    def follow(self, source: Source, clock: Callable[[], int], frames: int, size: int) -> tuple[Frame | None, int, int]:
+        """Take from ``source`` what continues text that came before, up to ``frames`` and ``size`` bytes. The first
+        frame that does not, for :meth:`receive`, or None; how many did; their bytes. So with acknowledgments, of which
+        the last may stand for several."""
         runs = self._ack_runs
         if runs.ahead:
             return runs.ahead.pop(), 0, 0
-        found = self._shortcut.follow(read, clock, frames, size)
+        found = self._shortcut.follow(source, clock, frames, size)
         got, count, octets = found
         if got is None or len(got[0]) != runs.size or frames - count < AHEAD or size - octets < AHEAD * runs.size:
             return found
-        return runs.last(got, read, count, octets)
+        return runs.last(got, source.read, count, octets)
 
     def may_wait(self, conn: Connection) -> bool:
         """Whether all that :meth:`poll` would send is an acknowledgment of ``conn`` that may wait, for its reader takes

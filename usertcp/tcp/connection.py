@@ -400,8 +400,8 @@ class Connection:
         return taken
 
     def offer(self, target: memoryview) -> bool:
-        """Let what arrives next go straight to ``target`` (of bytes), until :meth:`take_back`. False: another reader's
-        memory is waiting already."""
+        """Let what arrives next go straight to ``target`` (of bytes), until :meth:`take_back`; what lies behind it
+        there is undefined then. False: another reader's memory is waiting already."""
         buffer = self.rcv.buffer
         if buffer.wanted or buffer.landed:
             return False

@@ -1,24 +1,23 @@
-"""What a device gives with each frame: the words of the virtio header in front of it."""
+"""Frames read in pieces from a descriptor, beside the same frames read in one."""
 
-import errno
 import os
 import socket
-import struct
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from usertcp.frame import PLAIN, LinkCaps
-from usertcp.link import device
+from usertcp.frame import FrameMeta, LinkCaps
 from usertcp.link.device import DeviceLink
 from usertcp.wire import vnet
 
-SUPER = struct.pack("=BBHHHH", vnet.NEEDS_CSUM, vnet.GSO_TCPV4, 66, 1448, 34, 16)
-LONE = struct.pack("=BBHHHH", vnet.NEEDS_CSUM, vnet.GSO_NONE, 0, 0, 34, 16)
+HEAD = vnet.encode(FrameMeta(1460, 34, 16, 66))
 
 
-class Device(DeviceLink):
-    """One end of a socket pair that keeps frames apart."""
+class Piece(DeviceLink):
+    """A device made of a socket that keeps frames apart."""
 
     def _read_again(self, error: OSError) -> bool:
         raise error
@@ -27,88 +26,44 @@ class Device(DeviceLink):
         raise error
 
 
-Pair = tuple[socket.socket, socket.socket]
+@contextmanager
+def device(*, vnet_header: bool = True) -> Iterator[tuple[Piece, socket.socket]]:
+    """A device, and its other end."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        ours.setblocking(False)
+        link = Piece(ours.detach(), "piece0", LinkCaps(), vnet_header)
+        try:
+            yield link, theirs
+        finally:
+            link.close()
 
 
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    """The device's end, and the far one."""
-    near, far = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    near.setblocking(False)
-    with near, far:
-        yield near, far
-
-
-def on(near: socket.socket, *, header: bool) -> Device:
-    return Device(near.fileno(), "pair0", LinkCaps(), header)
-
-
-def test_read_frame_after_its_header_gives_both(pair: Pair) -> None:
-    near, far = pair
-    link = on(near, header=True)
-    for head, text, size, vouched in (
-        (SUPER, b"many", 1448, True),
-        (LONE, b"one", 0, True),
-        (bytes(10), b"", 0, False),
-    ):
-        far.send(head + text)
-        got = link.read()
-        assert got is not None
-        assert bytes(got[0]) == text
-        assert (got[1].gso_size, got[1].csum_valid) == (size, vouched)
-    assert link.read() is None
-
-
-def test_read_frames_with_the_same_header_gives_the_same_meta(pair: Pair) -> None:
-    near, far = pair
-    link = on(near, header=True)
-    metas = []
-    for head in (SUPER, SUPER, LONE, LONE, SUPER):
-        far.send(head + b"x")
-        got = link.read()
-        assert got is not None
-        metas.append(got[1])
-    assert metas[0] is metas[1] is not metas[2] is metas[3]
-    assert metas[4].gso_size == 1448
-
-
-class Skipping(Device):
-    """A device of which some frames cannot be had."""
-
-    skipped = 0
-
-    def _read_again(self, error: OSError) -> bool:
-        self.skipped += 1
-        return True
-
-
-def test_read_frames_that_cannot_be_had_are_skipped_a_bounded_number_at_a_time(
-    pair: Pair, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("vnet_header", [True, False])
+@given(frame=st.binary(min_size=1, max_size=300), before=st.integers(0, 120), room=st.integers(0, 250))
+def test_frame_read_apart_lies_in_its_places_and_can_be_put_together(
+    vnet_header: bool, frame: bytes, before: int, room: int
 ) -> None:
-    near, far = pair
-    link = Skipping(near.fileno(), "pair0", LinkCaps(), False)
-    bad = 5000
-
-    def readv(descriptor: int, into: list[bytearray]) -> int:
-        nonlocal bad
-        if bad:
-            bad -= 1
-            raise OSError(errno.EINVAL, "no word for it")
-        return os.readv(descriptor, into)
-
-    monkeypatch.setattr(device, "readv", readv)
-    far.send(b"good")
-    looks = 0
-    while (got := link.read()) is None:
-        assert link.skipped <= (looks := looks + 1) * (device.MAX_SKIPPED + 1)
-    assert bytes(got[0]) == b"good"
-    assert link.skipped == 5000
+    with device(vnet_header=vnet_header) as (link, other):
+        front, place = bytearray(before), memoryview(bytearray(room))
+        assert link.read_apart(front, place) is None
+        for text in (frame, bytes(reversed(frame))):
+            other.send((HEAD if vnet_header else b"") + text)
+            got = link.read_apart(front, place)
+            assert got is not None
+            size, meta = got
+            assert size == len(text)
+            assert (meta.gso_size, meta.csum_valid) == ((1460, True) if vnet_header else (0, False))
+            assert front[:size] == text[:before]
+            assert place[: max(size - before, 0)] == text[before : before + room]
+            assert link.rejoin(front, place, size) == text
 
 
-def test_read_without_headers_is_plain(pair: Pair) -> None:
-    near, far = pair
-    link = on(near, header=False)
-    far.send(SUPER)
-    got = link.read()
-    assert got is not None
-    assert (bytes(got[0]), got[1]) == (SUPER, PLAIN)
+def test_frame_as_large_as_the_kernel_gives_fits_behind_a_small_place() -> None:
+    frame = os.urandom(14 + 65536)
+    with device() as (link, other):
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
+        other.send(HEAD + frame)
+        front, place = bytearray(66), memoryview(bytearray(10))
+        assert link.read_apart(front, place) == (len(frame), link._last_meta)
+        assert link.rejoin(front, place, len(frame)) == frame

@@ -7,6 +7,7 @@ from typing import Final
 
 import pytest
 
+from tests.support.reading import Reading
 from usertcp.frame import FrameMeta, LinkCaps
 from usertcp.net.shortcut import Frame
 from usertcp.net.stack import Stack, StackConfig
@@ -83,7 +84,7 @@ class Sending:
         def read() -> Frame | None:
             return (waiting.popleft(), VALID) if waiting else None
 
-        while (got := self.us.follow(read, lambda: self.now, 1000, MIB)[0]) is not None:
+        while (got := self.us.follow(Reading(read), lambda: self.now, 1000, MIB)[0]) is not None:
             self.us.receive(got[0], self.now, got[1])
             single += 1
         return single
@@ -158,11 +159,11 @@ def test_lost_frame_behind_an_ack_loses_only_itself() -> None:
         return view, VALID
 
     with pytest.raises(OSError, match="lost"):
-        sending.us.follow(read, lambda: sending.now, 1000, MIB)
-    found = sending.us.follow(read, lambda: sending.now, 1000, MIB)[0]
+        sending.us.follow(Reading(read), lambda: sending.now, 1000, MIB)
+    found = sending.us.follow(Reading(read), lambda: sending.now, 1000, MIB)[0]
     assert found is not None
     assert found[0] == sending.acks[0]
-    found = sending.us.follow(read, lambda: sending.now, 1000, MIB)[0]
+    found = sending.us.follow(Reading(read), lambda: sending.now, 1000, MIB)[0]
     assert found is not None
     assert found[0] == sending.acks[1]
 
@@ -175,5 +176,5 @@ def test_nothing_is_read_ahead_when_few_frames_are_wanted() -> None:
         asked.append(1)
         return memoryview(sending.acks[0]), VALID
 
-    assert sending.us.follow(read, lambda: sending.now, 2, MIB)[0] is not None
+    assert sending.us.follow(Reading(read), lambda: sending.now, 2, MIB)[0] is not None
     assert len(asked) == 1
