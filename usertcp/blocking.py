@@ -154,7 +154,13 @@ class Host(_Watch):
         self._look_in = threading.Condition(self._lock)  # told when the keeper should look in
         self._control = None if opened is None else opened.serve_control(self._engine, self.snapshot_unlocked)
         self._keeper = threading.Thread(target=self._keep, name=f"usertcp-keeper-{link.name}", daemon=True)
-        self._keeper.start()
+        try:
+            self._keeper.start()
+        except BaseException:  # there can be no more threads
+            if self._control is not None:
+                self._control.close()
+            self._engine.close()
+            raise
         atexit.register(self.close)
 
     # -- for users -----------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ from typing import Any, Final, TypeVar
 from usertcp.driver import diag, messages
 from usertcp.driver.addresses import LOCAL6, NOWHERE
 from usertcp.driver.base import BUDGET, UNFINISHED, Pump
-from usertcp.driver.bridge import AT_ONCE, EVENTS, OPENING, SMALL, Bridge
+from usertcp.driver.bridge import AT_ONCE, EVENTS, OPENING, SMALL, WHILE_OPEN, Bridge
 from usertcp.driver.engine import Engine
 from usertcp.driver.entries import RETRY, Accepted, Arrival, Held, Post, Request, Timed
 from usertcp.driver.messages import Message, Peer
@@ -90,11 +90,16 @@ class Broker:
         self.closing: dict[str, Connection] = {}  # closed with SO_LINGER, not acknowledged yet
         self._due: dict[Timed, int] = {}
         self._sweep_at = NEVER
-        self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self.closed = False
-        self._data = _listener(_socket.SOCK_STREAM, messages.data_name(self.token))
-        self._control = _listener(_socket.SOCK_SEQPACKET, messages.control_name(self.token))
-        self._listen(True)
+        with contextlib.ExitStack() as undo:
+            self._data = _listener(_socket.SOCK_STREAM, messages.data_name(self.token))
+            undo.callback(self._data.close)
+            self._control = _listener(_socket.SOCK_SEQPACKET, messages.control_name(self.token))
+            undo.callback(self._control.close)
+            self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+            undo.callback(self._let_spare_go)
+            self._listen(True)
+            undo.pop_all()
         _raise_descriptor_limit()
         _brokers.add(self)
 
@@ -121,8 +126,13 @@ class Broker:
 
     def on_due(self, now: int) -> None:
         """There may be descriptors again: listen on."""
-        if not self.closed:
+        if self.closed:
+            return
+        try:
             self._listen(True)
+        except OSError:
+            self._listen(False)
+            self.call_at(self, self.now() + RETRY)
 
     def forget(self, item: "Bridge | Arrival | Request", sock: _socket.socket) -> None:
         """``item`` is over: let its descriptor go, and everything kept for it."""
@@ -216,7 +226,9 @@ class Broker:
                 continue
             arrival = Arrival(self, name.ident, sock)
             self.arrivals[name.ident] = arrival
-            self.engine.register(sock.fileno(), EVENTS, arrival.on_event)
+            if not self._attend(sock, arrival.on_event):
+                self.leave_letter(name.ident, errno.ENOBUFS, AT_ONCE)
+                arrival.close()
 
     def _may_connect(self, peer: Peer, ident: str) -> bool:
         try:
@@ -262,8 +274,20 @@ class Broker:
 
     def _bridge(self, bridge: Bridge) -> None:
         self.table[bridge.ident] = bridge
-        self.engine.register(bridge.sock.fileno(), EVENTS, bridge.on_event)
-        bridge.advance()
+        if self._attend(bridge.sock, bridge.on_event):
+            bridge.advance()
+        else:
+            self.leave_letter(bridge.ident, errno.ENOBUFS, WHILE_OPEN)
+            bridge.reset()
+
+    def _attend(self, sock: _socket.socket, callback: Callable[[int], object]) -> bool:
+        """Call ``callback`` when something happens to ``sock``. False: the kernel watches no more (epoll(7):
+        max_user_watches, or its memory)."""
+        try:
+            self.engine.register(sock.fileno(), EVENTS, callback)
+        except OSError:
+            return False
+        return True
 
     def leave_letter(self, ident: str, number: int, when: int) -> None:
         """Keep the errno of a connection that is over, and when it failed, until its program asks."""
@@ -294,12 +318,17 @@ class Broker:
     # -- liveness ----------------------------------------------------------------------------------------------------
 
     def is_alive(self, ident: str) -> bool:
-        """Whether a descriptor of the program's socket ``ident`` exists anywhere (False for an accepted one).
+        """Whether a descriptor of the program's socket ``ident`` exists anywhere (False for an accepted one); True also
+        when that cannot be asked for want of descriptors.
 
         Only its inode tells: the name of one that is gone is anybody's who takes it.
         """
         inode, name = messages.inode(ident), messages.own_name(ident)
-        with messages.Control(_socket.AF_UNIX, _socket.SOCK_STREAM) as probe:
+        try:
+            probe = messages.Control(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        except OSError:
+            return True
+        with probe:
             try:
                 probe.bind(name)
             except OSError:  # somebody has it
@@ -328,8 +357,12 @@ class Broker:
             watched = os.pidfd_open(process)
         except OSError:  # of a namespace of processes that we cannot see, or gone already: the next sweep finds out
             return
+        try:
+            self.engine.register(watched, IN, lambda _: self._process_ended(process))
+        except OSError:
+            os.close(watched)
+            return
         self._processes[process] = watched
-        self.engine.register(watched, IN, lambda _: self._process_ended(process))
 
     def _process_ended(self, process: int) -> None:
         watched = self._processes.pop(process)
@@ -387,11 +420,12 @@ class Broker:
                 self._users.add(peer.user)
             request = Request(self, sock, peer)
             self._requests.add(request)
-            self.engine.register(sock.fileno(), EVENTS, request.on_event)
-            if self.admits(peer):
+            if not self.admits(peer):
+                request.reply({"errno": errno.EACCES})
+            elif self._attend(sock, request.on_event):
                 request.on_event(IN)
             else:
-                request.reply({"errno": errno.EACCES})
+                request.reply({"errno": errno.ENOBUFS})
 
     def answer(self, data: bytes, request: Request) -> Message | None:
         """Do what ``data`` asks. None: the answer comes later."""
@@ -498,7 +532,11 @@ class SocketEngine(Engine):
 
     def __init__(self, pump: Pump, *, low_ports: bool = True) -> None:
         super().__init__(pump)
-        self.broker = Broker(self, low_ports=low_ports)
+        try:
+            self.broker = Broker(self, low_ports=low_ports)
+        except BaseException:
+            super().close()
+            raise
         pump.on_failure = self.broker.close
 
     def begin(self) -> None:

@@ -14,6 +14,7 @@ import os
 import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from select import EPOLLET
 from typing import Any, Final
 
 from usertcp.driver.engine import IN, OUT, Engine
@@ -42,9 +43,14 @@ class ControlServer:
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             self._made = apart(self._listen)
-            engine.register(self._listener.fileno(), IN, self._accept)
         except BaseException:
             self._listener.close()
+            raise
+        try:
+            engine.register(self._listener.fileno(), IN | EPOLLET, self._accept)
+        except BaseException:
+            self._listener.close()
+            self._made.remove()
             raise
 
     def _listen(self) -> Made:
@@ -74,15 +80,20 @@ class ControlServer:
         self._made.remove()
 
     def _accept(self, _: int) -> None:
-        try:
-            peer, _address = self._listener.accept()
-        except OSError:  # gone again, or no descriptors left: the stack goes on without this client
-            return
-        if len(self._clients) >= MAX_CLIENTS:
-            peer.close()
-            return
-        peer.setblocking(False)
-        self._clients[peer.fileno()] = _Client(self._engine, peer, self._commands, self._clients)
+        """Take all who wait: for those without a descriptor the kernel tells no more until the next comes."""
+        while True:
+            try:
+                peer, _address = self._listener.accept()
+            except OSError:  # nobody waits, or no descriptors are left: the stack goes on without this client
+                return
+            if len(self._clients) >= MAX_CLIENTS:
+                peer.close()
+                continue
+            peer.setblocking(False)
+            try:
+                self._clients[peer.fileno()] = _Client(self._engine, peer, self._commands, self._clients)
+            except OSError:  # the kernel watches no more descriptors
+                peer.close()
 
 
 class _Client:

@@ -171,12 +171,21 @@ class Request:
 
     def reply(self, answer: Message) -> None:
         """Answer, and be over."""
-        passed = [] if self.fd is None else messages.passing(self.fd)
         with contextlib.suppress(OSError):  # nobody waits any more
-            self.sock.sendmsg([messages.encode(answer)], passed)
+            if self.fd is None:
+                self.sock.send(messages.encode(answer))
+            else:
+                self._pass(self.fd, answer)
         if self.fd is not None:
             os.close(self.fd)
         self.broker.forget(self, self.sock)
+
+    def _pass(self, fd: int, answer: Message) -> None:
+        """Answer, and pass ``fd``: too many may be on their way already (ETOOMANYREFS)."""
+        try:
+            self.sock.sendmsg([messages.encode(answer)], messages.passing(fd))
+        except OSError:
+            self.sock.send(messages.encode({"errno": errno.ENFILE}))
 
 
 class Linger:

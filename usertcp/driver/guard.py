@@ -15,6 +15,7 @@ connections into their accept queues that say so (:func:`usertcp.driver.messages
 
 import _socket
 import contextlib
+import errno
 import os
 import select
 import signal
@@ -36,6 +37,8 @@ READY: Final = b"ready"
 STUCK: Final = 1.0  # seconds in which a guard that is not stopped takes a word
 TRIES: Final = 5  # guards in a row that do not get ready, after which there is none
 RETRY: Final = 100 * MS  # ns until the second of them is started; twice as much each time
+SCARCE: Final = 500 * MS  # ns until one is started for which there was no descriptor
+DESCRIPTORS: Final = (errno.EMFILE, errno.ENFILE)
 
 
 class Guard:
@@ -56,7 +59,11 @@ class Guard:
 
     def _start(self) -> None:
         self._ready = False
-        self._ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        try:
+            self._ours, theirs = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_SEQPACKET)
+        except OSError:  # no descriptors
+            self._start_later()
+            return
         self._ours.settimeout(STUCK)
         self._engine.register(self._ours.fileno(), select.EPOLLIN, self._hear)
         try:
@@ -67,11 +74,19 @@ class Guard:
                 start_new_session=True,
             )
         except OSError as error:
+            if error.errno in DESCRIPTORS:
+                self._end(kill=False)
+                self._start_later()
+                return
             print(f"the engine's guard does not start: {error}", file=sys.stderr)
         finally:
             theirs.close()
         for ident in self._broker.posts():
             self._tell(ident, True)
+
+    def _start_later(self) -> None:
+        """There are no descriptors for it, and may be some later."""
+        self._broker.call_at(self, self._broker.now() + SCARCE)
 
     def _hear(self, mask: int) -> None:
         """It is ready, or dead."""

@@ -434,9 +434,11 @@ def _ask(name: bytes | str, message: Message, patience: float) -> Message:
 
 
 def _receive(control: _socket.socket) -> tuple[bytes, int | None]:
-    """A message and the descriptor that was passed with it."""
+    """A message and the descriptor that was passed with it. EMFILE when there was no room for that: it is closed."""
     space = _socket.CMSG_SPACE(DESCRIPTOR.size)
-    data, passed, _, _ = control.recvmsg(MESSAGE, space, stdlib.MSG_CMSG_CLOEXEC)
+    data, passed, flags, _ = control.recvmsg(MESSAGE, space, stdlib.MSG_CMSG_CLOEXEC)
+    if flags & stdlib.MSG_CTRUNC:
+        raise os_error(errno.EMFILE)
     for level, kind, raw in passed:
         if (level, kind) == (_socket.SOL_SOCKET, stdlib.SCM_RIGHTS):
             return data, DESCRIPTOR.unpack(raw)[0]

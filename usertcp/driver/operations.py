@@ -43,7 +43,10 @@ def hello(broker: "Broker", message: Message, request: Request) -> Message:
 
 def socket(broker: "Broker", message: Message, request: Request) -> Message:
     """A fresh socket, for a program that lives in another namespace. ENFILE when there are no descriptors."""
-    request.fd, ident = messages.make(bool(message["six"]), owner=request.peer.user)
+    try:
+        request.fd, ident = messages.make(bool(message["six"]), owner=request.peer.user)
+    except OSError as error:
+        raise os_error(errno.ENFILE if error.errno == errno.EMFILE else error.errno or errno.ENFILE) from None
     return {"id": ident}
 
 

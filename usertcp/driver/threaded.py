@@ -31,8 +31,13 @@ class ThreadedEngine(LocalEngine[SocketEngine]):
         super().__init__(stack, link, opened, SocketEngine)
         self._pid = os.getpid()
         self._thread = EngineThread(self._engine, "usertcp-socket")
+        try:
+            self._thread.start()
+        except BaseException:  # there can be no more threads
+            self._hush()
+            self._engine.close()
+            raise
         _switch_fast(self)
-        self._thread.start()
         atexit.register(self.close)
 
     @property
