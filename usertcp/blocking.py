@@ -16,7 +16,7 @@ looks in a hundred times a second, takes the lead when it finds that nobody has 
 the first thread that needs it. It sleeps for good while a leader does.
 
 Errors are the builtin OSError kinds, time-outs TimeoutError. Not here: select() over these connections (see ``aio`` and
-``socket``), and any use after fork().
+``socket``), and any use in a child after fork(), where a host is closed and says EBADF; the parent's goes on.
 """
 
 import atexit
@@ -89,6 +89,11 @@ class _Watch:
         self._closed = False
         self._followers: tuple[threading.Condition, ...] = ()
 
+    @property
+    def closed(self) -> bool:
+        """Whether ``close`` was called."""
+        return self._closed
+
     def on_ready(self) -> None:
         """Wake who waits for this (under the lock; from a turn, or from a user's call)."""
         for condition in self._followers:
@@ -139,6 +144,7 @@ class Host(_Watch):
         self._pump = Pump(stack, link, clock)
         self._engine = Engine(self._pump)
         self._engine.busy_poll = busy_poll * US
+        self._engine.on_fork = self._after_fork
         self._release: Callable[[], None] = link.close if opened is None else opened.close
         self._lock = threading.Lock()
         self._leading = False
@@ -154,13 +160,7 @@ class Host(_Watch):
         self._look_in = threading.Condition(self._lock)  # told when the keeper should look in
         self._control = None if opened is None else opened.serve_control(self._engine, self.snapshot_unlocked)
         self._keeper = threading.Thread(target=self._keep, name=f"usertcp-keeper-{link.name}", daemon=True)
-        try:
-            self._keeper.start()
-        except BaseException:  # there can be no more threads
-            if self._control is not None:
-                self._control.close()
-            self._engine.close()
-            raise
+        self._keeper.start()
         atexit.register(self.close)
 
     # -- for users -----------------------------------------------------------------------------------------------------
@@ -245,6 +245,10 @@ class Host(_Watch):
             if self._closed and threading.current_thread() is not self._keeper:
                 self._keeper.join()
             atexit.unregister(self.close)
+
+    def _after_fork(self) -> None:
+        """In a child, where the host is closed: another thread of the parent may have held the lock."""
+        self._lock, self._closed = threading.Lock(), True
 
     def _end(self) -> None:
         """``close``, under the lock."""

@@ -201,7 +201,16 @@ class Attachment(Handle):
 
 _current: Handle | None = None
 _configured: dict[str, Any] = {}
-_starting: Final = threading.Lock()
+_starting = threading.RLock()
+
+
+def _start_anew() -> None:
+    """In a child: another thread may have been starting an engine, and is not here to end that."""
+    global _starting  # noqa: PLW0603
+    _starting = threading.RLock()
+
+
+os.register_at_fork(after_in_child=_start_anew)
 
 
 def engine(

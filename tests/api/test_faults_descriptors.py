@@ -204,7 +204,7 @@ def test_descriptor_that_finds_no_room_at_its_receiver_is_emfile() -> None:
     with nothing_left(), open("/dev/null", "rb") as passed:
         theirs.sendmsg([b"{}"], messages.passing(passed.fileno()))
         with only(0):
-            assert number(lambda: messages._receive(ours)) == "EMFILE"  # type: ignore[arg-type]
+            assert number(lambda: messages._receive(ours)) == "EMFILE"
         theirs.sendmsg([b"{}"], messages.passing(passed.fileno()))
         data, fd = messages._receive(ours)
         assert data == b"{}"

@@ -52,7 +52,8 @@ class AioDriver:
         if self._closed:
             return
         self._closed = True
-        self._loop.remove_reader(self.engine.fileno())
+        if (descriptor := self.engine.fileno()) >= 0:
+            self._loop.remove_reader(descriptor)
         for handle in (self._soon, self._timer):
             if handle is not None:
                 handle.cancel()

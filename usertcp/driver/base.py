@@ -18,6 +18,7 @@ The pump does not wait, starts no thread and reads no clock but the one it was g
 
 import errno
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final, Protocol
 
 from usertcp.errors import StackError
@@ -347,6 +348,19 @@ class Pump:
             return False
         self.lost += 1
         return True
+
+    def disown(self) -> None:
+        """This process is a child of the one that the device belongs to: nothing is read or sent here any more.
+
+        The fork may have come in the middle of a turn; nobody is told, for whoever waited is in the other process.
+        """
+        self.failure = StackError(f"the device {self.link.name} belongs to the process that has forked")
+        self.on_failure = None
+        self.pending = self.blocked = self.ailing = False
+        for conn in list(self.stack.connections()):
+            conn.user = None
+            with suppress(Exception):
+                conn.fail(errno.ENETDOWN)
 
     def fail(self, cause: OSError) -> None:
         """The device is gone: every connection gets ENETDOWN and everybody who waits is woken."""

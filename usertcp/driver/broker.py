@@ -524,6 +524,7 @@ class Broker:
         for entry in self.table.values():
             if isinstance(entry, Bridge):
                 entry.sock.close()
+        self.table.clear()
         self._let_spare_go()
 
 

@@ -15,6 +15,7 @@ import errno
 import os
 import select
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import closing, suppress
@@ -53,12 +54,13 @@ class Engine:
         self._room = True  # there is some when the link polls writable: it took something then
         self.busy_poll = 0  # ns that ``wait`` looks again and again before it sleeps
         self._closed = False
-        self._ending = (
-            threading.RLock()
-        )  # so that nobody wakes a descriptor that has become another's; from __del__, too
+        self.on_fork: Callable[[], object] = lambda: None  # in a child, which has no use for it
+        # So that nobody wakes a descriptor that has become another's; from __del__, too.
+        self._ending = threading.RLock()
         if self._link_fd < 0:
             _call_when_readable(pump.link, self.wake)
         self._watch_link()
+        _engines.add(self)
 
     # -- what is waited for --------------------------------------------------------------------------------------------
 
@@ -94,8 +96,8 @@ class Engine:
         """The calling thread runs the engine from now on."""
 
     def fileno(self) -> int:
-        """Polls readable when ``step`` has something to do (beside what is due at ``timeout_ns``)."""
-        return self._epoll.fileno()
+        """Polls readable when ``step`` has something to do (beside what is due at ``timeout_ns``); -1 once closed."""
+        return -1 if self._closed else self._epoll.fileno()
 
     def deadline(self, now: int) -> int:
         """When ``step`` is due although nothing comes in (ns); ``now`` or earlier: at once; NEVER."""
@@ -143,6 +145,8 @@ class Engine:
 
     def step(self, timeout_ns: int = 0) -> bool:
         """Wait at most ``timeout_ns``, then do everything that is to be done. True: there is more to do at once."""
+        if self._closed:
+            return False
         return self.handle(self.wait(timeout_ns))
 
     def linger(self, deadline: int) -> None:
@@ -174,11 +178,23 @@ class Engine:
                 self._epoll.close()
                 os.close(self._event)
 
+    def after_fork(self) -> None:
+        """In a child: let go of the copies of the descriptors, the device's too. The epoll is the parent's as well, so
+        nothing is unregistered."""
+        self.pump.disown()
+        self.on_fork()
+        self._callbacks.clear()
+        self._posted.clear()
+        self._ending = threading.RLock()  # another thread may have held it
+        if not self._closed:
+            Engine.close(self)  # and not what others add to it, which tells programs
+            _innermost(self.pump.link).close()
+
     def _watch_link(self) -> None:
         """Wait for frames, for room too while the link is full; for nothing while it cannot be read, or once it is
         gone. What polls writable and takes nothing (a queue behind the device is full) is not asked by poll again."""
         pump = self.pump
-        if self._link_fd < 0:
+        if self._link_fd < 0 or self._closed:
             return
         events = IN | OUT if pump.blocked and self._room else IN
         if pump.ailing or pump.failure is not None:
@@ -241,7 +257,8 @@ class EngineThread:
 
         self._calls.add(future)
         try:
-            if self._ended:  # looked at after the future is known to the thread, which cancels what it knows
+            # Looked at after the future is known to the thread, which cancels what it knows; a child has no thread.
+            if self._ended or not self._thread.is_alive():
                 raise StackError("the engine is not running")
             self.engine.post(run)
             return future.result(timeout)
@@ -285,9 +302,24 @@ class EngineThread:
 
 def _call_when_readable(link: Link, wake: Callable[[], None]) -> None:
     """Hook ``wake`` to a link without a descriptor, below whatever middleware lies over it."""
-    inner: Any = link
-    while inner is not None:
-        if hasattr(inner, "on_readable"):
-            inner.on_readable = wake
-            return
-        inner = getattr(inner, "inner", None)
+    inner = _innermost(link)
+    if hasattr(inner, "on_readable"):
+        inner.on_readable = wake
+
+
+def _innermost(link: Link) -> Link:
+    """The link itself, below whatever lies over it."""
+    while (inner := getattr(link, "inner", None)) is not None:
+        link = inner
+    return link
+
+
+_engines: "Final[weakref.WeakSet[Engine]]" = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    for engine in list(_engines):
+        engine.after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -23,7 +23,7 @@ from typing import Final, Self, TypeVar
 T = TypeVar("T")
 
 _made: Final[list["Made"]] = []  # of this process, oldest first
-_lock: Final = threading.RLock()
+_lock = threading.RLock()
 
 
 class Ended(SystemExit):
@@ -206,4 +206,13 @@ def unwinding() -> Iterator[None]:
 
 
 atexit.register(undo_all)
-os.register_at_fork(after_in_child=_made.clear)  # the parent's to undo, not the child's
+
+
+def _forget_all() -> None:
+    """In a child: what was made is the parent's to undo, and another thread may have been at it."""
+    global _lock  # noqa: PLW0603
+    _lock = threading.RLock()
+    _made.clear()
+
+
+os.register_at_fork(after_in_child=_forget_all)
