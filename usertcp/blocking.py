@@ -25,7 +25,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from socket import SHUT_RD, SHUT_RDWR, SHUT_WR
-from types import TracebackType
 from typing import Any, Final, Self
 
 from usertcp.driver.base import BUDGET, Pump
@@ -89,11 +88,6 @@ class _Watch:
         self._closed = False
         self._followers: tuple[threading.Condition, ...] = ()
 
-    @property
-    def closed(self) -> bool:
-        """Whether ``close`` was called."""
-        return self._closed
-
     def on_ready(self) -> None:
         """Wake who waits for this (under the lock; from a turn, or from a user's call)."""
         for condition in self._followers:
@@ -112,9 +106,7 @@ class _Watch:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

@@ -25,7 +25,6 @@ import errno
 import operator
 import os
 import socket as stdlib
-import threading
 import time
 import types
 from collections.abc import Iterable
@@ -44,6 +43,7 @@ from usertcp.driver.endpoint import (
     Endpoint,
     recognize,
 )
+from usertcp.driver.forking import ForkLock
 from usertcp.driver.local import LINGER, LocalEngine
 from usertcp.driver.messages import GONE, Address
 from usertcp.driver.open import LinkSpec, OpenStack, open_stack
@@ -201,16 +201,7 @@ class Attachment(Handle):
 
 _current: Handle | None = None
 _configured: dict[str, Any] = {}
-_starting = threading.RLock()
-
-
-def _start_anew() -> None:
-    """In a child: another thread may have been starting an engine, and is not here to end that."""
-    global _starting  # noqa: PLW0603
-    _starting = threading.RLock()
-
-
-os.register_at_fork(after_in_child=_start_anew)
+_starting: Final = ForkLock()
 
 
 def engine(

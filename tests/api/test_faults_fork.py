@@ -124,11 +124,12 @@ def test_blocking_child_of_a_fork_in_a_transfer_finds_the_host_closed_and_the_pa
     """The threads that transfer hold the lock, or lead, whenever it is that the third one forks."""
     with two_hosts() as both:
         children: list[int] = []
+        pause = threading.Event()
 
         def fork_often() -> None:
             for _ in range(8):
                 children.append(forked(both.use))
-                time.sleep(0.002)
+                pause.wait(0.002)
 
         assert moved(both, fork_often) == TEXT
         assert [outcome(child) for child in children] == [GOOD] * 8

@@ -10,7 +10,6 @@ it: it can be read, written and closed.
 """
 
 import socket as stdlib
-import threading
 import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ from typing import Any, Final
 
 import usertcp.socket as us
 from usertcp.driver.endpoint import Endpoint
+from usertcp.driver.forking import ForkLock
 from usertcp.driver.open import LinkSpec
 from usertcp.patching import bypass
 
@@ -25,7 +25,7 @@ _OWN: Final = {"__module__", "__doc__", "__slots__", "_tcp"}  # of the subclass 
 
 _ABSENT: Final = object()  # what a name was that was not there
 
-_lock: Final = threading.Lock()
+_lock: Final = ForkLock()
 _depth = 0  # of patch() and install()
 _undo: list[tuple[Any, str, Any]] = []  # (where, name, what it was)
 
