@@ -53,6 +53,8 @@ GROWTH: Final = 0.04  # the share by which memory may differ between the last th
 TELL: Final = 60.0  # seconds between two lines where there is no terminal
 # So begin the errors of who is reset: by reading, by sending, and by closing before either was told.
 TOLD: Final = ("ConnectionResetError:", "BrokenPipeError:", f"OSError: {os.strerror(errno.ENOTCONN)}")
+# With threads glibc has up to eight arenas a processor, and what each keeps creeps up for an hour.
+MALLOC: Final = {"MALLOC_ARENA_MAX": "1"}
 SHOWN: Final = 10  # failures of one kind that are told in full
 
 # What usertcp sends is lost as it enters the kernel; the other way an end loses what it reads: a rule on that way would
@@ -85,6 +87,7 @@ class End:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
+                env={**os.environ, **MALLOC},
                 start_new_session=True,  # Ctrl-C is for this process, which ends the others
             )
         self._threads = [threading.Thread(target=work, daemon=True) for work in (self._listen, self._note)]
@@ -236,7 +239,16 @@ def trend(samples: Sequence[dict[str, Any]], key: str) -> Trend | None:
 
 
 # What may differ between the thirds beside its share: chance moves these with the connections of the moment.
-SLACK: Final = {"memory": 1_500_000, "descriptors": 12, "threads": 12, "objects": 8_000, "living": 60, "timers": 120}
+SLACK: Final = {
+    "memory": 1_500_000,
+    "taken": 1_000_000,
+    "blocks": 10_000,
+    "descriptors": 12,
+    "threads": 12,
+    "objects": 8_000,
+    "living": 60,
+    "timers": 120,
+}
 
 
 def growing(key: str, found: Trend) -> bool:
@@ -420,11 +432,13 @@ class Soak:
     def line(self) -> str:
         """The run so far, in a line."""
         counts = self.ledger.counts
-        memory = " ".join(f"{self.samples[name][-1]['memory'] / 1e6:.1f}" for name in ROADS if self.samples.get(name))
+        newest = [self.samples[name][-1] for name in ROADS if self.samples.get(name)]
+        memory = " ".join(f"{each['memory'] / 1e6:.1f}" for each in newest)
+        taken = " ".join(f"{each['taken'] / 1e6:.1f}" for each in newest)
         moved = (counts["bytes in"] + counts["bytes out"]) / 1e6
         return (
             f"{counts['opened']} opened, {moved:.0f} MB, {len(self.ledger.outages)} outages, "
-            f"memory {memory or '-'} MB, {self.failed} failures"
+            f"memory {memory or '-'} MB (of malloc {taken or '-'}), {self.failed} failures"
         )
 
     def verdict(self) -> list[str]:
@@ -477,7 +491,7 @@ def tell(soak: Soak, found: list[str], console: Console) -> None:
         f"the kernel's; sent again: {counts['retransmissions']:,} by us, {soak.kernel.get('RetransSegs', 0):,} by it"
     )
     for name in ROADS:
-        for key in ("memory", "descriptors", "objects", "living"):
+        for key in ("memory", "taken", "blocks", "descriptors", "objects", "living"):
             seen = trend(soak.samples.get(name, []), key)
             if seen is not None:
                 lines.append(

@@ -9,6 +9,7 @@ tasks, two as well. Both do the steps of :mod:`benchmarks.soak_plan`.
 """
 
 import asyncio
+import ctypes
 import gc
 import hashlib
 import json
@@ -432,11 +433,36 @@ def held(stack: Stack, link: Link) -> dict[str, int]:
     }
 
 
+MALLINFO: Final = (
+    *("arena", "ordblks", "smblks", "hblks", "hblkhd"),
+    *("usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"),
+)
+
+
+class _Mallinfo(ctypes.Structure):
+    """struct mallinfo2 (glibc's malloc.h)."""
+
+    _fields_ = tuple((name, ctypes.c_size_t) for name in MALLINFO)
+
+
+def taken() -> int:
+    """Bytes that malloc has given and not got back, whatever it keeps for itself; 0 where it does not tell."""
+    ask = getattr(ctypes.CDLL(None), "mallinfo2", None)
+    if ask is None:
+        return 0
+    ask.restype = _Mallinfo
+    told = ask()
+    return int(told.uordblks + told.hblkhd)
+
+
 def own(look: Callable[[], dict[str, int]]) -> dict[str, int]:
-    """What this process has: bytes of memory, descriptors, threads, objects, and what ``look`` finds in its stack."""
+    """What this process has: bytes of memory, those that malloc has given away, small blocks of the interpreter's,
+    descriptors, threads, objects; and what ``look`` finds in its stack."""
     objects = gc.get_objects()
     return {
         "memory": int(Path("/proc/self/statm").read_text().split()[1]) * PAGE,
+        "taken": taken(),
+        "blocks": sys.getallocatedblocks(),
         "descriptors": len(os.listdir("/proc/self/fd")),
         "threads": threading.active_count(),
         "objects": len(objects),
