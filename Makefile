@@ -7,7 +7,7 @@ ARGS ?=
 PARALLEL = -n auto --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo lab test conformance cpython bench bench-loss flood blind soak check format docs snapshots clean bench-core hot test-hot
+.PHONY: help setup demo lab test conformance cpython bench bench-loss flood blind fuzz soak check format docs snapshots clean bench-core hot test-hot
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -58,6 +58,10 @@ blind: ## 100,000 guesses of every kind at a connection, in process
 soak: ## 200 connections at a time under loss and outages, every byte hashed, nothing may grow (root); ARGS="--minutes 60"
 	@$(SETUP) tools
 	@$(BIN)/python -m benchmarks.soak $(ARGS)
+
+fuzz: ## fuzz the stack, the parsers, the socket API and the engine, a minute each; ARGS="--seconds 1800 --target stack"
+	@$(SETUP) fuzz
+	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 hot: ## the core compiled by mypyc, in build/hot (build/hot/bin/usertcp)
 	@$(SETUP)

@@ -510,7 +510,8 @@ class socket(stdlib.socket):
             raise os_error(errno.ENOTCONN)
         if phase == LISTENING:
             if how != stdlib.SHUT_WR:
-                tcp.call("shut_read")
+                if not tcp.tell("shut_read"):  # it was before
+                    raise os_error(errno.ENOTCONN)
                 _C.shutdown(self, stdlib.SHUT_RD)  # wakes accept with EINVAL
             return
         if phase == CONNECTING:  # is given up, as on Linux; a thread that waits for it renews the descriptor

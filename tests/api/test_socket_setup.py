@@ -539,6 +539,13 @@ def test_accept_times_out_does_not_block_and_is_woken_by_shutdown(engine: us.Eng
         assert waiting.result(PATIENCE) == "EINVAL"
 
 
+def test_listener_that_was_shut_for_reading_is_not_connected(engine: us.Engine) -> None:
+    with listening() as listener:
+        listener.shutdown(us.SHUT_RD)
+        assert number(lambda: listener.shutdown(us.SHUT_RD)) == "ENOTCONN"
+        assert number(lambda: listener.shutdown(us.SHUT_RDWR)) == "ENOTCONN"
+
+
 def test_listener_closed_resets_whom_it_has_not_accepted(engine: us.Engine) -> None:
     with listening() as listener:
         client = us.create_connection(listener.getsockname(), PATIENCE)

@@ -34,9 +34,9 @@ def encode(options: Iterable[TcpOption]) -> bytes:
 def _encode(option: TcpOption) -> bytes:
     if option.kind in (tcp.NOP, tcp.EOL):
         return bytes((option.kind,))
-    if option.kind in _FORMS:
+    if option.kind in _FORMS and option.numbers:
         body = _FORMS[option.kind].pack(*option.numbers)
-    elif option.kind == tcp.SACK:
+    elif option.kind == tcp.SACK and option.numbers:
         body = b"".join([_EDGE.pack(edge) for edge in option.numbers])
     elif option.kind in ACCECN_WORDS and option.numbers:
         body = b"".join([number.to_bytes(3, "big") for number in option.numbers])

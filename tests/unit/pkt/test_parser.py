@@ -73,6 +73,17 @@ def test_options_are_none_any_or_a_cookie() -> None:
     ]
 
 
+@pytest.mark.parametrize("words", ["kind 2 05", "kind 3 ", "kind 5 0102", "kind 8 00"])
+def test_option_of_a_known_kind_and_a_wrong_length_is_sent_as_it_is_written(words: str) -> None:
+    packet = action(f"0 < S 0:0(0) <{words}>")
+    assert isinstance(packet, TcpPacket)
+    assert packet.options is not None
+    (option,) = packet.options
+    _, kind, *octets = words.split()
+    wanted = bytes((int(kind), 2 + len(option.octets))) + bytes.fromhex("".join(octets))
+    assert encode(packet.options) == wanted + bytes(-len(wanted) & 3)
+
+
 def test_accecn_option_begins_with_either_counter() -> None:
     packet = action("0 < . 1:1(0) <ECN e0b 1 ceb 2 e1b 3,nop,ECN e1b 4 ceb 5>")
     assert isinstance(packet, TcpPacket)
