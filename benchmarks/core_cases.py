@@ -222,9 +222,12 @@ class PingPong(_OneConnection):
         self.ends.peer.flush()
 
     def work(self) -> None:
-        self.ends.us.turn()
-        self.ours.write(self.ours.read(1))
-        self.ends.us.flush()
+        pump = self.ends.us
+        pump.turn()
+        answer = self.ours.read(1)
+        if not pump.say(self.ours, answer):
+            self.ours.write(answer)
+            pump.flush()
         self._rounds += 1
 
     @property

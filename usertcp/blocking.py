@@ -17,6 +17,7 @@ the first thread that needs it. It sleeps for good while a leader does.
 
 Errors are the builtin OSError kinds, time-outs TimeoutError. Not here: select() over these connections (see ``aio`` and
 ``socket``), and any use in a child after fork(), where a host is closed and says EBADF; the parent's goes on.
+More than 700 lines, because who leads, who follows and what they wait for are one matter, under one lock.
 """
 
 import atexit
@@ -294,7 +295,7 @@ class Host(_Watch):
         self._leading = True
         self._waiting_for = watch
         self._stints += 1
-        pump, stats, more = self._pump, self.stack.stats, False
+        stats, more = self.stack.stats, False
         budget = 1 if self._sips > 0 else BUDGET
         try:
             while True:
@@ -303,7 +304,10 @@ class Host(_Watch):
                     now = clock()
                     if now >= deadline:
                         return False
-                    self._sleeps_until = wake = max(min(engine.deadline(now), deadline), now)
+                    wake = engine.deadline(now)
+                    if wake > deadline:
+                        wake = deadline
+                    self._sleeps_until = wake if wake > now else now
                     timeout = wake - now if wake < NEVER else NEVER
                 lock.release()
                 try:
@@ -313,14 +317,14 @@ class Host(_Watch):
                     self._sleeps_until = 0
                 frames, octets = stats.frames_in, stats.bytes_in
                 more = engine.handle(events, budget)
-                if stats.frames_in - frames > 1 or stats.bytes_in - octets >= LONE:
+                if stats.bytes_in - octets >= LONE or stats.frames_in - frames > 1:
                     self._sips = 0
                 else:
                     self._sips = self._sips - 1 if budget == 1 else SIPS
                 if done():
                     return True
                 budget = BUDGET
-                if watch._closed or self._closed or pump.failure is not None:
+                if watch._closed or self._closed or self._pump.failure is not None:
                     return False
                 if more and deadline < NEVER and clock() >= deadline:
                     return False
@@ -462,6 +466,16 @@ class _Endpoint(_Watch):
             raise TimeoutError(errno.ETIMEDOUT, "timed out")
         self._check()
 
+    def _end(self, how: Callable[[], object]) -> None:
+        with self._host._lock:
+            if self._closed or self._host._closed:
+                return
+            self._closed = True
+            how()
+            self._host._flush()
+            self.on_ready()
+            self.core.user = None  # who points at each other waits for the garbage collector
+
 
 class Conn(_Endpoint):
     """A connection. ``recv`` and ``send`` as a socket's; one thread may send while another receives."""
@@ -561,21 +575,38 @@ class Conn(_Endpoint):
             return 0
         host = self._host
         with host._lock:
-            return self._send(data, NEVER if self._timeout is None else host._deadline(self._timeout))
+            deadline = NEVER if self._timeout is None else host._deadline(self._timeout)
+            return self._says(data) or self._send(data, deadline)
 
     def sendall(self, data: Buffer) -> None:
         """Hand in all of ``data``. After an error it is not known how much of it was."""
-        size = len(data) if isinstance(data, bytes) else memoryview(data).nbytes
-        if not size:
-            return
         host = self._host
-        deadline = NEVER if self._timeout is None else host._deadline(self._timeout)
         with host._lock:
+            if self._says(data):
+                return
+            size = len(data) if isinstance(data, bytes) else memoryview(data).nbytes
+            if not size:
+                return
+            deadline = NEVER if self._timeout is None else host._deadline(self._timeout)
             count = self._send(data, deadline)
             if count < size:
                 view = memoryview(data).cast("B")
                 while count < size:
                     count += self._send(view[count:], deadline)
+
+    def _says(self, data: Buffer) -> int:
+        """Send ``data`` if that is a matter of one small segment; its bytes, or 0."""
+        host = self._host
+        if self._closed or host._closed:
+            raise os_error(errno.EBADF)
+        pump = host._pump
+        count = pump.say(self.core, data)
+        if count:
+            if host._sleeps_until or pump.blocked:
+                host._flush()
+            else:
+                host._stints += 1
+        return count
 
     def _send(self, data: Buffer, deadline: int) -> int:
         core = self.core
@@ -617,16 +648,6 @@ class Conn(_Endpoint):
     def abort(self) -> None:
         """Reset the connection; nothing more is delivered (RFC 9293 §3.10.5)."""
         self._end(self.core.abort)
-
-    def _end(self, how: Callable[[], object]) -> None:
-        with self._host._lock:
-            if self._closed or self._host._closed:
-                return
-            self._closed = True
-            how()
-            self._host._flush()
-            self.on_ready()
-            self.core.user = None  # who points at each other waits for the garbage collector
 
     # -- looking and setting -------------------------------------------------------------------------------------------
 
@@ -691,10 +712,4 @@ class Listener(_Endpoint):
 
     def close(self) -> None:
         """Stop listening and reset what was not accepted."""
-        with self._host._lock:
-            if self._closed or self._host._closed:
-                return
-            self._closed = True
-            self.core.close()
-            self._host._flush()
-            self.on_ready()
+        self._end(self.core.close)

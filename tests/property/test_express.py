@@ -17,7 +17,8 @@ from usertcp.tcp import connection, express, output
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.ecn_policy import Ecn
-from usertcp.tcp.state import State
+from usertcp.tcp.state import ALONE, State
+from usertcp.tcp.timeouts import answer_due
 from usertcp.units import MS
 
 
@@ -41,12 +42,24 @@ class Recorder:
                 assert plain or not conn.calm
                 self.plain += plain
             more = (express.poll if short else output.poll)(conn, now, tx, budget)
+            if short and conn.calm == ALONE:  # to look at its traces would write them down
+                assert conn.next_deadline() == min(*conn.timers.due, answer_due(conn))
+                self.story.append(None)
+                return more
             info = conn.info(now)
             self.story.append((more, conn.timers.due[:], info, conn.rcv.edge, conn.rcv.quick, conn.snd.small_end))
             return more
 
         monkeypatch.setattr(connection, "poll", poll)
         monkeypatch.setattr(End, "send", noted_send)
+
+
+def assert_same(short: Recorder, general: Recorder) -> None:
+    """Of a message alone (None) the traces are compared when something follows it."""
+    assert len(short.story) == len(general.story)
+    assert [theirs if ours is None else ours for ours, theirs in zip(short.story, general.story, strict=True)] == (
+        general.story
+    )
 
 
 def told(short: bool, chosen: tuple[TcpConfig, TcpConfig], seed: int, steps: int) -> Recorder:
@@ -61,7 +74,7 @@ def told(short: bool, chosen: tuple[TcpConfig, TcpConfig], seed: int, steps: int
 @settings(deadline=None, max_examples=60)
 @given(st.tuples(configs, configs), st.integers(0, 1 << 32))
 def test_any_story_is_the_same_without_the_short_way(chosen: tuple[TcpConfig, TcpConfig], seed: int) -> None:
-    assert told(True, chosen, seed, 150).story == told(False, chosen, seed, 150).story
+    assert_same(told(True, chosen, seed, 150), told(False, chosen, seed, 150))
 
 
 @pytest.mark.parametrize("nodelay", [False, True])
@@ -90,4 +103,4 @@ def test_open_connections_take_the_short_way_and_leave_the_same_traces(nodelay: 
 
     with_it, without = play(True), play(False)
     assert with_it.plain > 50
-    assert with_it.story == without.story
+    assert_same(with_it, without)

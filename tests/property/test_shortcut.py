@@ -61,6 +61,7 @@ class End:
     wire: deque[tuple[bytes, FrameMeta]] = field(default_factory=deque)  # what it sent and nobody has got yet
     conn: Connection | None = None
     target: bytearray | None = None  # offered to the connection
+    said: int = 0  # messages that left at once
 
     def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:
         arrives = PLAIN
@@ -131,7 +132,7 @@ class World:
             if conn is None:
                 continue
             if dice.random() < 0.4 and conn.writable:
-                conn.write(bytes(dice.choice([1, 1, 100, 1448, 5000, 60_000])))
+                self.write(end, conn, bytes(dice.choice([1, 1, 100, 1448, 5000, 60_000])))
             if end.target is not None and dice.random() < 0.7:
                 landed, end.target = end.target[: conn.take_back()], None
                 self.log.append((bytes(landed), conn.readable))
@@ -148,6 +149,19 @@ class World:
             if self.now < due < self.now + 10 * SEC:
                 self.now = due
         self.carry_all()
+
+    def write(self, end: End, conn: Connection, data: bytes) -> None:
+        """The user hands in ``data``, and half of the time it leaves at once."""
+        if self.dice.random() < 0.5:
+            conn.write(data)
+            return
+        end.stack.poll(self.now, end)
+        said = 0 if end.shortcut.closed else end.stack.say(conn, data, self.now, end)
+        assert said in (0, len(data))
+        end.said += said > 0
+        if not said and conn.writable:
+            conn.write(data)
+        end.stack.poll(self.now, end)
 
     def carry_all(self) -> None:
         dice = self.dice

@@ -14,7 +14,7 @@ from usertcp.tcp.accecn import Accurate
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.listener import Listener, closed_reply
-from usertcp.tcp.state import State
+from usertcp.tcp.state import ALONE, State
 from usertcp.units import HOUR, MASK32, MS, NEVER, SEC
 from usertcp.wire import ecn
 from usertcp.wire import tcp as wire
@@ -179,6 +179,7 @@ class End:
         if conn.state in HANDLES_TEXT and not self.more:  # something will happen, whatever the wire does
             waits = snd.outstanding or snd.unsent > 0 or (snd.fin_queued and not snd.fin_sent)
             runs = [timer.RETRANSMIT, timer.PERSIST, timer.SWS_OVERRIDE, timer.PACING]
+            waits = waits and conn.calm != ALONE  # whose timer is set when somebody asks (``tcp.message``)
             assert not waits or any(conn.timers.is_set(which) for which in runs)
             assert not conn.reset_due
             assert rcv.ack == 0 or conn.timers.is_set(timer.DELAYED_ACK)

@@ -27,6 +27,7 @@ from usertcp.link.base import Link
 from usertcp.net.stack import Stack
 from usertcp.tcp.buffers import ReceiveBuffer
 from usertcp.tcp.connection import Connection
+from usertcp.tcp.ring import Buffer
 from usertcp.tcp.state import State
 from usertcp.units import MS, NEVER
 
@@ -173,6 +174,14 @@ class Pump:
             self.link.tick(now)
         self.blocked = False
         return self._settle(self.stack.poll(now, self, budget))
+
+    def say(self, conn: Connection, data: Buffer) -> int:
+        """Hand in ``data`` for ``conn`` and send it, if that is a matter of one small segment (:meth:`Stack.say`);
+        its bytes. 0: nothing has changed."""
+        if self.failure is not None or self._ticks:
+            return 0
+        self.blocked = False
+        return self.stack.say(conn, data, self.clock(), self)
 
     def should_look(self, conn: Connection) -> bool:
         """Whether who has written to ``conn`` should have a turn and not only :meth:`flush`, to see what is

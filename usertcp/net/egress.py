@@ -115,12 +115,11 @@ class Egress:
         if self.full:
             return False
         template: Template | None = flow.template
-        if template is None or not template.serves(conn.config) or self._now >= template.neighbor.fresh_until:
+        if template is None or self._now >= template.neighbor.fresh_until or not template.serves(conn.config):
             template = self._template(conn)
         frame = template.head + header
         sink = self._sink if template.neighbor.mac else _Unresolved(self._neighbors, template.neighbor, conn)
-        unit = self._unit(conn, template, header, gso_size) if gso_size else length
-        if unit < length:
+        if gso_size and (unit := self._unit(conn, template, header, gso_size)) < length:
             taken = self._send_train(sink, conn, template, frame, payload, length, unit, gso_size, ecn)
         else:
             taken = self._send_one(sink, template, frame, payload, length, gso_size, ecn)
@@ -198,14 +197,20 @@ class Egress:
         ecn: int,
     ) -> bool:
         """A frame with ``length`` bytes of text, in whose header the numbers stand."""
-        meta, segments = self._suit(template, len(frame), length, gso_size)
+        front, meta = len(frame), template.meta
+        if gso_size or front + length != template.size or template.gso_size or front != template.header:
+            meta, _ = self._suit(template, front, length, gso_size)
         template.fill(frame, self._ident, ecn)
-        self._ident = self._ident + segments & 0xFFFF
-        if meta is PLAIN:
+        self._ident = self._ident + template.segments & 0xFFFF
+        if not self._checksum:
+            meta = PLAIN
             template.finish(frame, payload)
         if not sink.send(frame, payload, meta):
             return False
-        self._count(sink, 1, template.size)
+        if sink is self._sink:
+            stats = self._stats
+            stats.frames_out += 1
+            stats.bytes_out += template.size
         return True
 
     def _suit(self, template: Template, front: int, length: int, gso_size: int) -> tuple[FrameMeta, int]:

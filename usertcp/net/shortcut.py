@@ -22,9 +22,10 @@ from typing import Final, TypeAlias
 
 from usertcp.errors import WireError
 from usertcp.frame import FrameMeta, Source
+from usertcp.net.flow import Flow
 from usertcp.net.stats import Stats
 from usertcp.tcp.connection import Connection
-from usertcp.tcp.predicted import room_in_burst, settle, take_burst, take_predicted
+from usertcp.tcp.predicted import room_in_burst, settle, take_burst, take_message, take_predicted
 from usertcp.tcp.timewait import reusable_by
 from usertcp.units import MASK32
 from usertcp.wire import ethernet, ipv4, tcp
@@ -35,11 +36,12 @@ Frame: TypeAlias = tuple[memoryview, FrameMeta]
 LEAST_OF_BURST: Final = 512  # bytes of text: what is less is a message, and the next one answers another question
 
 _REST: Final = "H H 4s H 12s I 8s 4x 12s"  # from the IPv4 header's third byte on
+_EACH: Final = "H H 4s H 12s I I H H 4x I I I"  # the same with each field of the last groups by itself
 _ETHERNET: Final = Struct("! 16s" + _REST)
 _BARE: Final = Struct("! 2s" + _REST)
+_ETHERNET_EACH: Final = Struct("! 16s" + _EACH)
+_BARE_EACH: Final = Struct("! 2s" + _EACH)
 _WORDS: Final = Struct("! H H")
-_TAIL: Final = Struct("! I H H")
-_OPTIONS: Final = Struct("! I I I")
 _IPV4: Final = b"\x45"  # version 4, five words: no options
 _ONE_PIECE: Final = 0x3FFF  # more fragments, fragment offset
 _EXPECTED: Final = tcp.HEADER_LEN + tcp.TIMESTAMPS_LEN << 10 | tcp.ACK  # data offset and flags
@@ -89,6 +91,7 @@ class Shortcut:
 
     __slots__ = (
         "_burst",
+        "_fields",
         "_flows",
         "_front",
         "_head",
@@ -108,6 +111,7 @@ class Shortcut:
         self._mac = mac
         self._start = ethernet.IPV4.to_bytes(2, "big") + _IPV4 if mac else _IPV4
         self._unpack = fields.unpack_from
+        self._fields = (_ETHERNET_EACH if mac else _BARE_EACH).unpack_from
         self._least = fields.size
         self._ip = fields.size - _HEADERS
         self._front = bytearray(fields.size)
@@ -122,16 +126,53 @@ class Shortcut:
         size, least = len(frame), self._least
         if size < least:
             return False
-        head, total_len, ident, middle, check, key, seq, tail, options = self._unpack(frame)
+        head, total, ident, middle, check, key, seq, ack, word, wnd, kind, tsval, tsecr = self._fields(frame)
         conn = self._flows.get(key)
-        end = self._ip + total_len
-        if conn is None or not least <= end <= size:
+        end = self._ip + total
+        if (
+            conn is None
+            or not least <= end <= size
+            or ((head != self._head or middle != self._middle) and not self._in_order(head, middle))
+        ):
             return False
-        if (head != self._head or middle != self._middle) and not self._in_order(head, middle):
+        flow = conn.flow
+        if (self._sum + flow.address_sum + total + ident + check) % 0xFFFF or not flow.next_hop:
             return False
-        if (self._sum + conn.flow.address_sum + total_len + ident + check) % 0xFFFF:
+        view = memoryview(frame)
+        if not meta.csum_valid and not self._sums_up(flow, view[:end]):
             return False
-        return self._take_any(conn, memoryview(frame)[:end], seq, tail, options, now, meta)
+        if word & _IGNORED != _EXPECTED or kind != tcp.NOP_NOP_TS:
+            return self._take_other(conn, view[:end], now, meta)
+        text, stats = view[least:end], self._stats
+        if (
+            end - least < LEAST_OF_BURST
+            and conn.calm
+            and not flow.queued
+            and take_message(conn, seq, ack, wnd, tsval, tsecr, text, flow.wake, now)
+        ):
+            stats.segments_in += 1
+            return True
+        if not take_predicted(conn, seq, ack, wnd, tsval, tsecr, text, meta.gso_size, now):
+            return self._take_other(conn, view[:end], now, meta)
+        if not flow.queued and not settle(conn, flow.wake, now):
+            conn.host.dirty(conn)
+        stats.segments_in += 1
+        if end - least < LEAST_OF_BURST:
+            self._burst = None
+        elif conn.rcv.buffer.wanted and _is_whole(meta, end - least, conn.rcv.mss):
+            self._begin_burst(conn, view, tsval, meta, seq + end - least & MASK32)
+        return True
+
+    def _sums_up(self, flow: Flow, frame: memoryview) -> bool:
+        """Whether the checksum of the TCP segment in ``frame`` is right."""
+        return tcp.verify(flow.remote_ip, flow.local_ip, frame[self._ip + ipv4.HEADER_LEN :])
+
+    def _begin_burst(self, conn: Connection, frame: memoryview, tsval: int, meta: FrameMeta, nxt: int) -> None:
+        """The text in ``frame`` was taken for a reader who waits; ``nxt`` is the number after it."""
+        head, _, _, middle, _, key, _, tail, options = self._unpack(frame)
+        pushed = tail[:5] + bytes((tail[5] ^ tcp.PSH,)) + tail[6:]
+        constant = self._sum + conn.flow.address_sum
+        self._burst = Burst(conn, nxt, (tail, pushed), (head, middle, key, options), constant, tsval, meta)
 
     def _in_order(self, head: bytes, middle: bytes) -> bool:
         """Whether there is nothing about ``head`` and ``middle`` that the general way should see."""
@@ -146,34 +187,6 @@ class Shortcut:
             return False
         self._head, self._middle = head, middle
         self._sum = int.from_bytes(head[-2:], "big") + fragment + kind
-        return True
-
-    def _take_any(
-        self, conn: Connection, frame: memoryview, seq: int, tail: bytes, options: bytes, now: int, meta: FrameMeta
-    ) -> bool:
-        """``frame`` has a TCP segment for ``conn`` in it, of which nothing has been looked at."""
-        flow = conn.flow
-        if not flow.next_hop:
-            return False
-        if not meta.csum_valid and not tcp.verify(flow.remote_ip, flow.local_ip, frame[self._ip + ipv4.HEADER_LEN :]):
-            return False
-        ack, word, wnd = _TAIL.unpack(tail)
-        kind, tsval, tsecr = _OPTIONS.unpack(options)
-        if word & _IGNORED != _EXPECTED or kind != tcp.NOP_NOP_TS:
-            return self._take_other(conn, frame, now, meta)
-        text = frame[self._least :]
-        if not take_predicted(conn, seq, ack, wnd, tsval, tsecr, text, meta.gso_size, now):
-            return self._take_other(conn, frame, now, meta)
-        if not flow.queued and not settle(conn, flow.wake, now):
-            conn.host.dirty(conn)
-        self._stats.segments_in += 1
-        if len(text) < LEAST_OF_BURST:
-            self._burst = None
-        elif conn.rcv.buffer.wanted and _is_whole(meta, len(text), conn.rcv.mss):
-            pushed = tail[:5] + bytes((tail[5] ^ tcp.PSH,)) + tail[6:]
-            same = self._head, self._middle, flow.key, options
-            constant = self._sum + flow.address_sum
-            self._burst = Burst(conn, seq + len(text) & MASK32, (tail, pushed), same, constant, tsval, meta)
         return True
 
     def _take_other(self, conn: Connection, frame: memoryview, now: int, meta: FrameMeta) -> bool:

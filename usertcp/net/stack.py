@@ -38,10 +38,14 @@ from usertcp.tcp.connection import Connection
 from usertcp.tcp.cookies import Cookies
 from usertcp.tcp.listener import Listener
 from usertcp.tcp.memory import UNBOUNDED, Memory
+from usertcp.tcp.message import say
 from usertcp.tcp.predicted import may_stretch
+from usertcp.tcp.ring import Buffer
 from usertcp.tcp.rtt import TS_TICK
 from usertcp.tcp.seq import initial_sequence, timestamp_offset, unwrap
+from usertcp.tcp.state import ALONE
 from usertcp.tcp.timewait import outlived, reusable_by
+from usertcp.tcp.tlp import MAX_ACK_DELAY
 from usertcp.tcp.trace import Tracer
 from usertcp.units import MASK32, MIB, NEVER
 from usertcp.wire import arp, ethernet, icmp, ipv4, tcp
@@ -305,6 +309,22 @@ class Stack:
         if self._dirty or frames or requests or local:
             return True
         return bool(heap) and heap[0][0] <= now and self.next_deadline() <= now
+
+    def say(self, conn: Connection, data: Buffer, now: int, sink: Sink) -> int:
+        """``conn.put(data)`` and :meth:`poll` in one, where ``data`` goes at once as a message alone (``tcp.message``)
+        and nobody else has anything to send; its bytes. 0: that is not so, and nothing has changed."""
+        flow: Flow = conn.flow
+        if self._dirty or self._backlog or self._local or self._requests or not flow.next_hop:
+            return 0
+        self._egress.begin(sink, now)
+        taken = say(conn, data, now, self._egress)
+        if self._requests:  # who the next hop is has to be asked
+            self._egress.flush()
+        if flow.wake > now + min(conn.snd.rtt.rto, MAX_ACK_DELAY) and conn.calm == ALONE:
+            deadline = conn.next_deadline()
+            if deadline < flow.wake:
+                self._schedule(conn, deadline)
+        return taken
 
     def _poll_connections(self, now: int, budget: int) -> None:
         """Every dirty connection once, with its share of the budget; those that have more go to the end of the line."""

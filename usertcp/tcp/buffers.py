@@ -111,15 +111,21 @@ class SendBuffer:
             assert granted  # it is not larger than any ring may be
             self._ring.write(self.start, message[len(message) - self.end + self.start :])
 
+    def keep(self, message: bytes) -> bool:
+        """Take a small message, the buffer being empty. False: there is no memory for it but in the ring."""
+        n = len(message)
+        if not 0 < n < self.limit or not self._ring.memory.lend(n):
+            return False
+        self.alone = message
+        self.end += n
+        return True
+
     def write(self, data: Buffer) -> int:
         """Take as much of ``data`` as fits; return how many bytes that was, 0 when full."""
         if self.start == self.end and len(data) <= SMALL:
             message = data if type(data) is bytes else bytes(data)
-            n = len(message)
-            if 0 < n < self.limit and self._ring.memory.lend(n):
-                self.alone = message
-                self.end += n
-                return n
+            if len(message) <= SMALL and self.keep(message):
+                return len(message)
         self._spill()
         view = _bytewise(data)
         n = len(view)
@@ -206,6 +212,16 @@ class SendBuffer:
                 self.start = self.end
                 self._ring.release()
                 self._kept = None
+
+    def clear(self) -> None:
+        """Let go of everything, which is text and acknowledged."""
+        message = self.alone
+        if message is None:
+            self.ack(self.end)
+        else:
+            self._ring.memory.credit(len(message))
+            self.alone = None
+            self.start = self.end
 
     def fit(self) -> None:
         """Memory is scarce: give back what is not needed for what is held."""

@@ -54,7 +54,7 @@ from usertcp.tcp.state import (
     WRITABLE,
     State,
 )
-from usertcp.tcp.timeouts import arm_user_timeout, on_timers
+from usertcp.tcp.timeouts import answer_due, arm_user_timeout, on_timers
 from usertcp.tcp.timers import Timers
 from usertcp.tcp.trace import Tracer
 from usertcp.units import MASK32, SEC
@@ -174,10 +174,8 @@ class Connection:
         tracer: Tracer | None = None,
         memory: Memory | None = None,
     ) -> None:
-        self.host = host
-        self.config = config
-        self.sport = sport
-        self.dport = dport
+        self.host, self.config = host, config
+        self.sport, self.dport = sport, dport
         self.path_mss = mss
         self.advertised_mss = min(mss, config.max_segment or mss)
         self.max_burst, self.train = max_burst, train
@@ -412,7 +410,7 @@ class Connection:
         """End the offer; how many bytes of ``target`` were filled. What came after them is to be read as usual."""
         landed = self.rcv.buffer.take_back()
         if landed:
-            self._after_read()
+            self._lower()  # whether a window update is due was asked when they landed
         return landed
 
     def read(self, limit: int) -> bytes:
@@ -440,14 +438,18 @@ class Connection:
             raise os_error(errno.EAGAIN)
 
     def _after_read(self) -> None:
+        self._lower()
+        if self.rcv.window_update_due() and self.state in CAN_RECEIVE:
+            self.host.dirty(self)
+
+    def _lower(self) -> None:
+        """Levels, when something was read."""
         rcv = self.rcv
         read = rcv.buffer.read_seq
         if read == rcv.buffer.nxt and not self.ready & GONE:
             self.ready &= ~READABLE
         if rcv.up <= read:
             self.ready &= ~URGENT
-        if rcv.window_update_due() and self.state in CAN_RECEIVE:
-            self.host.dirty(self)
 
     def _raise_pending(self) -> None:
         error = self.take_error()
@@ -594,8 +596,9 @@ class Connection:
         self.host.dirty(self)
 
     def info(self, now: int = 0) -> TcpInfo:
-        """The figures of this moment (STATUS, RFC 9293 §3.10.6). ``now``: up to when the times count that still run; 0:
-        up to their last change."""
+        """The figures (STATUS, RFC 9293 §3.10.6). ``now``: until when times count that run; 0: their last change."""
+        if self.calm == ALONE:
+            enter_message(self)
         return collect(self, now)
 
     # --- the network (RFC 9293 §3.10.7) ------------------------------------------------------------------------------
@@ -641,6 +644,7 @@ class Connection:
             self._complain(errno.EHOSTUNREACH)
 
     def _complain(self, number: int) -> None:
+        self.doubt()
         self.soft_error = os_error(number)
         self.report(number)
 
@@ -660,7 +664,8 @@ class Connection:
 
     def next_deadline(self) -> int:
         """When :meth:`on_timers` is due (ns), or NEVER."""
-        return self.timers.next_deadline()
+        at = self.timers.next_deadline()
+        return min(at, answer_due(self)) if self.calm == ALONE else at
 
     def on_timers(self, now: int) -> None:
         """Act on every timer that has run out by ``now``."""

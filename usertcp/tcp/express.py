@@ -16,7 +16,7 @@ from usertcp.tcp.ecn import NOT_ECN
 from usertcp.tcp.receiver import ACK_DELAYED, ACK_NONE, ACK_NOW
 from usertcp.tcp.recovery import OPEN
 from usertcp.tcp.sender import COMPANY
-from usertcp.tcp.state import ALONE, CALM, State
+from usertcp.tcp.state import ALONE, CALM, WRITABLE, State
 from usertcp.tcp.timeouts import rearm
 from usertcp.tcp.timers import DELAYED_ACK
 from usertcp.units import MASK32, NEVER
@@ -33,17 +33,17 @@ def poll(conn: "Connection", now: int, tx: output.Transmit, budget: int) -> bool
         if not is_plain(conn):
             return output.poll(conn, now, tx, budget)
         conn.calm = CALM
+        conn.snd.lone = message.bound(conn)
     snd, rcv = conn.snd, conn.rcv
     if snd.buffer.end > snd.nxt:
         if snd.nxt == snd.una:
             if snd.last_sent_at and now - snd.last_sent_at > snd.rtt.rto:  # a start from idleness
                 conn.doubt()
                 return output.poll(conn, now, tx, budget)
-            if budget > 0 and message.is_alone(conn):
-                if message.send(conn, now, tx):
-                    return False
+            if budget > 0 and message.is_alone(conn) and conn.ready & WRITABLE:
+                more = not message.send(conn, now, tx)
                 rearm(conn, now)
-                return True
+                return more
         elif conn.calm == ALONE:
             message.enter(conn)
         more = _send_text(conn, now, tx, budget)
@@ -84,6 +84,8 @@ def is_plain(conn: "Connection") -> bool:
             or conn.override
             or conn.config.cork
             or conn.tracer
+            or conn.probes
+            or conn.soft_error
             or rcv.dsacks
             or snd.board.lost
             or snd.fin_queued

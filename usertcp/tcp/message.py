@@ -4,16 +4,20 @@ Whoever asks and answers in turn sends nothing else, and pays for each byte of i
 what is decided for a burst has one answer here: both windows are open and will not be filled, Nagle's rule has nothing
 to wait for (RFC 9293 §3.7.4), no timer of sending runs, and all that the user had goes. ``express`` asks
 :func:`is_alone` when nothing is the matter with a connection; what it does otherwise leaves the same traces. What
-acknowledges it is taken by ``predicted``. As long as nothing else happens nobody asks the scoreboard about it, and
-there is no record of it there.
+acknowledges it is taken by ``predicted``. As long as nothing else happens nobody asks about it, and so nothing is
+written down but its number and when it left: no record in the scoreboard, no timer, no sample of a rate. All of that
+follows from the two, and :func:`enter` makes it up when something happens that was not expected.
 """
 
 from typing import TYPE_CHECKING
 
+from usertcp.tcp.buffers import SMALL
+from usertcp.tcp.chrono import BUSY
 from usertcp.tcp.receiver import ACK_NONE
+from usertcp.tcp.ring import Buffer
 from usertcp.tcp.rtt import TS_TICK
-from usertcp.tcp.state import ALONE, CALM
-from usertcp.tcp.timeouts import await_answer
+from usertcp.tcp.state import ALONE, CALM, WRITABLE
+from usertcp.tcp.timeouts import rearm, rest
 from usertcp.tcp.timers import DELAYED_ACK
 from usertcp.units import MASK32, NEVER
 from usertcp.wire.ecn import NOT_ECT
@@ -24,56 +28,105 @@ if TYPE_CHECKING:
     from usertcp.tcp.output import Transmit
 
 
+def bound(conn: "Connection") -> int:
+    """Bytes that a message alone of ``conn``, in which nothing is the matter, may have; 0: there are to be none. It
+    holds until something is the matter."""
+    snd = conn.snd
+    if not conn.ts_ok or not snd.sack_ok or snd.tlp.end >= 0 or conn.config.user_timeout:
+        return 0
+    return min(snd.mss - TIMESTAMPS_LEN, snd.flight)
+
+
 def is_alone(conn: "Connection") -> bool:
     """Whether all text that waits fits a segment and the peer's window, and is little beside the other one; nothing is
     the matter with ``conn``, and nothing on its way."""
     snd = conn.snd
     length = snd.buffer.end - snd.nxt
-    return (
-        length <= snd.mss - TIMESTAMPS_LEN
-        and length <= snd.wnd
-        and 2 * length <= snd.cc.cwnd
-        and length <= snd.flight
-        and conn.ts_ok
-        and snd.sack_ok
-        and snd.tlp.end < 0
-    )
+    return length <= snd.lone and length <= snd.wnd and 2 * length <= snd.cc.cwnd
+
+
+def say(conn: "Connection", data: Buffer, now: int, tx: "Transmit") -> int:
+    """Take ``data`` of the user and send it, if it is such a message; its bytes. 0: it is not, and nothing has
+    changed."""
+    if conn.calm != CALM or len(data) > SMALL:
+        return 0
+    if type(data) is not bytes:
+        data = bytes(data)
+    snd, length = conn.snd, len(data)
+    buffer = snd.buffer
+    if (
+        length > snd.lone
+        or length > snd.wnd
+        or 2 * length > snd.cc.cwnd
+        or not buffer.end == snd.nxt == snd.una
+        or now - snd.last_sent_at > snd.rtt.rto
+        or not conn.ready & WRITABLE
+        or not buffer.keep(data)
+    ):
+        return 0
+    if not send(conn, now, tx):
+        conn.host.dirty(conn)
+    return length
 
 
 def send(conn: "Connection", now: int, tx: "Transmit") -> bool:
     """Send it. False: the sink was full, and nothing has changed."""
-    snd, rcv = conn.snd, conn.rcv
-    start, end, rate = snd.nxt, snd.buffer.end, snd.rate
+    snd, rcv, chrono = conn.snd, conn.rcv, conn.chrono
+    start, buffer, edge = snd.nxt, snd.buffer, rcv.edge
+    end, text = buffer.end, buffer.alone
     length = end - start
-    snd.cc.on_send(now, app_limited=rate.app_limited > 0, flight=0)
-    edge = rcv.edge
-    if not tx.send(conn, header(conn, now, start, ACK | PSH), snd.buffer.views(start, length), length, 0, NOT_ECT):
+    views = buffer.views(start, length) if text is None else [memoryview(text)]
+    if not tx.send(conn, header(conn, now, start, ACK | PSH), views, length, 0, NOT_ECT):
         rcv.edge = edge
         return False
     rcv.quick = 0
     acknowledged(conn)
     conn.segments_out += 1
-    if length < snd.mss - TIMESTAMPS_LEN:
-        snd.small_end = end
-    snd.board.in_flight = length
-    rate.on_message(length, now)
-    snd.nxt = snd.usage_end = end
-    snd.unacked_since = snd.last_sent_at = now
-    snd.usage_full = False
-    snd.usage_flight = length
-    await_answer(conn, now)
+    snd.nxt = end
+    snd.last_sent_at = now
+    chrono.rest(now)
+    chrono.state, chrono.since = BUSY, now
     conn.calm = ALONE
     return True
 
 
-def enter(conn: "Connection") -> None:
-    """Enter the message that is on its way into the scoreboard: it is alone no more, or not all is well."""
-    snd = conn.snd
-    length = snd.board.in_flight
-    snd.board.in_flight = 0
-    record = snd.board.push(snd.una, snd.nxt, snd.last_sent_at, snd.mss - TIMESTAMPS_LEN)
-    snd.rate.note_message(record, length)
+def answered(conn: "Connection", now: int) -> None:
+    """The message that is on its way is acknowledged: what it leaves behind, which is what any text would leave that
+    used little of the window."""
+    snd, chrono = conn.snd, conn.chrono
+    una, sent_at = snd.nxt, snd.last_sent_at
+    acked, trip, rack = una - snd.una, now - sent_at, snd.rack
+    snd.una = snd.usage_end = una
+    if acked < snd.mss - TIMESTAMPS_LEN:
+        snd.small_end = una
+    snd.usage_full, snd.usage_flight = False, acked
+    snd.unacked_since = now
+    snd.buffer.clear()
+    snd.rtt.sample(trip, trip)
+    snd.tlp.sampled = True
+    rack.rtt, rack.sent_at, rack.end, rack.fack = trip, sent_at, una, una  # as ``Rack.on_in_order``
+    snd.rate.on_message(acked, trip, now)
+    snd.cc.on_unused(now, acked)
+    conn.bytes_acked += acked
+    rest(conn)
+    chrono.rest(now)
     conn.calm = CALM
+
+
+def enter(conn: "Connection") -> None:
+    """Write down what :func:`send` has left out: the message is alone no more, or not all is well."""
+    snd = conn.snd
+    at, length, end = snd.last_sent_at, snd.nxt - snd.una, snd.nxt
+    conn.calm = CALM
+    snd.cc.on_send(at, app_limited=snd.rate.app_limited > 0, flight=0)
+    record = snd.board.push(snd.una, end, at, snd.mss - TIMESTAMPS_LEN)
+    snd.rate.on_send(record, length, at, idle=True)
+    snd.rate.on_user_idle(length)
+    if length < snd.mss - TIMESTAMPS_LEN:
+        snd.small_end = end
+    snd.usage_full, snd.usage_flight, snd.usage_end = False, length, end
+    snd.unacked_since = at
+    rearm(conn, at)
 
 
 def header(conn: "Connection", now: int, seq: int, flags: int) -> bytearray:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final
 
 from usertcp.tcp.arrives import after_ack, measure, take_text
 from usertcp.tcp.ecn import NOT_ECN
-from usertcp.tcp.message import enter
+from usertcp.tcp.message import answered, enter
 from usertcp.tcp.receiver import ACK_DELAYED, ACK_NOW
-from usertcp.tcp.state import ALONE, CALM, DOUBTED, READABLE, WRITABLE, State
+from usertcp.tcp.state import ALONE, DOUBTED, READABLE, WRITABLE, State
 from usertcp.tcp.timeouts import rest
 from usertcp.tcp.timers import DELAYED_ACK
 from usertcp.units import KIB, MASK32, NEVER
@@ -68,10 +68,7 @@ def take_predicted(
         rcv.ts_recent_at = now
     if answer:
         snd.wl1, snd.wl2 = nxt, snd.nxt
-        conn.bytes_acked += acked
-        snd.on_answer(now)
-        rest(conn)
-        conn.calm = CALM
+        answered(conn, now)
     else:
         _take_ack(conn, acked, window, now)
     conn.probes = 0
@@ -80,6 +77,62 @@ def take_predicted(
         _land(conn, text, size, tsecr, now)
     elif size:
         take_text(conn, nxt, text, gso_size or size, tsecr, now)
+    return True
+
+
+def take_message(
+    conn: "Connection", seq: int, ack: int, wnd: int, tsval: int, tsecr: int, text: memoryview, wake: int, now: int
+) -> bool:
+    """:func:`take_predicted` and :func:`settle` in one for little ``text``, for which nothing was due before: the
+    answer to the message alone that is on its way, or a message while nothing is. False: it is neither, and nothing has
+    changed. True: all that its turn would do is done, or ``conn`` has said that it wants one. ``wake``: when it has
+    one in any case (ns).
+    """
+    rcv, snd = conn.rcv, conn.snd
+    nxt, size, buffer = rcv.nxt, len(text), rcv.buffer
+    if (
+        seq != nxt & MASK32
+        or ack != snd.nxt & MASK32
+        or wnd << snd.shift != snd.wnd
+        or snd.buffer.end != snd.nxt
+        or nxt + size > rcv.edge
+        or size > rcv.mss
+        or (tsval - rcv.ts_recent) & MASK32 >= _HALF
+        or rcv.quick
+        or not conn.ready & WRITABLE
+    ):
+        return False
+    if conn.calm == ALONE:
+        answered(conn, now)
+    elif not size or snd.una != snd.nxt or not conn.ts_ok:
+        return False
+    conn.segments_in += 1
+    conn.last_received_at = now
+    if nxt <= rcv.last_ack_sent:  # RFC 7323 §4.3 (2)
+        rcv.ts_recent, rcv.ts_recent_at = tsval, now
+    snd.wl1, snd.wl2 = nxt, snd.nxt
+    if not size:
+        return True
+    if size <= buffer.wanted and buffer.read_seq == nxt:
+        _land(conn, text, size, tsecr, now)
+    else:
+        take_text(conn, nxt, text, size, tsecr, now)
+    if not (rcv.ack == ACK_DELAYED and _delays(conn, wake, now)):
+        conn.host.dirty(conn)
+    return True
+
+
+def _delays(conn: "Connection", wake: int, now: int) -> bool:
+    """Whether no window update is due, and the ACK of what came waits for company. False: nothing has changed."""
+    rcv, due = conn.rcv, conn.timers.due
+    buffer = rcv.buffer
+    if not buffer.read_seq + buffer.limit - rcv.edge < rcv.mss <= buffer.limit // 2:
+        return False
+    if due[DELAYED_ACK] == NEVER:
+        at = now + conn.config.delayed_ack
+        if not now < wake <= at:
+            return False
+        due[DELAYED_ACK] = at
     return True
 
 

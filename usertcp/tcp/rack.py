@@ -69,14 +69,10 @@ class Rack:
     def on_in_order(self, newest: Sent, end: int, now: int) -> None:
         """:meth:`on_delivered` for what was sent once and is acknowledged in the order in which it was sent, up to the
         number ``end`` in the record ``newest``."""
-        self.on_answer(newest.sent_at, end, now)
-
-    def on_answer(self, sent_at: int, end: int, now: int) -> None:
-        """The same for what was sent at ``sent_at``, ns."""
         if end > self.fack:
             self.fack = end
-        self.rtt = now - sent_at
-        self.sent_at = sent_at
+        self.rtt = now - newest.sent_at
+        self.sent_at = newest.sent_at
         self.end = end
 
     def on_dsack(self, una: int, nxt: int) -> None:

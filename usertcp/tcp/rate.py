@@ -24,7 +24,6 @@ class DeliveryRate:
     __slots__ = (
         "_blind_until",
         "_first_sent_at",
-        "_limited",
         "app_limited",
         "delivered",
         "delivered_at",
@@ -38,7 +37,6 @@ class DeliveryRate:
         self._first_sent_at = 0
         self._blind_until = 0  # ``delivered`` when a gap was last closed that nobody saw into
         self.app_limited = 0
-        self._limited = False  # whether the message was, that is on its way alone
         self.rate = 0
         self.rate_app_limited = False
 
@@ -74,29 +72,18 @@ class DeliveryRate:
             sample.delivered = self.delivered
             sample.rate = sample.interval = 0
 
-    def on_message(self, size: int, now: int) -> None:
-        """:meth:`on_send` and :meth:`on_user_idle` for a message alone, of which there is no record."""
-        self._first_sent_at = self.delivered_at = now
-        self._limited = self.app_limited > 0
-        self.app_limited = max(self.delivered + size, 1)
-
-    def note_message(self, record: Sent, size: int) -> None:
-        """There is one now."""
-        self.on_send(record, size, self.delivered_at, idle=False)
-        record.app_limited = self._limited
-
-    def on_answer(self, size: int, trip: int, now: int) -> None:
-        """:meth:`take` for that message, which took ``trip`` ns; for who wants no sample."""
-        self.delivered += size
+    def on_message(self, size: int, trip: int, now: int) -> None:
+        """:meth:`on_send`, :meth:`on_user_idle` and :meth:`take` for a message alone, of which there is no record: its
+        answer came after ``trip`` ns. For who wants no sample."""
+        prior, limited = self.delivered, self.app_limited > 0
+        self._first_sent_at = now - trip
+        self.delivered = self.app_limited = prior + size
         self.delivered_at = now
-        if self.delivered > self.app_limited:
-            self.app_limited = 0
-        if trip <= 0 or self.delivered - size < self._blind_until:
-            return
-        rate = size * SEC // trip
-        if rate >= self.rate or not self._limited:
-            self.rate = rate
-            self.rate_app_limited = self._limited
+        if trip > 0 and prior >= self._blind_until:
+            rate = size * SEC // trip
+            if rate >= self.rate or not limited:
+                self.rate = rate
+                self.rate_app_limited = limited
 
     def take(self, newest: Sent, delivered: int, sample: AckSample) -> None:
         """The same for ``delivered`` bytes, of which those of the record ``newest`` were sent last."""

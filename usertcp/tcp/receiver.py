@@ -295,10 +295,12 @@ class Receiver:
             if (field << shift) - offered >= least:
                 self.edge = nxt + (field << shift)
                 return field
-        field = min((offered + (1 << shift) - 1) >> shift, 0xFFFF)
+        field = -(-offered >> shift)
+        if field > 0xFFFF:
+            return 0xFFFF
         size = field << shift
         if size > offered:
-            if size > max(room, 0) + limit // 16:
+            if size > limit // 16 + (room if room > 0 else 0):
                 return offered >> shift
             self.edge = nxt + size
         return field

@@ -40,19 +40,16 @@ class RttEstimator:
             rtt, smallest = max(rtt, 1), max(smallest, 1)
         srtt, var = self.srtt, self.rttvar
         if not srtt:
-            srtt, var, self.min_rtt = rtt, rtt >> 1, smallest
-        else:
-            error = rtt - srtt
-            var += ((error if error >= 0 else -error) - var) >> 2
-            srtt += error >> 3
-            if srtt <= 0:
-                srtt = 1
-            if smallest < self.min_rtt:
-                self.min_rtt = smallest
-        self.srtt, self.rttvar = srtt, var
+            self.srtt, self.rttvar, self.min_rtt = rtt, rtt >> 1, smallest
+            self.reset_backoff()
+            return
+        error = rtt - srtt
+        self.srtt = srtt = srtt + (error >> 3)
+        self.rttvar = var = var + ((error if error >= 0 else -error) - var >> 2)
+        if smallest < self.min_rtt:
+            self.min_rtt = smallest
         var <<= 2
-        least = self._min
-        rto = srtt + (var if var > least else least)
+        rto = srtt + (var if var > self._min else self._min)
         self.rto = rto if rto < self._max else self._max
         self.backoffs = 0
 

@@ -64,6 +64,7 @@ class Sender:
         "frto",
         "iss",
         "last_sent_at",
+        "lone",
         "max_wnd",
         "mss",
         "nxt",
@@ -158,6 +159,7 @@ class Sender:
         self.small_end = iss  # the end of the last segment sent that was smaller than full (Nagle)
         self.unacked_since = 0  # when progress last stood still: the user timeout runs from here
         self.last_sent_at = 0
+        self.lone = 0  # bytes that a message alone may have, while nothing is the matter (``message``)
         self.decayed_at = 0  # when the window was last reduced for idleness (ns)
         self.usage_flight = 0  # the most in flight since ``usage_end`` was noted, and whether that was all that may be
         self.usage_full = False
@@ -347,22 +349,6 @@ class Sender:
         cc.on_ack(sample)
         if cc.paced or self.pacer.rate:
             self._pace()
-
-    def on_answer(self, now: int) -> None:
-        """:meth:`on_expected_ack` for a message alone, which leaves most of the window unused."""
-        rtt, una, trip = self.rtt, self.nxt, now - self.last_sent_at
-        acked = una - self.una
-        self.board.in_flight = 0
-        self.una = una
-        self.buffer.ack(una)
-        self.retries = 0
-        self.unacked_since = now
-        rtt.sample(trip, trip)
-        self.tlp.sampled = True
-        self.rack.on_answer(self.last_sent_at, una, now)
-        self.rate.on_answer(acked, trip, now)
-        self.reorder_at = NEVER
-        self.cc.on_unused(now, acked)
 
     def _take_blocks(self, blocks: tuple[tuple[int, int], ...]) -> tuple[int, int] | None:
         """Note what the SACK option reports; what it reports as received twice, if it does (RFC 2883 §4)."""

@@ -98,14 +98,11 @@ def rest(conn: "Connection") -> None:
     conn.probe_due = False
 
 
-def await_answer(conn: "Connection", now: int) -> None:
-    """:func:`rearm` when a message has just left alone (``message``), before which nothing was on its way."""
-    snd, given = conn.snd, conn.config.user_timeout
+def answer_due(conn: "Connection") -> int:
+    """When the first timer runs out for a message that has left alone (``message``), ns: nobody has set it yet."""
+    snd = conn.snd
     rtt, tlp = snd.rtt, snd.tlp
-    rto = now + rtt.rto
-    probe = min(now + tlp.timeout(rtt.srtt, lone=True), rto) if tlp.sampled else NEVER
-    given_up = now + given if given else NEVER
-    conn.timers.due[timer.OF_SENDING] = (rto, probe, snd.reorder_at, NEVER, NEVER, given_up)
+    return snd.last_sent_at + (min(rtt.rto, tlp.timeout(rtt.srtt, lone=True)) if tlp.sampled else rtt.rto)
 
 
 def arm_user_timeout(conn: "Connection") -> None:
