@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -113,6 +114,25 @@ def test_socket_that_is_garbage_warns_with_its_place() -> None:
             held = [listener.accept()[0]]
             with pytest.warns(ResourceWarning, match=r"unclosed <usertcp.socket.socket fd=.* opened at .*its_place"):
                 held.clear()
+
+
+def test_socket_that_had_nothing_to_read_is_not_kept_by_the_error_that_said_so() -> None:
+    with (
+        one_engine(),
+        us.create_server(("127.0.0.1", 0)) as listener,
+        us.create_connection(listener.getsockname(), PATIENCE) as client,
+    ):
+        held = [listener.accept()[0]]
+        held[0].setblocking(False)
+        gc.disable()
+        try:
+            with suppress(BlockingIOError):
+                held[0].recv(1)
+            with pytest.warns(ResourceWarning, match="unclosed"):
+                held.clear()
+        finally:
+            gc.enable()
+        assert client.recv(1) == b""
 
 
 def test_socket_accepted_in_another_process_tells_where_its_listener_was_opened(

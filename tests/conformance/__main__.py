@@ -84,7 +84,7 @@ def main() -> int:
         DOCUMENT.write_text(render())
     if not (options.draw or options.check):
         tell()
-    for level in ("MUST", "SHLD", "MAY", "X"):
+    for level in ("MUST", "SHLD", "MAY", "REC", "X"):
         met, applicable = share(level)
         print(f"conformance: {level}: {met} of {applicable} that apply are met")
     print(f"conformance: {len(read_ledger())} requirements, {len(virtual_tests())} tests; see docs/conformance.md")

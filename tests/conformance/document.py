@@ -4,7 +4,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-from tests.conformance.ledger import IDS_9293, MET, ROOT, Requirement, Test, read_ledger, read_marks, share
+from tests.conformance.ledger import (
+    IDS_9293,
+    MET,
+    NOT_APPLICABLE,
+    ROOT,
+    Requirement,
+    Test,
+    read_ledger,
+    read_marks,
+    share,
+)
 
 DOCUMENT: Final = ROOT / "docs" / "conformance.md"
 TITLES: Final = {
@@ -30,13 +40,16 @@ HEAD: Final = """# Conformance
 
 What the standards ask, where it is done, and the tests that show it. Made by `make conformance` from
 [the ledger](../tests/conformance/ledger.toml) and from the marks of the tests (`@pytest.mark.rfc(9293, "MUST-3")`), and
-not to be edited. A test that stands here without an asterisk runs in virtual time, once with initial sequence numbers
-far from 2^32 and once with such just before it (where there is a connection in it), by the short ways of
-`tcp.express` and `tcp.predicted` wherever they are open; `make test` runs it by the general ones. A test with an
-asterisk needs a real peer or device (root) and runs in `make test`.
+not to be edited. The tests under *in virtual time* run twice, once with initial sequence numbers far from 2^32 and once
+with such just before it (where there is a connection in it), by the short ways of `tcp.express` and `tcp.predicted`
+wherever they are open; `make test` runs them by the general ones. There is no third run, over IPv6: the stack has none,
+and what is said here is said of IPv4. The tests under *with a real peer* have the kernel's TCP, scapy or a real device
+at the other end (root), and run in `make test`. A dash there means that none is needed: two ends in virtual time, or a
+script, show all there is.
 
 The ids MUST-n, SHLD-n, MAY-n and REC-n are those of RFC 9293's appendix B. X-n are rules of its text that have none
-there; the numbers are ours. A verdict other than *met* is a decision, and the reason stands beside it.
+there; the numbers are ours. A verdict other than *met* is a decision, and the reason stands beside it; so it does where
+*met* is not the whole truth.
 """
 
 
@@ -60,7 +73,8 @@ def _summary() -> str:
         met, applicable = share(level)
         rows.append(f"| RFC 9293, {text} | {met} | {applicable} |")
     others = [requirement for requirement in read_ledger() if requirement.rfc != 9293]
-    rows.append(f"| sections of other RFCs | {sum(r.verdict == MET for r in others)} | {len(others)} |")
+    applicable = sum(r.verdict != NOT_APPLICABLE for r in others)
+    rows.append(f"| sections of other RFCs | {sum(r.verdict == MET for r in others)} | {applicable} |")
     return "\n".join(rows) + "\n"
 
 
@@ -71,14 +85,16 @@ def _table(rfc: int, requirements: list[Requirement]) -> str:
         requirements = sorted(requirements, key=lambda requirement: order.get(requirement.id, len(order)))
     rows = [
         f"## RFC {rfc}: {TITLES[rfc]}\n",
-        "| id | what it asks | where | tests | verdict |",
-        "|---|---|---|---|---|",
+        "| id | what it asks | where | in virtual time | with a real peer | verdict |",
+        "|---|---|---|---|---|---|",
     ]
     for each in requirements:
         id = each.id if each.id.startswith("§") else f"{each.id} §{each.section}"
         where = ", ".join(f"`{path}:{name}`" for path, name in each.where)
-        verdict = each.verdict if each.verdict == MET else f"{each.verdict}: {each.decision}"
-        rows.append(f"| {id} | {each.asks} | {where} | {_list(marks.get((rfc, each.id), []))} | {verdict} |")
+        verdict = f"{each.verdict}: {each.decision}" if each.decision else each.verdict
+        tests = marks.get((rfc, each.id), [])
+        virtual, real = (_list([test for test in tests if test.virtual is kind]) for kind in (True, False))
+        rows.append(f"| {id} | {each.asks} | {where} | {virtual} | {real or '–'} | {verdict} |")
     return "\n".join(rows) + "\n"
 
 
@@ -86,8 +102,6 @@ def _list(tests: list[Test]) -> str:
     """By file: `scenario/test_open.py`: name, name."""
     parts = []
     for path, group in groupby(tests, key=lambda test: test.path):
-        found = list(group)
-        star = "" if found[0].virtual else "*"
-        names = ", ".join(f"{test.name.removeprefix('test_')}{star}" for test in found)
+        names = ", ".join(test.name.removeprefix("test_") for test in group)
         parts.append(f"`{Path(path).relative_to('tests')}`: {names}")
     return "; ".join(parts)

@@ -1,7 +1,8 @@
 """What the standards ask (``ledger.toml``), held against the code that does it and the tests that show it.
 
 ``ledger.toml`` has a table for each requirement: ``[rfc.id]`` with ``section``, ``asks`` (in our own words), ``where``
-(``file:function`` in the package) and, where we do otherwise on purpose, ``verdict`` and ``decision``. Which tests show
+(``file:function`` in the package), ``peer`` where only another TCP or host can show it and, where we do otherwise on
+purpose, ``verdict`` and ``decision``. Which tests show
 a requirement is said by the tests alone, by their marks ``@pytest.mark.rfc(rfc, id)``; those are read from the source.
 Nothing here runs a test.
 """
@@ -54,6 +55,7 @@ class Requirement:
     where: tuple[tuple[str, str], ...]
     verdict: str
     decision: str
+    peer: bool
 
     @property
     def name(self) -> str:
@@ -85,10 +87,12 @@ def read_ledger() -> tuple[Requirement, ...]:
     for rfc, rows in tomllib.loads(LEDGER.read_text()).items():
         for requirement, row in rows.items():
             where = tuple(tuple(place.split(":", 1)) for place in row.get("where", ()))
-            verdict, decision = row.get("verdict", MET), row.get("decision", "")
+            verdict, decision, peer = row.get("verdict", MET), row.get("decision", ""), row.get("peer", False)
             if verdict not in VERDICTS or any(len(place) != 2 for place in where):
                 raise ValueError(f"RFC {rfc} {requirement}: {row}")
-            found.append(Requirement(int(rfc), requirement, row["section"], row["asks"], where, verdict, decision))
+            found.append(
+                Requirement(int(rfc), requirement, row["section"], row["asks"], where, verdict, decision, peer)
+            )
     return tuple(found)
 
 
@@ -165,6 +169,8 @@ def _problems_of(requirement: Requirement, marks: dict[tuple[int, str], list[Tes
             yield "no test in virtual time shows it"
         if not requirement.where:
             yield "it does not say where it is implemented"
+        if requirement.peer and all(test.virtual for test in tests):
+            yield "no test with a real peer shows it"
     elif not requirement.decision:
         yield "it is not met, and nothing says why"
     for path, name in requirement.where:

@@ -22,6 +22,8 @@ def failures(result: Result) -> list[str]:
     return [f"{check.statement} (seen: {check.seen})" for check in result.checks if not check.holds]
 
 
+@pytest.mark.rfc(9293, "MUST-24")
+@pytest.mark.rfc(9293, "MUST-29")
 @pytest.mark.rfc(9293, "MUST-10")
 @pytest.mark.rfc(9293, "MUST-13")
 @pytest.mark.rfc(9293, "MUST-22")

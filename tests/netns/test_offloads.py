@@ -104,6 +104,7 @@ def test_tap_that_segments_nothing_never_has_more_in_flight_than_its_queue_holds
             assert lost_by("tap0", space.name) == 0
 
 
+@pytest.mark.rfc(7323, "§5.7")
 @pytest.mark.rfc(9293, "MUST-16")
 @pytest.mark.parametrize("offloads", OFFLOADS)
 @pytest.mark.parametrize("mtu", [9000, 65521])

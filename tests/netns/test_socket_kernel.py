@@ -242,6 +242,34 @@ def test_close_tells_the_kernel_a_fin_or_a_reset(space: str) -> None:
             assert got == expected
 
 
+@pytest.mark.rfc(9293, "MUST-30")
+@pytest.mark.rfc(9293, "MUST-31")
+@pytest.mark.rfc(6093, "§4")
+def test_urgent_byte_is_out_of_band_at_the_kernel_and_comes_from_it_so(space: str) -> None:
+    with (
+        kernel_listener(space) as listener,
+        us.create_connection(listener.getsockname(), PATIENCE) as sock,
+        listener.accept()[0] as other,
+    ):
+        other.settimeout(PATIENCE)
+        sides: list[tuple[kernel.socket, kernel.socket]] = [(sock, other), (other, sock)]
+        for sender, receiver in sides:
+            sender.sendall(b"before")
+            sender.send(b"!", kernel.MSG_OOB)
+            sender.sendall(b"after")
+            sender.shutdown(kernel.SHUT_WR)
+            assert until(lambda end=receiver: urgent(end) == b"!")  # type: ignore[misc]
+            assert b"".join(iter(lambda end=receiver: end.recv(100), b"")) == b"beforeafter"  # type: ignore[misc]
+
+
+def urgent(sock: kernel.socket) -> bytes:
+    """The urgent byte; nothing if none is there yet."""
+    try:
+        return sock.recv(1, kernel.MSG_OOB)
+    except (BlockingIOError, OSError):
+        return b""
+
+
 def test_close_at_once_after_a_burst_delivers_it_to_a_slow_kernel(space: str) -> None:
     data = os.urandom(3_000_000)
     with kernel_listener(space) as listener:

@@ -50,6 +50,12 @@ def test_clean_link_100_mb_both_ways_at_once_arrive_intact(role: str) -> None:
         exchange_as(role, here, 100 * MB)
 
 
+@pytest.mark.rfc(8985, "§6.2")
+@pytest.mark.rfc(2018, "§4")
+@pytest.mark.rfc(6675, "§5")
+@pytest.mark.rfc(6298, "§5")
+@pytest.mark.rfc(5681, "§3.2")
+@pytest.mark.rfc(5681, "§3.1")
 @pytest.mark.rfc(9293, "MUST-18")
 @pytest.mark.rfc(9293, "SHLD-31")
 @pytest.mark.parametrize("congestion", ["cubic", "reno"])

@@ -141,6 +141,7 @@ def test_batch_that_fills_a_gap_is_acknowledged_once(sack: bool) -> None:
     s.expect(f". 1:1(0) ack {1 + 6 * MSS}")
 
 
+@pytest.mark.rfc(6582, "§5")
 @pytest.mark.rfc(9293, "MAY-13")
 @pytest.mark.rfc(5681, "§4.2")
 def test_out_of_order_segment_is_acknowledged_at_once() -> None:
@@ -149,6 +150,7 @@ def test_out_of_order_segment_is_acknowledged_at_once() -> None:
     s.expect(". 1:1(0) ack 1")
 
 
+@pytest.mark.rfc(6582, "§5")
 @pytest.mark.rfc(5681, "§4.2")
 def test_segment_that_fills_a_gap_in_part_or_whole_is_acknowledged_at_once() -> None:
     s = Script.established()

@@ -145,6 +145,7 @@ def test_next_hop_that_does_not_answer_ends_only_an_opening(state: State) -> Non
 # --- a smaller MTU ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc(7323, "§5.7")
 @pytest.mark.rfc(1191, "§6.3")
 @pytest.mark.rfc(9293, "MUST-16")
 def test_fragmentation_needed_sends_again_at_once_in_smaller_segments() -> None:

@@ -232,6 +232,7 @@ def test_rfc8985_7_2_probe_timeout_of_a_lone_segment_allows_for_a_delayed_ack() 
     assert s.leaving() == [0]
 
 
+@pytest.mark.rfc(8985, "§8")
 @pytest.mark.rfc(8985, "§7.2")
 def test_rfc8985_7_2_probe_timeout_is_never_later_than_the_rto_and_the_probe_goes_in_its_place() -> None:
     s = Flight.of(1, more=0)
@@ -298,6 +299,7 @@ def test_rfc8985_4_no_probe_without_sack() -> None:
     assert s.user.snd.timeouts == 1
 
 
+@pytest.mark.rfc(8985, "§8")
 @pytest.mark.rfc(8985, "§7.3")
 def test_rfc8985_7_3_one_probe_at_a_time_then_the_rto_from_the_probe_on() -> None:
     s = Flight.of(10, more=0)

@@ -257,6 +257,7 @@ def test_simultaneous_open_syn_ack_is_repeated_for_three_minutes() -> None:
     assert s.user.error.errno == errno.ETIMEDOUT
 
 
+@pytest.mark.rfc(9293, "MUST-23")
 def test_passive_syn_received_is_given_up_silently() -> None:
     s = reach(State.SYN_RECEIVED).s
     gaps = [s.advance_to_next_deadline() for _ in range(PLAIN.synack_retries + 1)]

@@ -308,6 +308,7 @@ def test_rfc6675_5_losses_around_the_wrap_are_mended_wherever_they_lie(shift: in
 # --- a peer that reneges ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc(2018, "§5")
 @pytest.mark.rfc(2018, "§8")
 def test_rfc2018_8_reneging_peer_gets_after_the_time_out_what_it_threw_away() -> None:
     """It reported 1 to 9, then lost its memory: segment 0 arrives, and it asks for 1."""
@@ -335,6 +336,7 @@ def test_rfc2018_8_sacked_data_stays_in_the_buffer_until_it_is_acknowledged() ->
     assert len(s.user.snd.buffer) == 10 * MSS
 
 
+@pytest.mark.rfc(2018, "§5")
 @pytest.mark.rfc(6675, "§5.1")
 def test_rfc6675_5_1_time_out_with_sacked_data_sends_the_first_segment_again() -> None:
     s = Flight.answered(10, more=0)

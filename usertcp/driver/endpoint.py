@@ -166,7 +166,10 @@ class Endpoint:
             raise os_error(errno.ENOTCONN) from None
         if error.errno == errno.EOPNOTSUPP and flags & stdlib.MSG_OOB:
             raise os_error(errno.EINVAL) from None
-        raise error
+        try:
+            raise error
+        finally:
+            del error  # which has this frame in its traceback: who reads would be kept until garbage is looked for
 
     def why_not_sent(self, timeout: float | None) -> OSError:
         """What TCP would have said where AF_UNIX had nobody to send to."""

@@ -62,6 +62,7 @@ def test_sample_of_no_time_at_all_counts_as_one() -> None:
     assert (rtt.srtt, rtt.min_rtt) == (1, 1)
 
 
+@pytest.mark.rfc(8985, "§6.2 step 1")
 def test_min_rtt_is_the_least_of_the_samples_without_the_peers_delay() -> None:
     rtt = _estimator()
     for sample in (30, 10, 20):

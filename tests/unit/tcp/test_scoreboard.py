@@ -307,6 +307,7 @@ def test_loss_below_those_known_is_the_next_to_go() -> None:
     assert board.lost_run(ALL) == (BASE, BASE + 100)
 
 
+@pytest.mark.rfc(8985, "§6.1")
 @pytest.mark.rfc(8985, "§6.2")
 def test_resent_range_is_in_flight_again_and_the_newest() -> None:
     board = _board(300, 300)
@@ -397,6 +398,7 @@ def test_parts_of_a_split_record_keep_its_place_in_time() -> None:
     assert _drain(board) == [0, 300, 600]
 
 
+@pytest.mark.rfc(8985, "§6.1")
 def test_split_record_keeps_what_was_noted_when_it_was_sent() -> None:
     board = Scoreboard()
     record = board.push(BASE, BASE + 300, 100, SEG)

@@ -170,6 +170,7 @@ def test_probe_sent_is_remembered_and_counted() -> None:
     assert (tlp.end, tlp.is_retrans, tlp.due, tlp.sent) == (5000, True, False, 1)
 
 
+@pytest.mark.rfc(8985, "§7.1")
 @pytest.mark.rfc(8985, "§7.4.2")
 def test_no_probe_under_way_means_nothing_was_mended() -> None:
     assert not TailLossProbe().mended(9000, dsack=False, duplicate=False)

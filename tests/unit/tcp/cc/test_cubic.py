@@ -64,6 +64,7 @@ def test_cube_root_of_any_number_is_its_floor(n: int) -> None:
     assert root**3 <= n < (root + 1) ** 3
 
 
+@pytest.mark.rfc(9438, "§4.1")
 @pytest.mark.rfc(9438, "§4.2")
 @pytest.mark.parametrize("top", [500, 5_000])
 @pytest.mark.parametrize("rtt", [20 * MS, 100 * MS])
@@ -127,6 +128,7 @@ def test_reno_friendly_region_at_regular_losses_gets_what_reno_gets(period: int)
     assert goodputs[0] == pytest.approx(goodputs[1], rel=0.15)
 
 
+@pytest.mark.rfc(9438, "§4.1")
 @pytest.mark.rfc(9438, "§4.6")
 def test_loss_leaves_seven_tenths() -> None:
     cc = Cubic(MSS)
