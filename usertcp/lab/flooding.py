@@ -26,11 +26,11 @@ from usertcp.wire.tcp import ACK, RST, SYN, Segment, syn_options, timestamps
 
 FORGED_PORT: Final = 6666  # of everybody who does not exist
 SMALL: Final = 1000  # SYNs; many times a backlog
-FLOOD: Final = 10_000
+LARGER: Final = 1500  # half-open connections of a backlog that is raised
+FLOOD: Final = 20_000
 GUESSES: Final = 5000
 NOBODIES: Final = int.from_bytes(ipv4.pack("198.18.0.0"), "big")
 PART: Final = 400  # SYNs that come between two of the client's steps
-LOCKED_OUT: Final = 2.5  # s; the kernel has sent its SYN twice or three times by then
 MEGABYTE: Final = 1_000_000
 GROWTH: Final = 5_000_000  # bytes that the process may grow by while it is flooded
 PAGE: Final = resource.getpagesize()
@@ -46,28 +46,56 @@ OLD_FLOWS: Final = 1.1  # s; a flow in TIME-WAIT may be used again after one (RF
 
 
 def syn_flood(bench: Bench, role: str) -> None:
-    """A backlog full of SYNs, without cookies and with them; then ACKs that guess at one."""
-    bench.gate.unseen = lambda seg: FORGED_PORT in (seg.sport, seg.dport)
-    _without_cookies(bench)
+    """A backlog full of SYNs; what becomes of it when it is larger, when one address has but a share of it, and with
+    cookies; then ACKs that guess at one."""
+    bench.gate.unseen = lambda seg: any(FORGED_PORT <= port < FORGED_PORT + SMALL for port in (seg.sport, seg.dport))
+    bench.heading(f"{SMALL:,} forged SYNs, and no SYN cookies")
+    _filled(bench, SMALL, 128, Limits(syn_cookies=SynCookies.NEVER))
+    bench.heading(f"A larger backlog: {2 * SMALL:,} forged SYNs")
+    _filled(bench, 2 * SMALL, LARGER, Limits(syn_cookies=SynCookies.NEVER, syn_backlog=LARGER))
+    _one_source(bench)
     _with_cookies(bench)
     _guessed(bench)
 
 
-def _without_cookies(bench: Bench) -> None:
-    start = bench.heading(f"{SMALL:,} forged SYNs, and no SYN cookies")
-    bench.reboot(gateway=KERNELS, limits=Limits(syn_cookies=SynCookies.NEVER))
+def _filled(bench: Bench, count: int, backlog: int, limits: Limits) -> None:
+    """Without cookies ``count`` SYNs fill a ``backlog`` of any size, and lock a client out."""
+    start = len(bench.ladder.lines)
+    bench.reboot(gateway=KERNELS, limits=limits)
     bench.meet()
     listener = bench.listen()
-    bench.pour(_syns(bench, SMALL))
+    before = _resident()
+    bench.pour(_syns(bench, count))
     half_open, dropped = len(listener.half_open), bench.stack.stats.drops[Drop.LISTEN_OVERFLOW]
-    bench.note(f"{half_open} half-open connections, {dropped:,} SYNs dropped")
-    bench.check("the backlog is full: 128 half-open connections", half_open == 128, half_open)
-    bench.check("every SYN beyond it is dropped", dropped == SMALL - half_open, f"{dropped:,}")
+    bench.note(f"{half_open:,} half-open, {dropped:,} SYNs dropped, {(_resident() - before) / 1e6:.1f} MB more")
+    bench.check(f"the backlog is full: {backlog:,} half-open connections", half_open == backlog, f"{half_open:,}")
+    bench.check("every SYN beyond it is dropped", dropped == count - half_open, f"{dropped:,}")
     sock = bench.kernel_connect()
-    opened = bench.until(lambda: bench.established(bench.ports), LOCKED_OUT)
-    syns = bench.ladder.rungs(after=start, outgoing=False, flags=SYN)
-    bench.note(f"{LOCKED_OUT} s later: the client has sent {len(syns)} SYNs, and nobody answers")
-    bench.check("a client is locked out, however often it asks", not opened and len(syns) > 1, f"{len(syns)} SYNs")
+    again = bench.until(lambda: len(bench.ladder.rungs(after=start, outgoing=False, flags=SYN)) > 1)
+    opened = bench.established(bench.ports)
+    bench.note("the client has sent its SYN twice, and nobody answers")
+    bench.check("a client is locked out, however often it asks", again and not opened)
+    sock.close()
+    listener.close()
+    bench.quiet()
+
+
+def _one_source(bench: Bench) -> None:
+    """The floods of one address take its share and leave the rest to others."""
+    bench.heading(f"{SMALL:,} SYNs of one address, which may have half of the backlog")
+    bench.reboot(gateway=KERNELS)
+    bench.meet()
+    listener = bench.listen()
+    share = Limits().source_half_open
+    bench.pour(_syns(bench, SMALL, address=_nobody(0)))
+    half_open, cookies = len(listener.half_open), bench.stack.stats.cookies_out
+    bench.note(f"{half_open} half-open, {cookies:,} cookies")
+    bench.check(
+        f"it has {share}, and cookies for the others", (half_open, cookies) == (share, SMALL - share), half_open
+    )
+    sock = bench.kernel_connect()
+    bench.reach("a client connects", lambda: bench.established(bench.ports))
+    bench.check("and needs no cookie", bench.stack.stats.cookies_in == 0)
     sock.close()
     listener.close()
     bench.quiet()
@@ -133,12 +161,14 @@ def _guessed(bench: Bench) -> None:
     bench.check("no guess opens a connection", stats.cookies_in == opened and stats.cookies_bad == GUESSES)
 
 
-def _syns(bench: Bench, count: int) -> Iterator[bytes]:
+def _syns(bench: Bench, count: int, address: str = "") -> Iterator[bytes]:
+    """SYNs from another address each, or all from ``address``, of other ports."""
     source = random.Random(count)
     for number in range(count):
         options = syn_options(1460, 7, True, (source.getrandbits(32), 0))
         seq = source.getrandbits(32)
-        yield bench.kernel_frame(_nobody(number), FORGED_PORT, seq=seq, flags=SYN, options=options)
+        who = (address, FORGED_PORT + number) if address else (_nobody(number), FORGED_PORT)
+        yield bench.kernel_frame(*who, seq=seq, flags=SYN, options=options)
 
 
 def _acks(bench: Bench, count: int) -> Iterator[bytes]:
