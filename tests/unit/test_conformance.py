@@ -59,7 +59,7 @@ def test_function_named_in_the_ledger_is_looked_for(path: str, name: str, there:
         ('[9293.X-18]\nsection = "3.8"\nasks = "it"', "does not say where"),
         ('[9293.X-18]\nsection = "3.8"\nasks = "it"\nverdict = "differs"', "nothing says why"),
         (
-            '[9293.X-18]\nsection = "3.8"\nasks = "it"\npeer = true\nwhere = ["tcp/sender.py:Sender"]',
+            '[9293.X-19]\nsection = "3.8"\nasks = "it"\npeer = true\nwhere = ["tcp/sender.py:Sender"]',
             "no test with a real peer",
         ),
         ('[9293.X-18]\nsection = "3.8"\nasks = "it"\nverdict = "not offered"', "nothing says why"),
