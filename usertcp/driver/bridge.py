@@ -339,6 +339,10 @@ class Bridge:
         except ConnectionResetError:  # closed with unread bytes in the kernel
             self.reset()
             return False
+        except OSError as error:  # no memory for what may have been read
+            self.broker.leave_letter(self.ident, error.errno or errno.ENOBUFS, WHILE_OPEN)
+            self.reset()
+            return False
         return True
 
     def _read_into(self, places: list[memoryview]) -> int:

@@ -17,8 +17,10 @@ Memory is taken at the first byte and given back as soon as a buffer is empty, s
 How much there is for all is the budget's word (``memory``): ``limit`` is what a buffer may hold if there is enough.
 """
 
+import errno
 from typing import Final
 
+from usertcp.errors import os_error
 from usertcp.tcp.memory import Memory
 from usertcp.tcp.ranges import RangeSet
 from usertcp.tcp.references import STEP, References, keepable
@@ -106,9 +108,8 @@ class SendBuffer:
         """Into the ring with it: more follows."""
         message = self.alone
         if message is not None:
+            self._grow(self.end)
             self._let_go()
-            granted = self._ring.reserve(self.start, self.end)
-            assert granted  # it is not larger than any ring may be
             self._ring.write(self.start, message[len(message) - self.end + self.start :])
 
     def keep(self, message: bytes) -> bool:
@@ -120,8 +121,14 @@ class SendBuffer:
         self.end += n
         return True
 
+    def _grow(self, end: int) -> None:
+        """Have room up to ``end``, for which the budget has memory. OSError(ENOBUFS): the machine has none."""
+        if not self._ring.reserve(self.start, end):
+            raise os_error(errno.ENOBUFS)
+
     def write(self, data: Buffer) -> int:
-        """Take as much of ``data`` as fits; return how many bytes that was, 0 when full."""
+        """Take as much of ``data`` as fits; return how many bytes that was, 0 when full. OSError(ENOBUFS): the machine
+        has no memory for it, and nothing was taken."""
         if self.start == self.end and len(data) <= SMALL:
             message = data if type(data) is bytes else bytes(data)
             if len(message) <= SMALL and self.keep(message):
@@ -140,8 +147,7 @@ class SendBuffer:
         ring = self._ring
         start, end = self.start, self.end
         if end + n - start > ring.capacity:
-            granted = ring.reserve(start, end + n)
-            assert granted  # ``free`` had asked
+            self._grow(end + n)
         ring.write(end, view)
         self.end = end + n
         return n
@@ -151,9 +157,11 @@ class SendBuffer:
         ring is used again when all of that is acknowledged."""
         if self._kept is None:
             self._kept = References(self._ring.memory, self.end)
-        self._kept.append(view)
-        self.end += len(view)
-        return len(view)
+        taken = self._kept.append(view)
+        self.end += taken
+        if not taken:
+            raise os_error(errno.ENOBUFS)
+        return taken
 
     def offer(self, n: int) -> list[memoryview]:
         """The places of the next ``n`` bytes, or as many as are free, to be written to before anything else happens
@@ -163,10 +171,12 @@ class SendBuffer:
         if n <= 0:
             return []
         if self._kept is not None:
-            self._spare = memoryview(bytearray(min(n, STEP)))
+            try:
+                self._spare = memoryview(bytearray(min(n, STEP)))
+            except MemoryError:
+                raise os_error(errno.ENOBUFS) from None
             return [self._spare]
-        granted = self._ring.reserve(self.start, self.end + n)
-        assert granted  # ``free`` had asked
+        self._grow(self.end + n)
         return self._ring.views(self.end, n)
 
     def filled(self, n: int) -> None:

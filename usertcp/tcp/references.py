@@ -55,24 +55,30 @@ class References:
         left = max(memory.limit - memory.used, 0)
         return max(left >> SHARE if memory.pressed else left, memory.minimum - self.charged - beside)
 
-    def append(self, view: memoryview) -> None:
-        """Take ``view`` (of bytes) behind what is there. There is memory for it: the buffer has asked."""
+    def append(self, view: memoryview) -> int:
+        """Take ``view`` (of bytes) behind what is there; how much of it. The budget has memory for it, the buffer has
+        asked; the machine may have less."""
+        start = self.end
         if keepable(view):
             self._charge(len(view))
             self._block = view[:0]
             self._filled = 0
             self._add(view, len(view))
-            return
+            return self.end - start
         while len(view):
             if self._filled == len(self._block):
                 size = STEP if self._memory.has(STEP) else len(view)
+                try:
+                    self._block = memoryview(bytearray(size))
+                except MemoryError:
+                    break
                 self._charge(size)
-                self._block = memoryview(bytearray(size))
                 self._filled = 0
                 self._add(self._block[:0], size)
             part = view[: len(self._block) - self._filled]
             view = view[len(part) :]
             self._copy(part)
+        return self.end - start
 
     def _charge(self, size: int) -> None:
         granted = self._memory.charge(0, size)

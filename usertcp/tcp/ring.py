@@ -65,25 +65,32 @@ class Ring:
             if wanted == needed or not memory.charge(capacity, needed):
                 return False
             wanted = needed
+        if not self._move(lo, self.views(lo, capacity), wanted):
+            memory.credit(wanted - capacity)
+            return False
         self._next = wanted if capacity else wanted >> 1
-        self._move(lo, self.views(lo, capacity), wanted)
         return True
 
-    def _move(self, lo: int, kept: list[memoryview], capacity: int) -> None:
-        """Go on in new memory of ``capacity`` bytes, with what was at the numbers from ``lo`` on."""
+    def _move(self, lo: int, kept: list[memoryview], capacity: int) -> bool:
+        """Go on in new memory of ``capacity`` bytes, with what was at the numbers from ``lo`` on. False: there is none on
+        this machine, and nothing changed."""
+        try:
+            self._view = memoryview(bytearray(capacity))
+        except MemoryError:
+            return False
         self.capacity = capacity
         self._mask = capacity - 1
-        self._view = memoryview(bytearray(capacity))
         for piece in kept:
             self.write(lo, piece)
             lo += len(piece)
+        return True
 
     def fit(self, lo: int, hi: int) -> None:
         """Give back what the numbers ``[lo, hi)`` do not need: all that is held is among them."""
         needed = max(self.memory.minimum, 1 << max(hi - lo - 1, 0).bit_length())
-        if needed < self.capacity:
-            self.memory.credit(self.capacity - needed)
-            self._move(lo, self.views(lo, min(hi - lo, needed)), needed)
+        surplus = self.capacity - needed
+        if surplus > 0 and self._move(lo, self.views(lo, min(hi - lo, needed)), needed):
+            self.memory.credit(surplus)
 
     def release(self) -> None:
         """Give the memory back; the smallest is kept for the next who needs as little. Views of it are not read any
