@@ -72,8 +72,8 @@ class Ring:
         return True
 
     def _move(self, lo: int, kept: list[memoryview], capacity: int) -> bool:
-        """Go on in new memory of ``capacity`` bytes, with what was at the numbers from ``lo`` on. False: there is none on
-        this machine, and nothing changed."""
+        """Go on in new memory of ``capacity`` bytes, with what was at the numbers from ``lo`` on. False: there is none,
+        on this machine, and nothing changed."""
         try:
             self._view = memoryview(bytearray(capacity))
         except MemoryError:
