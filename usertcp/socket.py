@@ -344,7 +344,7 @@ class socket(stdlib.socket):
             if tcp is None:
                 return sock, address
             accepted = sock._tcp
-            if accepted is not None and accepted is not tcp and messages.trusted(sock):
+            if accepted is not None and accepted is not tcp and accepted.came_by_engine(sock):
                 break
             sock.close()  # somebody who found our name, but is not the engine
         if accepted.dead:

@@ -16,7 +16,7 @@ from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, nothing_left, stack_on
 from tests.support.faulty import FaultyLink
 from usertcp.driver import control
 from usertcp.driver.base import Pump
-from usertcp.driver.control import ControlServer
+from usertcp.driver.control import ControlServer, Place
 from usertcp.driver.engine import IN, Engine, EngineThread
 from usertcp.errors import StackError
 from usertcp.link.memory import memory_pair
@@ -156,7 +156,7 @@ def controlled(directory: Path) -> Iterator[tuple[EngineThread, ControlServer]]:
     with two_engines() as (left, _, _):
         stack = left.engine.pump.stack
         commands = {"snapshot": lambda: stack.snapshot(0), "big": lambda: ["x" * 1000] * 3000}
-        server = left.call(ControlServer, left.engine, "one", commands, directory)
+        server = left.call(ControlServer, left.engine, Place("one", directory), commands)
         left.call(stack.listen, ("0.0.0.0", PORT))
         try:
             yield left, server
@@ -206,9 +206,9 @@ def test_socket_of_a_dead_stack_is_removed(tmp_path: Path) -> None:
 def test_name_of_a_living_stack_is_in_use_and_of_a_dead_one_is_free(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(str(tmp_path / "one.ctl"))
-    with controlled(tmp_path) as (left, _):
+    with controlled(tmp_path):
         with pytest.raises(OSError, match="in use"):
-            left.call(ControlServer, left.engine, "one", {}, tmp_path)
+            Place("one", tmp_path)
         assert control.stacks(tmp_path) == ["one"]
 
 

@@ -21,7 +21,7 @@ from tests.api.sockets import connected, local_pair, one_engine, two_engines, un
 from usertcp import blocking
 from usertcp.driver import broker, messages
 from usertcp.driver.base import Pump
-from usertcp.driver.control import ControlServer
+from usertcp.driver.control import ControlServer, Place
 from usertcp.driver.engine import Engine
 from usertcp.errors import SetupError
 from usertcp.link import tap
@@ -248,7 +248,7 @@ def test_engine_that_cannot_make_a_socket_for_a_program_says_enfile(limited: Non
 def test_control_socket_without_descriptors_keeps_nobody_busy_and_answers_later(tmp_path: Path) -> None:
     link, other = memory_pair()
     engine = Engine(Pump(stack_on(link, LEFT), link, time.monotonic_ns))
-    server = ControlServer(engine, "one", {"snapshot": list}, tmp_path)
+    server = ControlServer(engine, Place("one", tmp_path), {"snapshot": list})
     poll = select.poll()
     poll.register(engine.fileno(), select.POLLIN)
     first, second = (kernel.socket(kernel.AF_UNIX) for _ in range(2))

@@ -1,7 +1,8 @@
-"""The guard of an engine: it is started from nowhere but the package, and not without end if it cannot be."""
+"""The guard of an engine, which is not tried without end if it cannot start; and the interpreters that are ours."""
 
+import errno
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.api.hosts import LEFT, stack_on
 from usertcp.driver import guard, interpreter
 from usertcp.driver.base import Pump
 from usertcp.driver.broker import SocketEngine
+from usertcp.link.forked import forked
 from usertcp.link.memory import memory_pair
 from usertcp.units import MS
 
@@ -27,11 +29,13 @@ def test_guard_that_cannot_start_is_given_up_and_that_is_said(
 ) -> None:
     started = []
 
-    def broken(code: str) -> list[str]:
-        started.append(code)
-        return [sys.executable, "-S", "-E", "-c", "raise SystemExit('no')"] if len(started) > 1 else ["/no/such/file"]
+    def broken(work: Callable[[], object], channel: int) -> int:
+        started.append(channel)
+        if len(started) == 1:
+            raise OSError(errno.EAGAIN, "no more processes")
+        return forked(lambda: None, channel)
 
-    monkeypatch.setattr(interpreter, "command", broken)
+    monkeypatch.setattr(guard, "forked", broken)
     monkeypatch.setattr(guard, "RETRY", MS)
     link, other = memory_pair()
     ticks = iter(range(0, 1 << 62, MS))

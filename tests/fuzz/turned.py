@@ -138,7 +138,7 @@ class Users:
             user = self.named.get(sock.getpeername(), self.user)
         except OSError:
             user = self.user
-        return Peer(os.getpid() if user == os.geteuid() else ANOTHER, user, user)
+        return Peer(os.getpid() if user == os.geteuid() else ANOTHER, user)
 
 
 @contextmanager

@@ -66,9 +66,16 @@ class Served(Program):
         return [row["local"][1] for row in self.rows() if row["state"] == "LISTEN"]
 
     def children(self) -> list[int]:
-        """The processes that it has started."""
+        """The processes that it has started: its janitor, and then its guard."""
         pid = self.process.pid
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+    @property
+    def janitor(self) -> int:
+        return self.children()[0]
+
+    def guards(self) -> list[int]:
+        return self.children()[1:]
 
 
 @contextmanager

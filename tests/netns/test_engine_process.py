@@ -350,9 +350,9 @@ def abroad(pipe: Connection, engine: us.Attachment) -> None:
 
 def another_guard(engine: Served) -> None:
     """Kill its guard, and wait for the next."""
-    (first,) = engine.children()
+    (first,) = engine.guards()
     os.kill(first, signal.SIGKILL)
-    assert until(lambda: engine.children() not in ([], [first]))
+    assert until(lambda: engine.guards() not in ([], [first]))
 
 
 @pytest.mark.parametrize("guards", [1, 2], ids=["", "with-its-second-guard"])
@@ -498,7 +498,7 @@ def test_signal_ends_it_once_everything_was_delivered(number: signal.Signals) ->
         Tenant(ONE, engine.door, send_and_stay, peer.ready().port) as tenant,
     ):
         assert tenant.hear() == "sent"
-        guards = engine.children()
+        helpers = engine.children()
         engine.process.send_signal(number)
         report = peer.report()
         assert (report["received"], report["sha256"]) == (SIZE // 10, digest(SIZE // 10, 7))
@@ -507,7 +507,7 @@ def test_signal_ends_it_once_everything_was_delivered(number: signal.Signals) ->
         assert not engine.door.exists()
         assert list(engine.door.parent.iterdir()) == []
         assert not provision.link_exists("tap0", engine.space)
-        assert not any(Path(f"/proc/{pid}").exists() for pid in guards)
+        assert not any(Path(f"/proc/{pid}").exists() for pid in helpers)
         tenant.tell()
         assert tenant.hear() == "ENETDOWN"
         tenant.finish()
@@ -712,10 +712,9 @@ def test_ports_of_a_socket_that_is_gone_are_free_though_another_has_its_name(eng
 @pytest.mark.parametrize(
     ("options", "said"), [((), "is unknown in this user namespace"), (("--map-root-user",), STACK)]
 )
-def test_engine_is_used_in_a_user_namespace_that_knows_who_runs_it(
-    engine: Served, options: tuple[str, ...], said: str
-) -> None:
-    program = f"""if True:
+def test_engine_is_used_in_a_user_namespace_that_knows_who_runs_it(options: tuple[str, ...], said: str) -> None:
+    with served("--keep-root") as engine:
+        program = f"""if True:
         import usertcp.socket as us
         from usertcp.errors import SetupError
         try:
@@ -723,8 +722,8 @@ def test_engine_is_used_in_a_user_namespace_that_knows_who_runs_it(
                 print(engine.address)
         except SetupError as error:
             print(error)"""
-    with Program(None, ["unshare", "--user", *options, sys.executable, "-c", program]) as child:
-        assert said in child.finish().decode()
+        with Program(None, ["unshare", "--user", *options, sys.executable, "-c", program]) as child:
+            assert said in child.finish().decode()
 
 
 def chatter(pipe: Connection, engine: us.Attachment) -> None:
@@ -782,6 +781,7 @@ def test_file_of_a_dead_engine_is_replaced_and_that_of_a_living_one_is_not(engin
     assert engine.process.poll() is None
     with folder() as made:
         with Served(made / "door") as first:
+            os.kill(first.janitor, signal.SIGKILL)
             first.kill()
         with pytest.raises(SetupError, match="is dead"):
             us.attach(made / "door")

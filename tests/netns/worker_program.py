@@ -64,3 +64,9 @@ def fail(host: BlockingHost) -> None:
     if host.stack.caps.queue == 1:
         raise OSError(5, "this one fails")
     host.listen(("", 9)).accept()
+
+
+def wait(host: BlockingHost) -> None:
+    """Say that it runs, and go on until the end."""
+    say({"worker": os.getpid()})
+    host.listen(("", 7000)).accept()

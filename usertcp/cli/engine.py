@@ -1,13 +1,15 @@
 """``usertcp engine``: a stack for several programs, or several stacks for one program.
 
 **Without a program** it is an engine as a process of its own (``driver.service``): programs of several users reach it
-by a file, and it alone needs root and the device.
+by a file, and the device is its alone.
 
 **With one** the program runs in several processes that share one address, each with a stack of its own. Each process
 (``cli.worker``) attaches to a queue of one TUN, and the kernel steers every flow to one of the queues by a hash that
 both sides compute (``link.steering``). So what each process listens on is shared by all, what it connects comes back to
 it, and no segment is ever handed over. Here the device is made and the processes are looked after: when one fails, all
 end.
+
+Either way root only opens the device. What runs then is an unprivileged user's (``driver.privilege``).
 """
 
 import grp
@@ -26,11 +28,11 @@ import click
 from usertcp.cli.host import say
 from usertcp.cli.options import device_options
 from usertcp.cli.worker import GO, READY, load
-from usertcp.driver import interpreter
+from usertcp.driver import interpreter, privilege
 from usertcp.driver.open import LinkSpec, open_stack
 from usertcp.driver.service import MODE, Door, Service
 from usertcp.errors import SetupError
-from usertcp.link import provision
+from usertcp.link import janitor, provision
 
 SOCKET: Final = Path("/run/usertcp.sock")  # where programs find the engine, unless another file is named
 DEVICE: Final = "tun0"  # unless another is named
@@ -77,6 +79,8 @@ def _group(text: str) -> int:
 @click.option("--owner", type=_user, metavar="USER", help="The file's owner.")
 @click.option("--group", type=_group, metavar="GROUP", help="The file's group; with it the mode is 660 by default.")
 @click.option("--low-ports", is_flag=True, help="Let all of them have ports below 1024, not only root.")
+@click.option("--user", metavar="USER", help="Who it becomes when the device is open.  [default: usertcp, or nobody]")
+@click.option("--keep-root", is_flag=True, help="Go on as root.")
 @click.option("--workers", type=click.IntRange(1, MOST), help="Processes for the program.  [default: 1]")
 @click.argument("program", metavar="[MODULE:FUNCTION]", required=False)
 @click.argument("arguments", metavar="[ARGUMENTS]...", nargs=-1, type=click.UNPROCESSED)
@@ -88,33 +92,46 @@ def engine(
     arguments: tuple[str, ...],
     workers: int | None,
     low_ports: bool,
+    user: str | None,
+    keep_root: bool,
     **door: Any,
 ) -> int:
     """Serve a stack to the programs of several users, who reach it by a socket file and need no rights of their own.
 
     A program uses it by usertcp.socket.attach(PATH), by usertcp run --engine PATH, or because USERTCP_ENGINE=PATH is in
-    its environment. The file is root's alone unless --owner, --group or --mode say otherwise.
+    its environment. The file is root's alone unless --owner, --group or --mode say otherwise. When all is open the
+    engine becomes an unprivileged user's process, without any capability.
 
     With MODULE:FUNCTION: run that in each of several processes that share one address, each with a stack of its own,
     until all have ended. It is called with the process's host (of usertcp.blocking; of usertcp.aio if it is a
     coroutine function) and the ARGUMENTS, after a -- if they look like options. Several processes share a TUN: with
     --tun NAME one that was made for that (ip tuntap add NAME mode tun multi_queue) or is not there yet.
     """
+    if keep_root and user is not None:
+        raise click.UsageError("--user and --keep-root contradict each other")
+    become = None if keep_root else privilege.account(user)
     if program is not None:
         if low_ports or any(value is not None for value in door.values()):
             raise click.UsageError(
                 "--socket, --mode, --owner, --group and --low-ports are for an engine without program"
             )
-        return _run(spec, workers or 1, program, arguments)
+        return _run(spec, workers or 1, program, arguments, become)
     if workers is not None:
         raise click.UsageError("--workers needs a program: name a MODULE:FUNCTION")
-    return _serve(spec, low_ports=low_ports, **door)
+    return _serve(spec, become, low_ports=low_ports, **door)
 
 
 def _serve(
-    spec: LinkSpec, *, low_ports: bool, path: Path | None, mode: int | None, owner: int | None, group: int | None
+    spec: LinkSpec,
+    become: privilege.Account | None,
+    *,
+    low_ports: bool,
+    path: Path | None,
+    mode: int | None,
+    owner: int | None,
+    group: int | None,
 ) -> int:
-    """Serve programs until interrupted."""
+    """Serve programs until interrupted, as ``become``'s process."""
     usual = MODE if group is None else MODE | 0o060
     door = Door(
         path=path if path is not None else SOCKET,
@@ -123,7 +140,7 @@ def _serve(
         group=group if group is not None else -1,
     )
     with open_stack(spec) as opened:
-        service = Service(opened, door, low_ports=low_ports)
+        service = Service(opened, door, low_ports=low_ports, become=become)
         try:
             where = f" in the namespace {opened.netns}" if opened.netns is not None else ""
             say(f"{opened.address} on {opened.link.name}{where} is there for programs: USERTCP_ENGINE={door.path}")
@@ -133,19 +150,37 @@ def _serve(
     return 0
 
 
-def _run(spec: LinkSpec, workers: int, program: str, arguments: tuple[str, ...]) -> int:
-    """The program in its processes, until all have ended."""
+def _run(
+    spec: LinkSpec, workers: int, program: str, arguments: tuple[str, ...], become: privilege.Account | None
+) -> int:
+    """The program in its processes, ``become``'s, until all have ended. Root loads its module, and runs none of it."""
     load(program)
+    if become is not None:
+        _warn(become)
     with ExitStack() as undo:
         words = _shared(spec, undo) if workers > 1 else _words(spec)
+        words["user"] = None if become is None else str(become.user)
         command = interpreter.command("from usertcp.cli.main import main; main()")
         crew = _Crew(undo, [*command, "worker"], [program, *arguments])
         for number in range(workers):
             crew.start(words | ({"queue": (number, workers)} if workers > 1 else {}))
+        if become is not None:
+            janitor.entrust()
+            privilege.drop(become)
         crew.go()
         where = f" on {words['tun']}, from the namespace {words['netns']}" if workers > 1 else ""
         say(f"{workers} {'workers run' if workers > 1 else 'worker runs'} {program}{where}")
         return crew.wait()
+
+
+def _warn(become: privilege.Account) -> None:
+    """The program may need what only root can read."""
+    hidden = privilege.unreadable(become)
+    if hidden is not None:
+        say(
+            f"usertcp: warning: {become.name!r} cannot read {hidden}, and what the program imports later is not found;"
+            " use a Python that lies elsewhere, --user, or --keep-root"
+        )
 
 
 def _words(spec: LinkSpec) -> dict[str, Any]:

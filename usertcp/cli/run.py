@@ -7,6 +7,7 @@ are those it starts. With ``--engine`` there is nothing to do here, and the prog
 """
 
 import os
+import shutil
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -21,6 +22,7 @@ from usertcp.cli.host import say
 from usertcp.cli.options import device_options
 from usertcp.driver.open import LinkSpec, OpenStack, open_stack
 from usertcp.driver.service import Door, Service
+from usertcp.link.undo import Made, apart
 from usertcp.patching.children import environment
 
 NO_DEVICE: Final = LinkSpec()
@@ -62,8 +64,7 @@ def _run(command: list[str], spec: LinkSpec, *, quiet: bool) -> int:
     """The program and its engine, until it has ended and what it sent is delivered; how it ended."""
     with ExitStack() as undo:
         opened = undo.enter_context(open_stack(spec))
-        folder = undo.enter_context(tempfile.TemporaryDirectory(prefix="usertcp-"))
-        door = Path(folder, "engine")
+        door = Path(undo.enter_context(apart(_folder)).name, "engine")
         service = Service(opened, Door(path=door), low_ports=True)
         undo.callback(service.close)
         if not quiet:
@@ -77,6 +78,12 @@ def _run(command: list[str], spec: LinkSpec, *, quiet: bool) -> int:
         finally:
             status = child.close()
     return status
+
+
+def _folder() -> Made:
+    """A place for the engine's file that only we may enter."""
+    folder = tempfile.mkdtemp(prefix="usertcp-")
+    return Made(folder, None, lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 def _whereabouts(opened: OpenStack) -> str:

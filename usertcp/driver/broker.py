@@ -66,10 +66,11 @@ class Broker:
     ``table``      what each socket, by its identity, is to the stack
     ``about``      what a program is told that is let in
     ``low_ports``  whether every user may have ports below 1024
+    ``owner``      the user who started the engine, if it has given up that user's rights; None: whose process it is
     ``on_post``    told of listeners that come (True) and go, by identity
     """
 
-    def __init__(self, engine: Engine, *, low_ports: bool = True) -> None:
+    def __init__(self, engine: Engine, *, low_ports: bool = True, owner: int | None = None) -> None:
         pump: Pump = engine.pump
         self.engine = engine
         self.stack = pump.stack
@@ -81,6 +82,7 @@ class Broker:
         self.letters: OrderedDict[str, tuple[int, int]] = OrderedDict()
         self.about: Message = {}
         self.low_ports = low_ports
+        self.owner = owner
         self.on_post: Callable[[str, bool], object] = lambda ident, there: None
         self._door: _socket.socket | None = None
         self._process = os.getpid()
@@ -394,8 +396,12 @@ class Broker:
     # -- requests ----------------------------------------------------------------------------------------------------
 
     def is_trusted(self, peer: Peer) -> bool:
-        """Whether nothing is denied to ``peer``: this process, whoever it is by now, its user, or root."""
-        return peer.process == self._process or peer.user in (0, os.geteuid())
+        """Whether nothing is denied to ``peer``: this process, whoever it is by now, who runs it, or root.
+
+        Not others of the user whose process it has become to give up its rights: they may be anybody's.
+        """
+        owner = os.geteuid() if self.owner is None else self.owner
+        return peer.process == self._process or peer.user in (0, owner)
 
     def admits(self, peer: Peer) -> bool:
         """Whether ``peer`` may use the engine."""
@@ -531,10 +537,10 @@ class Broker:
 class SocketEngine(Engine):
     """An engine with a broker. A device that dies takes the broker along, so that no program waits for it."""
 
-    def __init__(self, pump: Pump, *, low_ports: bool = True) -> None:
+    def __init__(self, pump: Pump, *, low_ports: bool = True, owner: int | None = None) -> None:
         super().__init__(pump)
         try:
-            self.broker = Broker(self, low_ports=low_ports)
+            self.broker = Broker(self, low_ports=low_ports, owner=owner)
         except BaseException:
             super().close()
             raise

@@ -1,9 +1,10 @@
 """The control socket: how ``usertcp ss`` asks a running stack what it is doing.
 
-A stack listens on an AF_UNIX stream socket, ``/run/usertcp/NAME.ctl``, in a directory that only its owner may enter. A
-client sends one line, a command's name, and gets one JSON document and the end of the stream. The commands are
-``snapshot``, ``stats`` and ``link``; an unknown one is answered ``{"error": ...}``. The socket is served by the
-engine, between turns, and never blocks it: a client that does not read is dropped with the buffer the kernel gives it.
+A stack listens on an AF_UNIX stream socket, ``/run/usertcp/NAME.ctl``, in a directory that only its owner may enter,
+and answers nobody but root and the user who started it (SO_PEERCRED). A client sends one line, a command's name, and
+gets one JSON document and the end of the stream. The commands are ``snapshot``, ``stats`` and ``link``; an unknown one
+is answered ``{"error": ...}``. The socket is served by the engine, between turns, and never blocks it: a client that
+does not read is dropped with the buffer the kernel gives it.
 
 A socket whose owner has died is removed by whoever finds it. Nothing can be *changed* over it.
 """
@@ -13,10 +14,12 @@ import json
 import os
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from select import EPOLLET
 from typing import Any, Final
 
+from usertcp.driver import messages
 from usertcp.driver.engine import IN, OUT, Engine
 from usertcp.errors import os_error
 from usertcp.link.undo import Made, apart
@@ -25,32 +28,26 @@ RUN_DIR: Final = Path("/run/usertcp")
 SUFFIX: Final = ".ctl"
 MAX_REQUEST: Final = 4096  # bytes of a command line
 MAX_CLIENTS: Final = 16  # at a time
+MODE: Final = 0o600  # of the socket
+REFUSAL: Final = {"errno": errno.EACCES, "error": "it answers root and the user who started it only"}
 
 Commands = Mapping[str, Callable[[], object]]
 
 
-class ControlServer:
-    """Answers on ``path`` as long as the engine runs."""
+class Place:
+    """A name by which a stack can be asked. Somebody listens there from now on, but answers when there is a server."""
 
-    def __init__(self, engine: Engine, name: str, commands: Commands, directory: Path = RUN_DIR) -> None:
-        """Listen as ``name``. OSError: EADDRINUSE if a living stack has the name, EACCES without the rights."""
+    def __init__(self, name: str, directory: Path = RUN_DIR) -> None:
+        """OSError: EADDRINUSE if a living stack has the name, EACCES without the rights."""
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path = directory / (name + SUFFIX)
-        self._engine = engine
-        self._commands = commands
-        self._clients: dict[int, _Client] = {}
+        self.user = os.geteuid()
         stacks(directory)  # whatever was killed goes, so that its socket does not lie about
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         try:
             self._made = apart(self._listen)
         except BaseException:
-            self._listener.close()
-            raise
-        try:
-            engine.register(self._listener.fileno(), IN | EPOLLET, self._accept)
-        except BaseException:
-            self._listener.close()
-            self._made.remove()
+            self.listener.close()
             raise
 
     def _listen(self) -> Made:
@@ -59,9 +56,10 @@ class ControlServer:
         It is remembered as what the kernel was given, so that a signal that ends the program here leaves none behind.
         """
         draft = self.path.with_name(f".{os.getpid()}-{self.path.stem}")
-        self._listener.bind(str(draft))
+        self.listener.bind(str(draft))
         try:
-            self._listener.listen(MAX_CLIENTS)
+            os.chmod(draft, MODE)
+            self.listener.listen(MAX_CLIENTS)
             os.link(draft, self.path)
             return Made(str(self.path), None, lambda: self.path.unlink(missing_ok=True))
         except FileExistsError:
@@ -70,26 +68,51 @@ class ControlServer:
             draft.unlink()
 
     def close(self) -> None:
+        """Nobody listens any more. Closing twice is harmless."""
+        self.listener.close()
+        self._made.remove()
+
+
+class ControlServer:
+    """Answers at ``place``, which it closes in the end, as long as the engine runs."""
+
+    def __init__(self, engine: Engine, place: Place, commands: Commands) -> None:
+        self.path = place.path
+        self._engine = engine
+        self._place = place
+        self._commands = commands
+        self._clients: dict[int, _Client] = {}
+        try:
+            engine.register(place.listener.fileno(), IN | EPOLLET, self._accept)
+        except BaseException:
+            place.close()
+            raise
+
+    def close(self) -> None:
         """Stop answering and remove the socket. Closing twice is harmless."""
-        if self._listener.fileno() < 0:
+        if self._place.listener.fileno() < 0:
             return
         for client in list(self._clients.values()):
             client.close()
-        self._engine.unregister(self._listener.fileno())
-        self._listener.close()
-        self._made.remove()
+        self._engine.unregister(self._place.listener.fileno())
+        self._place.close()
 
     def _accept(self, _: int) -> None:
         """Take all who wait: for those without a descriptor the kernel tells no more until the next comes."""
         while True:
             try:
-                peer, _address = self._listener.accept()
+                peer, _address = self._place.listener.accept()
             except OSError:  # nobody waits, or no descriptors are left: the stack goes on without this client
                 return
             if len(self._clients) >= MAX_CLIENTS:
                 peer.close()
                 continue
             peer.setblocking(False)
+            if messages.peer(peer).user not in (0, self._place.user):
+                with suppress(OSError):
+                    peer.send(json.dumps(REFUSAL).encode())
+                peer.close()
+                continue
             try:
                 self._clients[peer.fileno()] = _Client(self._engine, peer, self._commands, self._clients)
             except OSError:  # the kernel watches no more descriptors
@@ -155,7 +178,8 @@ def stacks(directory: Path = RUN_DIR) -> list[str]:
 def query(name: str, command: str = "snapshot", *, timeout: float = 2.0, directory: Path = RUN_DIR) -> Any:
     """The answer of the stack ``name`` to ``command``.
 
-    OSError when it does not run or does not answer within ``timeout`` seconds; ValueError when it refuses the command.
+    OSError when it does not run, does not answer within ``timeout`` seconds or does not answer us; ValueError when it
+    refuses the command.
     """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(timeout)
@@ -167,6 +191,8 @@ def query(name: str, command: str = "snapshot", *, timeout: float = 2.0, directo
     if not document:
         raise OSError(errno.ECONNABORTED, f"the stack {name} did not answer")
     answer = json.loads(document)
+    if isinstance(answer, dict) and "errno" in answer:
+        raise OSError(answer["errno"], answer["error"])
     if isinstance(answer, dict) and "error" in answer:
         raise ValueError(str(answer["error"]))
     return answer

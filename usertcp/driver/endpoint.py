@@ -176,6 +176,13 @@ class Endpoint:
         self.timeout = timeout
         return os_error(self.take_error() or errno.EPIPE)
 
+    # -- accepting ---------------------------------------------------------------------------------------------------
+
+    def came_by_engine(self, sock: _socket.socket) -> bool:
+        """Whether this, which was accepted as ``sock``, was put there by our engine, or says rightly that there is none
+        any more."""
+        return messages.bears_true_news(sock, self.token) if self.dead else messages.trusted(sock)
+
     # -- a listener whose engine is dead -----------------------------------------------------------------------------
 
     def pass_on(self, token: str) -> None:

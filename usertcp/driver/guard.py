@@ -4,6 +4,7 @@ The kernel tells a program that its engine is dead, on every connection, because
 listener there is no such end: whoever waits in accept or select would wait for ever. So an engine that is a process of
 its own has a guard, a small process that knows the names of its listeners and, when the engine is gone, puts
 connections into their accept queues that say so (:func:`usertcp.driver.messages.wake`); whoever finds one passes it on.
+It has the rights that the engine had when it was started, and needs none.
 
 ::
 
@@ -19,12 +20,12 @@ import errno
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
 from typing import TYPE_CHECKING, Final
 
-from usertcp.driver import interpreter, messages
+from usertcp.driver import messages
+from usertcp.link.forked import forked
 from usertcp.units import MS
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ class Guard:
         self._engine = engine
         self._broker = engine.broker
         self._ours: _socket.socket | None = None  # None: there is no guard
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: int | None = None
         self._failures = 0  # guards in a row that did not get ready
         self._ready = False
         self._start()
@@ -67,12 +68,7 @@ class Guard:
         self._ours.settimeout(STUCK)
         self._engine.register(self._ours.fileno(), select.EPOLLIN, self._hear)
         try:
-            self._process = subprocess.Popen(
-                interpreter.command(f"from usertcp.driver.guard import serve; serve({self._broker.token!r})"),
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,
-            )
+            self._process = forked(lambda: serve(self._broker.token), theirs.fileno())
         except OSError as error:
             if error.errno in DESCRIPTORS:
                 self._end(kill=False)
@@ -143,15 +139,13 @@ class Guard:
             self._ours = None
         if self._process is not None:
             if kill:
-                self._process.kill()
-            self._process.wait()
+                os.kill(self._process, signal.SIGKILL)
+            os.waitpid(self._process, 0)
             self._process = None
 
 
 def serve(token: str) -> None:
     """Be the guard of the engine ``token``, whose word comes on the standard input."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # those are the engine's
     with contextlib.suppress(OSError):  # the engine is dead already
         os.write(0, READY)
     listeners: set[str] = set()

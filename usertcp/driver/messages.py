@@ -277,19 +277,35 @@ class Peer(NamedTuple):
 
     process: int
     user: int
-    group: int
 
 
 def peer(sock: _socket.socket) -> Peer:
     """Who is at the other end of a connected ``sock``."""
     raw = _socket.socket.getsockopt(sock, _socket.SOL_SOCKET, stdlib.SO_PEERCRED, CREDENTIALS.size)
-    return Peer(*CREDENTIALS.unpack(raw))
+    process, user, _ = CREDENTIALS.unpack(raw)
+    return Peer(process, user)
 
 
 def trusted(sock: _socket.socket) -> bool:
     """Whether the other end of a connected ``sock`` is ours, root's or an engine's that we were let in by."""
-    user = peer(sock).user
-    return user in (0, os.geteuid()) or any(user == door.runner for door in _doors.values())
+    there = peer(sock)
+    return there.user in (0, os.geteuid()) or any(there == door.runner for door in _doors.values())
+
+
+def bears_true_news(sock: _socket.socket, token: str) -> bool:
+    """Whether the engine ``token`` is gone, as the other end of ``sock`` says, whoever that is; its guard, for one."""
+    if trusted(sock):
+        return True
+    door = _doors.get(token)
+    try:
+        with Control(_socket.AF_UNIX, _socket.SOCK_SEQPACKET) as control:
+            control.setblocking(False)
+            control.connect(door.path if door is not None and door.abroad else control_name(token))
+            return not trusted(control)
+    except BlockingIOError:  # its queue is full
+        return False
+    except OSError:
+        return True
 
 
 # -- requests --------------------------------------------------------------------------------------------------------
@@ -514,14 +530,14 @@ class Door(NamedTuple):
 
     ``token``   its name among all engines
     ``path``    of its file
-    ``runner``  the user who runs it
+    ``runner``  its process, and who runs it: more than one process may be that user's
     ``abroad``  it is in another network or user namespace, where names and numbers of ours mean nothing
     ``about``   what it said of itself
     """
 
     token: str
     path: str
-    runner: int
+    runner: Peer
     abroad: bool
     about: Message
 
@@ -585,7 +601,7 @@ def attach(path: str) -> Door:
         with Control(_socket.AF_UNIX, _socket.SOCK_SEQPACKET) as control:
             control.settimeout(PATIENCE)
             connect(control, path)
-            runner = peer(control).user
+            runner = peer(control)
         about = _ask(path, {"op": "hello", "version": VERSION}, PATIENCE)
     except FileNotFoundError:
         raise SetupError(f"there is no engine at {path}: no such file", start) from None
@@ -602,7 +618,7 @@ def attach(path: str) -> Door:
     except (OSError, ValueError) as error:
         cause = f"{path} is no engine's socket ({error})"
         raise SetupError(cause, "name the one that was given to: usertcp engine") from None
-    if not is_known(runner):
+    if not is_known(runner.user):
         raise SetupError(
             f"who runs the engine at {path} is unknown in this user namespace, and cannot be told from others",
             "map that user into the namespace, or run the engine as one that is",

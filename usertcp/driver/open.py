@@ -40,7 +40,8 @@ from usertcp.wire import ipv4
 from usertcp.wire.checksum import use_numpy
 
 if TYPE_CHECKING:
-    from usertcp.driver.control import ControlServer
+    from usertcp.driver.control import ControlServer, Place
+    from usertcp.driver.privilege import Account
     from usertcp.link.faults import Rule
 
 KERNEL_ADDRESS: Final = "10.9.0.1/24"  # of the kernel's side of a device that we make
@@ -68,6 +69,7 @@ class LinkSpec:
     ``pcap``            a file that records what crosses the device
     ``rules``, ``seed``  what goes wrong on purpose (``usertcp.link.middleware``)
     ``control``         answer ``usertcp ss`` while the stack runs
+    ``user``            whom this process becomes, for good, when the device is open (:mod:`usertcp.driver.privilege`)
     """
 
     tap: str | None = None
@@ -86,6 +88,7 @@ class LinkSpec:
     rules: "Sequence[Rule]" = ()
     seed: int = 0
     control: bool = True
+    user: str | None = None
 
     def __post_init__(self) -> None:
         if sum(name is not None for name in (self.tap, self.tun, self.packet)) > 1:
@@ -282,6 +285,7 @@ class OpenStack:
             raise
         self.link = link
         self.spec = spec
+        self._place: Place | None = None
         _log.info(self.describe_link())
 
     def describe_link(self) -> str:
@@ -307,22 +311,48 @@ class OpenStack:
 
     def serve_control(self, engine: Engine, snapshot: Callable[[], Any]) -> "ControlServer | None":
         """Answer ``usertcp ss`` on ``engine``; None where that is unwanted or not allowed (no root)."""
-        if not self.spec.control:
+        place = self._place or self._find_place()
+        if place is None:
             return None
         from usertcp.driver import control
 
         commands = {"snapshot": snapshot, "stats": self.stack.counters, "link": self.describe_link}
+        try:
+            return control.ControlServer(engine, place, commands)
+        except OSError:  # the kernel watches no more descriptors
+            return None
+
+    def _find_place(self) -> "Place | None":
+        """Where to answer from."""
+        if not self.spec.control:
+            return None
+        from usertcp.driver import control
+
         for number in itertools.islice(itertools.count(1), NAMES):
             name = control.default_name() + (f"-{number}" if number > 1 else "")
             try:
-                return control.ControlServer(engine, name, commands)
+                return control.Place(name)
             except OSError as error:
                 if error.errno != errno.EADDRINUSE:
                     return None
         return None
 
+    def settle(self, who: "Account | None") -> None:
+        """All that needs rights is done, here and by the caller: who undoes it is a janitor from now on, and this
+        process becomes ``who`` (None: it keeps its rights)."""
+        from usertcp.link import janitor
+
+        self._place = self._find_place()
+        janitor.entrust()
+        if who is not None:
+            from usertcp.driver import privilege
+
+            privilege.drop(who)
+
     def close(self) -> None:
         """Close the link and undo what was made for it. Closing twice is harmless."""
+        if self._place is not None:
+            self._place.close()
         self.opened.close()
 
     def __enter__(self) -> Self:
@@ -346,7 +376,19 @@ def open_stack(
 
     ``config`` replaces the whole configuration of the stack, ``tcp`` the defaults of its connections.
     """
-    return OpenStack(replace(spec, **words) if spec is not None else LinkSpec(**words), config, tcp, tracer)
+    wanted = replace(spec, **words) if spec is not None else LinkSpec(**words)
+    if wanted.user is None:
+        return OpenStack(wanted, config, tcp, tracer)
+    from usertcp.driver import privilege
+
+    who = privilege.account(wanted.user)
+    opened = OpenStack(wanted, config, tcp, tracer)
+    try:
+        opened.settle(who)
+    except BaseException:
+        opened.close()
+        raise
+    return opened
 
 
 @lru_cache(maxsize=1024)

@@ -1,4 +1,4 @@
-"""An engine that is a process of its own: root and the device are its, and programs of several users share its stack.
+"""An engine that is a process of its own: the device is its, and programs of several users share its stack.
 
 Programs find it by a file, the *door*, an AF_UNIX socket: whoever may write to it (its owner, group and mode, and the
 directories above it: the kernel's business) is let in, and then all goes as with an engine in a thread
@@ -31,6 +31,7 @@ from usertcp.driver.broker import QUEUE, SocketEngine
 from usertcp.driver.engine import IN
 from usertcp.driver.guard import Guard
 from usertcp.driver.open import OpenStack
+from usertcp.driver.privilege import Account
 from usertcp.errors import SetupError
 from usertcp.link.undo import SIGNALS, Ended, Made, apart
 from usertcp.units import SEC
@@ -53,8 +54,12 @@ class Door:
     group: int = -1
     mode: int = MODE
 
-    def open(self) -> tuple[_socket.socket, Made]:
-        """Listen. SetupError when that cannot be; a file that a dead engine has left is replaced."""
+    def open(self, runner: int | None = None) -> tuple[_socket.socket, Made]:
+        """Listen. SetupError when that cannot be; a file that a dead engine has left is replaced.
+
+        ``runner``: the user whom this process is about to become. Programs ask the kernel who runs their engine, and
+        the kernel says who listened.
+        """
         path = Path(os.path.abspath(self.path))
         if len(os.fsencode(path)) + len(".12345678") > LONGEST_PATH:
             raise SetupError(f"{path} is too long for the name of a socket", "choose a shorter one")
@@ -62,7 +67,7 @@ class Door:
         try:
             sock.setblocking(False)
             self._clear(path)
-            return sock, apart(lambda: self._listen(sock, path))
+            return sock, apart(lambda: self._listen(sock, path, os.geteuid() if runner is None else runner))
         except OSError as error:
             sock.close()
             raise SetupError(f"cannot make {path}: {error.strerror}", _CURES.get(error.errno or 0, "")) from None
@@ -70,7 +75,7 @@ class Door:
             sock.close()
             raise
 
-    def _listen(self, sock: _socket.socket, path: Path) -> Made:
+    def _listen(self, sock: _socket.socket, path: Path, runner: int) -> Made:
         """The name appears when somebody listens, and when its permissions are what they are to be."""
         draft = path.with_name(path.name + f".{os.getpid()}")
         draft.unlink(missing_ok=True)
@@ -78,7 +83,8 @@ class Door:
         try:
             os.chmod(draft, self.mode)
             os.chown(draft, self.owner, self.group)
-            sock.listen(QUEUE)
+            with _acting_as(runner):
+                sock.listen(QUEUE)
             os.link(draft, path)
             return Made(str(path), None, lambda: path.unlink(missing_ok=True))
         finally:
@@ -106,6 +112,24 @@ class Door:
         raise SetupError(f"an engine runs at {path} already", "use that one, end it, or name another file")
 
 
+@contextmanager
+def _acting_as(user: int) -> Iterator[None]:
+    """Within the block this process is ``user``'s, who is not to be asked for anything but a name."""
+    former = os.geteuid()
+    if user == former:
+        yield
+        return
+    try:
+        os.seteuid(user)
+    except OSError as error:
+        cause = f"not allowed to become the user {user}: {error.strerror}"
+        raise SetupError(cause, "run as root, and name a user that is known in this user namespace") from None
+    try:
+        yield
+    finally:
+        os.seteuid(former)
+
+
 _CURES: Final = {
     errno.EACCES: "name a file in a directory that you may write to",
     errno.EEXIST: "another engine has just been started there: use that one, or name another file",
@@ -117,11 +141,22 @@ _CURES: Final = {
 class Service:
     """A stack that serves programs at a door, in the calling thread. Close it when it has run."""
 
-    def __init__(self, opened: OpenStack, door: Door, *, low_ports: bool = False) -> None:
+    def __init__(
+        self, opened: OpenStack, door: Door, *, low_ports: bool = False, become: Account | None = None
+    ) -> None:
+        """``become``: whose process this is from now on; None: it keeps its rights. What was made until now, and the
+        door, a janitor undoes when it has ended."""
         self._undo = ExitStack()
+        owner = os.geteuid()
         with ExitStack() as undo:
+            listener, made = door.open(None if become is None else become.user)
+            undo.callback(listener.close)
+            undo.callback(made.remove)
+            opened.settle(become)
             stack = opened.stack
-            self.engine = engine = SocketEngine(Pump(stack, opened.link, time.monotonic_ns), low_ports=low_ports)
+            self.engine = engine = SocketEngine(
+                Pump(stack, opened.link, time.monotonic_ns), low_ports=low_ports, owner=owner
+            )
             undo.callback(engine.close)
             engine.broker.about = {
                 "address": opened.address,
@@ -135,9 +170,7 @@ class Service:
             guard = Guard(engine)
             undo.callback(guard.close)
             undo.callback(engine.broker.close)
-            listener, made = door.open()
             engine.broker.open_door(listener)
-            undo.callback(made.remove)
             self._undo = undo.pop_all()
 
     def run(self) -> None:

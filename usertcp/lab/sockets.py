@@ -61,7 +61,9 @@ class Sockets(LocalEngine[TurnedEngine]):
 
     def __enter__(self) -> Self:
         commands = {"snapshot": lambda: self.stack.snapshot(time.monotonic_ns()), "stats": self.stack.counters}
-        self._control = control.ControlServer(self._engine, self.name, {**commands, "link": lambda: "the lab's TAP"})
+        self._control = control.ControlServer(
+            self._engine, control.Place(self.name), {**commands, "link": lambda: "the lab's TAP"}
+        )
         self._bench.pump = self._engine.pump
         self._bench.engine = self._engine
         messages.turn_here(self._engine)

@@ -533,7 +533,7 @@ def _nft_message(
 def install_rules(table: str, steps: Sequence[nft.Step], *, netns: str | None = None, owned: bool = False) -> Made:
     """Put a table of packet rules in, in one transaction; ``steps`` fill the table, which is made here.
 
-    ``owned``: the kernel drops the table when this process ends, however it ends.
+    ``owned``: the table goes with a descriptor of this process, and so when that ends, however it ends.
     """
 
     def make() -> Made:
@@ -544,10 +544,10 @@ def install_rules(table: str, steps: Sequence[nft.Step], *, netns: str | None = 
         except (NetlinkError, OSError) as error:
             rules.close()
             raise _rules_failure(table, error) from None
-        if not owned:
-            rules.close()
-            return Made(table, netns, lambda: remove_rules(table, netns=netns))
-        return Made(table, netns, lambda: _remove_rules(rules, table))
+        if owned:
+            return Made(table, netns, rules.close, bound=True)
+        rules.close()
+        return Made(table, netns, lambda: remove_rules(table, netns=netns))
 
     return apart(make)
 

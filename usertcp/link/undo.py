@@ -6,7 +6,8 @@ the latest. Making and removing run in a short-lived thread of their own (:func:
 Ctrl-C falls before or after a step, never into it. That thread may also enter another network namespace without
 disturbing anybody, and may talk netlink although the caller runs an event loop.
 
-Nothing helps against SIGKILL; what that leaves is recognised by its name (see :func:`usertcp.link.provision.stale`).
+Against SIGKILL only another process helps (:mod:`usertcp.link.janitor`); without one, what is left is recognised by its
+name (see :func:`usertcp.link.provision.stale`).
 """
 
 import atexit
@@ -37,11 +38,13 @@ class Made:
 
     ``name``   for messages
     ``netns``  the namespace it lies in; None: where the process is
+    ``bound``  it is bound to a descriptor of this process, and so is its end: nobody else can undo it, nor need they
     """
 
-    def __init__(self, name: str, netns: str | None, undo: Callable[[], None]) -> None:
+    def __init__(self, name: str, netns: str | None, undo: Callable[[], None], *, bound: bool = False) -> None:
         self.name = name
         self.netns = netns
+        self.bound = bound
         self._undo = undo
         with _lock:
             _made.append(self)
@@ -124,6 +127,20 @@ def forget_inside(netns: str) -> None:
     """The namespace is gone, and with it what was in it."""
     with _lock:
         _made[:] = [item for item in _made if item.netns != netns]
+
+
+def take_over() -> list[Made]:
+    """What is still there and others can undo, oldest first: from now on that is up to the caller."""
+    with _lock:
+        taken = [item for item in _made if not item.bound]
+        _made[:] = [item for item in _made if item.bound]
+    return taken
+
+
+def give_back(items: list[Made]) -> None:
+    """The reverse of :func:`take_over`, in this process or another."""
+    with _lock:
+        _made[:] = items + _made
 
 
 def undo_all(since: int = 0) -> None:
