@@ -304,12 +304,18 @@ def asks(operation: str, more: str = "", ident: str = "$0") -> str:
 
 
 def engine() -> Iterator[Seed]:
-    binds = asks("bind", '"address":["127.0.0.1",8080],"options":[],"both":false')
-    listens = asks("listen", '"address":["",8080],"backlog":3,"options":[],"both":false')
-    opens = 'd{"remote":["127.0.0.1",443],"options":[]}'
-    connects = 'd{"remote":["127.0.0.1",8080],"options":[[1,9,1],[6,13,"72656e6f"]]}'
-    all_of = ("started", "outcome", "error", "names", "shut_read", "urgent", "gone")
+    binds = asks("bind", '"address":["127.0.0.1",8080],"options":[],"both":false,"place":"here"')
+    listens = asks("listen", '"address":["",8080],"backlog":3,"options":[],"both":false,"place":"here"')
+    opens = 'd{"remote":["127.0.0.1",443],"options":[],"place":""}'
+    connects = 'd{"remote":["127.0.0.1",8080],"options":[[1,9,1],[6,13,"72656e6f"]],"place":"there"}'
+    all_of = ("started", "outcome", "error", "names", "shut_read", "urgent", "gone", "opened")
     stories: dict[str, list[str]] = {
+        "no-place": [
+            asks("listen", '"address":["127.0.0.1",8080],"backlog":1,"options":[],"both":false'),
+            'd{"remote":["127.0.0.1",443],"options":[]}',
+            asks("opened"),
+            "h",
+        ],
         "hello": [asks("hello"), asks("socket", '"six":true'), 'c{"op":"hello"}'],
         "bind": [binds, binds, asks("names"), asks("gone"), "k", "k", asks("gone", ident="$1"), "w" + "1" * 9],
         "low-port": [asks("bind", '"address":["",80],"options":[],"both":true'), asks("names")],
@@ -317,7 +323,7 @@ def engine() -> Iterator[Seed]:
         "serve-deaf": [binds, listens, connects, connects, "w" + "1" * 15],
         "connect": [opens, "xGET", "h", *(asks(op) for op in all_of), "h", "k", "k", "k", "h"],
         "connect-nowhere": [
-            'd{"remote":["192.0.2.1",1],"options":[]}',
+            'd{"remote":["192.0.2.1",1],"options":[],"place":[]}',
             asks("started"),
             asks("error"),
             asks("outcome"),
@@ -326,7 +332,7 @@ def engine() -> Iterator[Seed]:
         "connect-odd": [
             'd{"remote":["",0],"options":[]}',
             'd{"remote":[1],"options":{}}',
-            'd{"remote":["0.0.0.0",443],"fill":0}',
+            'd{"remote":["0.0.0.0",443],"fill":0,"options":[],"place":0}',
         ],
         "options": [
             binds,

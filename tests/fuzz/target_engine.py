@@ -185,7 +185,9 @@ class Intruder:
         try:
             sock.bind(messages.PREFIX + self._filled(text)[:90])
             sock.connect(messages.data_name(self.engine.token))
-            sock.send(messages.connect_request({"remote": ["127.0.0.1", 443], "options": []}, messages.BUFFER))
+            sock.send(
+                messages.connect_request({"remote": ["127.0.0.1", 443], "options": [], "place": ""}, messages.BUFFER)
+            )
         except (OSError, ValueError):
             return
         self.engine.settle()

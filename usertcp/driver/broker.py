@@ -242,7 +242,7 @@ class Broker:
         """Open the connection that ``arrival`` asks for; an error is left as a letter."""
         ident, sock = arrival.ident, arrival.sock
         host, port = messages.address(request["remote"])
-        fill = index(request["fill"])
+        fill, place = index(request["fill"]), brief(request["place"])
         if not 0 < fill <= messages.MESSAGE:
             raise ValueError("a connect request fills the buffer")
         if host == NOWHERE[0]:  # this host, as on Linux
@@ -269,7 +269,7 @@ class Broker:
         if isinstance(held, Held):
             held.close()
         del self.arrivals[ident]
-        conn.flow.opened_by = brief(request["place"])
+        conn.flow.opened_by = place
         sock.setsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF, _queue(config))
         self.engine.unregister(sock.fileno())
         self._bridge(Bridge(self, ident, sock, conn, chosen, fill))

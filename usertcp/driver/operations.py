@@ -71,7 +71,7 @@ def bind(broker: "Broker", message: Message, request: Request) -> Message:
 
 
 def listen(broker: "Broker", message: Message, request: Request) -> Message:
-    ident, backlog = message["id"], index(message["backlog"])
+    ident, backlog, place = message["id"], index(message["backlog"]), brief(message["place"])
     entry = broker.table.get(ident)
     if isinstance(entry, Post):
         entry.listener.backlog = max(backlog, 0)
@@ -85,7 +85,7 @@ def listen(broker: "Broker", message: Message, request: Request) -> Message:
     config = entry.options.config(broker.base())
     held = entry
     listener = broker.with_room(lambda: broker.stack.listen(held.binding, backlog, config))
-    broker.hold(Post(broker, ident, listener, held.binding.local, held.options, brief(message["place"])))
+    broker.hold(Post(broker, ident, listener, held.binding.local, held.options, place))
     return {"local": held.binding.local}
 
 

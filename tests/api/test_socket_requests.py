@@ -1,0 +1,50 @@
+"""What an engine does for requests that no program of ours would make: it refuses them, and keeps nothing of them."""
+
+import socket as kernel
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+import usertcp.socket as us
+from tests.api.hosts import PATIENCE
+from tests.api.sockets import one_engine
+from usertcp.driver import messages
+
+
+@contextmanager
+def fresh() -> Iterator[tuple[kernel.socket, str]]:
+    """A program's socket, and its identity."""
+    fd, ident = messages.create()
+    with kernel.socket(fileno=fd) as sock:
+        sock.settimeout(PATIENCE)
+        yield sock, ident
+
+
+def kept(engine: us.Engine) -> list[Any]:
+    """What the stack has, and the ports that are held."""
+    stack = engine.stack
+    return engine.call(lambda: [*stack.connections(), *stack.listeners(), *stack._ports._bound])  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("missing", ["remote", "options", "place"])
+def test_connect_request_that_lacks_a_word_opens_nothing(missing: str) -> None:
+    request = {"remote": ["127.0.0.1", 80], "options": [], "place": "here"}
+    del request[missing]
+    with one_engine() as engine, fresh() as (sock, _):
+        sock.connect(messages.data_name(engine.token))
+        sock.send(messages.connect_request(request, messages.BUFFER))
+        with pytest.raises(ConnectionResetError):
+            sock.recv(1)
+        assert kept(engine) == []
+
+
+@pytest.mark.parametrize("missing", ["address", "backlog", "options", "place", "both"])
+def test_listen_request_that_lacks_a_word_listens_nowhere(missing: str) -> None:
+    words = {"address": ["127.0.0.1", 80], "backlog": 1, "options": [], "place": "here", "both": False}
+    del words[missing]
+    with one_engine() as engine, fresh() as (_, ident):
+        with pytest.raises(OSError, match="Invalid argument"):
+            messages.call(engine.token, {"op": "listen", "id": ident} | words)
+        assert kept(engine) == []
