@@ -48,3 +48,13 @@ def test_listen_request_that_lacks_a_word_listens_nowhere(missing: str) -> None:
         with pytest.raises(OSError, match="Invalid argument"):
             messages.call(engine.token, {"op": "listen", "id": ident} | words)
         assert kept(engine) == []
+
+
+@pytest.mark.parametrize("place", ["x/x", "00/00", "7f00000100500/7f0000010050", "/"])
+def test_caller_with_a_name_like_the_engines_own_is_turned_away(place: str) -> None:
+    with one_engine() as engine, kernel.socket(kernel.AF_UNIX) as sock:
+        sock.settimeout(PATIENCE)
+        sock.bind(messages.PREFIX + f"{engine.token}/b/0.0.{messages.new_ident()[-16:]}/{place}".encode())
+        sock.connect(messages.data_name(engine.token))
+        assert sock.recv(1) == b""
+        assert kept(engine) == []

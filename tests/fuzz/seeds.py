@@ -354,6 +354,14 @@ def engine() -> Iterator[Seed]:
             asks("linger", '"seconds":5', "$1"),
             asks("linger", '"seconds":-1'),
         ],
+    }
+    for name, lines in (stories | _intrusions(binds, opens, all_of)).items():
+        yield name, "\n".join(lines).encode("latin-1")
+
+
+def _intrusions(binds: str, opens: str, all_of: tuple[str, ...]) -> dict[str, list[str]]:
+    """What is not ours to ask, and what means nothing."""
+    return {
         "somebody-else": [
             asks(op, '"level":1,"name":2,"value":1,"seconds":1', who)
             for op in (*all_of, "set", "get", "linger")
@@ -364,6 +372,8 @@ def engine() -> Iterator[Seed]:
             "na/0.0.0011223344556677",
             "nb",
             "n$t/b/0.0.0011223344556677/7f0000010050/7f0000010051",
+            "n$t/b/0.0.0011223344556677/x/",
+            "n$t/b/0.0.0011223344556677/00/00",
             "na/$0",
             "na/$h",
             "h",
@@ -381,8 +391,6 @@ def engine() -> Iterator[Seed]:
         ],
         "another-engine": [asks("hello", '"engine":"x"'), asks("hello", '"engine":"$t"'), asks("nothing")],
     }
-    for name, lines in stories.items():
-        yield name, "\n".join(lines).encode("latin-1")
 
 
 SEEDS: Final[dict[str, Callable[[], Iterator[Seed]]]] = {

@@ -282,10 +282,9 @@ def _message(data: bytes) -> None:
 def _name(data: bytes) -> None:
     """What the kernel says a socket is called: anybody may choose that."""
     for raw in (data, messages.PREFIX + data):
-        try:
-            messages.parse_name(raw)
-        except messages.MALFORMED:
-            continue
+        found = messages.parse_name(raw)
+        if found is not None and found.local is not None and found.remote is not None:
+            assert messages.peer_name(found.token, found.ident, found.local, found.remote) == raw
 
 
 def _address(data: bytes) -> None:

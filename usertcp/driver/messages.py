@@ -75,6 +75,8 @@ GONE: Final = "the engine of this socket is gone"
 # What a message that is none makes those raise who read it.
 MALFORMED: Final = (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError)
 
+_ADDRESS: Final = re.compile(r"[0-9a-f]{12}")  # and the port
+
 # The user, the inode, and what makes it unlike any other.
 _IDENT: Final = re.compile(r"([0-9a-f]{1,8})\.([0-9a-f]{1,8})\.[0-9a-f]{16}(?:v6)?")
 
@@ -145,14 +147,15 @@ def dead_name(token: str, ident: str) -> bytes:
 
 
 def parse_name(raw: object) -> Name | None:
-    """Take ``raw`` (what getsockname or getpeername gave) apart; None if it is no name of ours."""
+    """Take ``raw`` (what getsockname or getpeername gave) apart; None if it is no name of ours: anybody may choose one
+    that looks like it."""
     if not isinstance(raw, bytes) or not raw.startswith(PREFIX):
         return None
     parts = raw[len(PREFIX) :].decode("ascii", "replace").split("/")
     match parts:
         case ["a", ident]:
             return Name("a", ident=ident)
-        case [token, "b", ident, local, remote]:
+        case [token, "b", ident, local, remote] if _ADDRESS.fullmatch(local) and _ADDRESS.fullmatch(remote):
             return Name("b", token, ident, _unpack(local), _unpack(remote))
         case [token, "dead", ident]:
             return Name("dead", token, ident)
