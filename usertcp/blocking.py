@@ -307,7 +307,9 @@ class Host(_Watch):
                     wake = engine.deadline(now)
                     if wake > deadline:
                         wake = deadline
-                    self._sleeps_until = wake if wake > now else now
+                    if wake < now:
+                        wake = now
+                    self._sleeps_until = wake
                     timeout = wake - now if wake < NEVER else NEVER
                 lock.release()
                 try:

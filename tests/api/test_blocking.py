@@ -13,6 +13,7 @@ from socket import SHUT_RDWR
 import pytest
 
 from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, nothing_left, stack_on, two_blocking
+from tests.api.sockets import until
 from tests.support.faulty import FaultyLink
 from usertcp import blocking
 from usertcp.link.memory import memory_pair
@@ -268,6 +269,18 @@ def test_recv_into_that_timed_out_keeps_its_hands_off_the_buffer() -> None:
             assert buffer == bytes(10)
 
 
+def test_keeper_that_comes_after_the_time_of_a_timer_does_not_sleep_over_it() -> None:
+    with nothing_left(), two_blocking(tcp=TcpConfig(msl=1 * MS)) as (left, right):
+        listener = right.listen(("", PORT))
+        for _ in range(20):
+            with left.connect((RIGHT, PORT), timeout=PATIENCE) as conn, listener.accept() as peer:
+                conn.shutdown()
+                assert peer.recv() == b""
+                peer.close()
+                assert conn.recv() == b""  # and with it TIME-WAIT, for less time than until the keeper looks in
+        until(lambda: not [row for row in left.snapshot() + right.snapshot() if row["state"] == "TIME-WAIT"])
+
+
 def test_getnames_state_and_info_tell_of_the_connection() -> None:
     with two_blocking() as (left, right):
         listener = right.listen(("", PORT))
@@ -442,7 +455,7 @@ def test_keeper_acknowledges_while_nobody_waits() -> None:
     with two_blocking(tcp=TcpConfig(delayed_ack=10 * MS)) as (left, right):
         listener = right.listen(("", PORT))
         conn = left.connect((RIGHT, PORT), timeout=PATIENCE)
-        listener.accept()
+        peer = listener.accept()
         conn.sendall(b"x" * 100)
         acknowledged = threading.Event()
         for _ in range(500):  # the keepers of both hosts do it; this thread only looks
@@ -451,6 +464,7 @@ def test_keeper_acknowledges_while_nobody_waits() -> None:
                 break
             threading.Event().wait(0.01)
         assert acknowledged.is_set()
+        peer.close()
 
 
 def test_device_that_dies_fails_who_waits_and_who_comes_later() -> None:
@@ -460,7 +474,7 @@ def test_device_that_dies_fails_who_waits_and_who_comes_later() -> None:
         left, right = blocking.Host(stack_on(one, LEFT), flaky), blocking.Host(stack_on(other, RIGHT), other)
         listener, own = right.listen(("", PORT)), left.listen(("", PORT))
         conn = left.connect((RIGHT, PORT), timeout=PATIENCE)
-        listener.accept()
+        peer = listener.accept()
         results = [waiting(conn.recv, pool), waiting(own.accept, pool)]
         flaky.read_error = OSError(errno.ENETDOWN, "gone")
         for _ in range(2):
@@ -474,6 +488,7 @@ def test_device_that_dies_fails_who_waits_and_who_comes_later() -> None:
         left.close()
         right.linger = 0
         right.close()
+        assert peer.state is State.CLOSED
 
 
 def test_interrupt_ends_a_wait_and_the_host_goes_on() -> None:
