@@ -14,7 +14,6 @@ Either way root only opens the device. What runs then is an unprivileged user's 
 
 import grp
 import json
-import pwd
 import selectors
 import socket
 import subprocess
@@ -26,7 +25,7 @@ from typing import Any, Final
 import click
 
 from usertcp.cli.host import say
-from usertcp.cli.options import device_options
+from usertcp.cli.options import device_options, user_number
 from usertcp.cli.worker import GO, READY, load
 from usertcp.driver import interpreter, privilege
 from usertcp.driver.open import LinkSpec, open_stack
@@ -51,14 +50,6 @@ def _mode(text: str) -> int:
     return value
 
 
-def _user(text: str) -> int:
-    """A type of option: a user."""
-    try:
-        return int(text) if text.isdecimal() else pwd.getpwnam(text).pw_uid
-    except KeyError:
-        raise click.BadParameter(f"there is no user {text!r}") from None
-
-
 def _group(text: str) -> int:
     """A type of option: a group."""
     try:
@@ -76,7 +67,7 @@ def _group(text: str) -> int:
     help=f"File by which programs find the engine.  [default: {SOCKET}]",
 )
 @click.option("--mode", type=_mode, metavar="OCTAL", help=f"Who may use it: those who may write.  [default: {MODE:o}]")
-@click.option("--owner", type=_user, metavar="USER", help="The file's owner.")
+@click.option("--owner", type=user_number, metavar="USER", help="The file's owner.")
 @click.option("--group", type=_group, metavar="GROUP", help="The file's group; with it the mode is 660 by default.")
 @click.option("--low-ports", is_flag=True, help="Let all of them have ports below 1024, not only root.")
 @click.option("--user", metavar="USER", help="Who it becomes when the device is open.  [default: usertcp, or nobody]")

@@ -1,5 +1,6 @@
 """The options that subcommands share, so that each is spelled, and means, the same everywhere."""
 
+import pwd
 from collections.abc import Callable
 from functools import update_wrapper
 from math import nan
@@ -70,6 +71,14 @@ def device_options(function: Callable[Concatenate[LinkSpec, P], R]) -> Callable[
         decorated = option(decorated)
     result: Callable[P, R] = decorated
     return result
+
+
+def user_number(text: str) -> int:
+    """A type of option: a user."""
+    try:
+        return int(text) if text.isdecimal() else pwd.getpwnam(text).pw_uid
+    except KeyError:
+        raise click.BadParameter(f"there is no user {text!r}") from None
 
 
 def port_number(text: str) -> int:

@@ -1,9 +1,12 @@
-"""``usertcp up``: a TAP that reaches real hosts, by NAT or a bridge, and stays until ``usertcp down``."""
+"""``usertcp up``: a TAP that reaches real hosts, by NAT or a bridge, and stays until ``usertcp down``.
+
+It may be made for a user, who then needs no rights at all.
+"""
 
 import click
 
 from usertcp.cli.host import say
-from usertcp.cli.options import mtu, netns
+from usertcp.cli.options import mtu, netns, user_number
 from usertcp.errors import SetupError
 from usertcp.link import uplink as uplinks
 
@@ -25,11 +28,15 @@ def chosen(tap: str | None, tun: str | None) -> str:
     "--nat", "mode", flag_value="nat", default="nat", help="A network of its own, behind this host (default)."
 )
 @click.option("--bridge", "mode", flag_value="bridge", help="A port beside the uplink, on the uplink's own network.")
+@click.option("--host", "mode", flag_value="host", help="A network of its own with this host alone.")
 @click.option("--uplink", metavar="NAME", help="Interface that leads out; otherwise that of the default route.")
 @click.option(
     "--kernel-address",
     metavar="IP/LEN",
-    help=f"The kernel's side, with NAT; otherwise {uplinks.ADDRESS}.",
+    help=f"The kernel's side, with NAT and --host; otherwise {uplinks.ADDRESS}.",
+)
+@click.option(
+    "--user", type=user_number, metavar="USER", help="Who may use the TAP, without root; otherwise only root."
 )
 @tap
 @tun
@@ -39,6 +46,7 @@ def up(
     mode: str,
     uplink: str | None,
     kernel_address: str | None,
+    user: int | None,
     tap: str | None,
     tun: str | None,
     netns: str | None,
@@ -46,12 +54,23 @@ def up(
 ) -> None:
     """Make a TAP (usertcp0) and connect it to the network that the uplink leads to."""
     name = chosen(tap, tun)
-    made = uplinks.up(name, mode=mode, address=kernel_address, uplink=uplink, netns=netns, mtu=mtu, tun=tun is not None)
+    made = uplinks.up(
+        name,
+        mode=mode,
+        address=kernel_address,
+        uplink=uplink,
+        netns=netns,
+        mtu=mtu,
+        tun=tun is not None,
+        owner=user,
+    )
     for warning in made.warnings:
         say(f"usertcp: warning: {warning}")
     words = f"--{'tun' if tun is not None else 'tap'} {name}" + (f" --netns {netns}" if netns is not None else "")
     if mode == "nat":
         click.echo(f"{name} is up, NAT by {made.uplink}; use it with: usertcp ping {words} HOST")
+    elif mode == "host":
+        click.echo(f"{name} is up, for this host alone ({made.address}); use it with: usertcp ping {words} HOST")
     else:
         click.echo(
             f"{name} is up, bridged to {made.uplink} by {made.bridge}; use it with a free address of that network:\n"

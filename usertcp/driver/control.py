@@ -1,6 +1,7 @@
 """The control socket: how ``usertcp ss`` asks a running stack what it is doing.
 
-A stack listens on an AF_UNIX stream socket, ``/run/usertcp/NAME.ctl``, in a directory that only its owner may enter,
+A stack listens on an AF_UNIX stream socket, ``/run/usertcp/NAME.ctl``, in a directory that only its owner may enter
+(that of a user who is not root is in XDG_RUNTIME_DIR),
 and answers nobody but root and the user who started it (SO_PEERCRED). A client sends one line, a command's name, and
 gets one JSON document and the end of the stream. The commands are ``snapshot``, ``stats`` and ``link``; an unknown one
 is answered ``{"error": ...}``. The socket is served by the engine, between turns, and never blocks it: a client that
@@ -24,7 +25,8 @@ from usertcp.driver.engine import IN, OUT, Engine
 from usertcp.errors import os_error
 from usertcp.link.undo import Made, apart
 
-RUN_DIR: Final = Path("/run/usertcp")
+ROOT_DIR: Final = "/run"
+RUN_DIR: Final = Path(ROOT_DIR if os.geteuid() == 0 else os.environ.get("XDG_RUNTIME_DIR", ROOT_DIR), "usertcp")
 SUFFIX: Final = ".ctl"
 MAX_REQUEST: Final = 4096  # bytes of a command line
 MAX_CLIENTS: Final = 16  # at a time

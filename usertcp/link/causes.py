@@ -6,7 +6,8 @@ from typing import Final
 
 from usertcp.errors import SetupError
 
-AS_ROOT: Final = "run as root, or with CAP_NET_ADMIN and CAP_SYS_ADMIN"
+AS_ROOT: Final = "run as root, or use a device that root has made for you (usertcp up --user YOU)"
+TUN_FOR_USERS: Final = "run as root, or have root allow it, as udev does on most systems: chmod 666 /dev/net/tun"
 TUN_DRIVER: Final = "load the driver with: modprobe tun; in a container, start it with --device /dev/net/tun"
 FEWER: Final = "close files that are not needed, or allow more with: ulimit -n"
 

@@ -69,7 +69,10 @@ def inside(name: str | None) -> Iterator[None]:
             try:
                 _setns(target)
             except PermissionError:
-                raise SetupError(f"not allowed to enter the namespace {name!r}", "run as root") from None
+                raise SetupError(
+                    f"not allowed to enter the namespace {name!r}",
+                    f"run as root; or have root start you there, and leave out --netns: ip netns exec {name} su YOU",
+                ) from None
             except OSError as error:
                 raise SetupError(
                     f"{name!r} is no network namespace ({error.strerror})", f"remove it with: ip netns delete {name}"

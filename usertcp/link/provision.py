@@ -256,9 +256,13 @@ def create_tap(
     tun: bool = False,
     ipv6: bool = False,
     queues: bool = False,
+    owner: int | None = None,
 ) -> Made:
     """A persistent TAP (or TUN) that is up, ``address`` on its kernel side. Attach with TapLink.open; with ``queues``
     several may.
+
+    The user ``owner`` (None: ours) may attach without any rights. It has one in any case, because the kernel lets
+    everybody attach to a device that has none.
 
     Without ``ipv6`` the kernel does not speak IPv6 on it, so that only what is asked for crosses it.
     """
@@ -270,7 +274,8 @@ def create_tap(
         _refuse_name(route, name)
         if address is not None:
             _refuse_taken(route, interface_of(address))
-        kind = {"kind": "tuntap", "mode": "tun" if tun else "tap", "ifr": {"multi_queue": int(queues)}}
+        kind: dict[str, Any] = {"kind": "tuntap", "mode": "tun" if tun else "tap", "ifr": {"multi_queue": int(queues)}}
+        kind["uid"] = os.geteuid() if owner is None else owner
         with _or_removed(_new_link(route, name, netns, **kind)) as made:
             index = index_of(route, name)
             if not ipv6:

@@ -23,7 +23,6 @@ from typing import Final
 
 from usertcp.errors import SetupError
 from usertcp.frame import FLOW_FACTOR
-from usertcp.link.causes import AS_ROOT
 
 TUNSETSTEERINGEBPF: Final = 0x800454E0
 BPF_PROG_LOAD: Final = 5  # linux/bpf.h
@@ -115,7 +114,7 @@ def steer(descriptor: int) -> None:
         program = _load(assemble(_PROGRAM))
         ioctl(descriptor, TUNSETSTEERINGEBPF, struct.pack("=i", program))
     except OSError as error:
-        cure = AS_ROOT if error.errno in (errno.EPERM, errno.EACCES) else "use one worker"
+        cure = "run as root, or use one worker" if error.errno in (errno.EPERM, errno.EACCES) else "use one worker"
         raise SetupError(f"the kernel does not steer flows to queues ({error.strerror})", cure) from None
     finally:
         if program >= 0:

@@ -17,7 +17,7 @@ from typing import Final, Self
 from usertcp.errors import SetupError, os_error
 from usertcp.frame import LinkCaps
 from usertcp.link import netns as namespaces
-from usertcp.link.causes import AS_ROOT, FEWER, TUN_DRIVER
+from usertcp.link.causes import AS_ROOT, FEWER, TUN_DRIVER, TUN_FOR_USERS
 from usertcp.link.device import IFREQ, DeviceLink, Facts, activate, neighbour_mac
 from usertcp.link.offload import NO_HEADER, NOTHING, Grant, negotiate, takes_longer
 from usertcp.link.steering import steer
@@ -138,7 +138,7 @@ def _features(descriptor: int) -> int:
 def device_missing(number: int | None) -> SetupError:
     """The device file cannot be opened."""
     if number in (errno.EACCES, errno.EPERM):
-        return SetupError(f"not allowed to open {DEVICE}", AS_ROOT)
+        return SetupError(f"not allowed to open {DEVICE}", TUN_FOR_USERS)
     if number == errno.ENOENT:
         return SetupError(f"there is no {DEVICE}", TUN_DRIVER)
     if number in (errno.EMFILE, errno.ENFILE):
@@ -161,5 +161,5 @@ def _cannot_attach(name: str, tun: bool, several: bool, error: OSError) -> Setup
     if error.errno == errno.EINVAL:
         return SetupError(f"{name!r} is no {kind} device", "choose another name, or --packet for an ordinary interface")
     if error.errno in (errno.EPERM, errno.EACCES):
-        return SetupError(f"not allowed to attach to {name!r}", AS_ROOT)
+        return SetupError(f"not allowed to attach to {name!r}, which is another user's", AS_ROOT)
     return SetupError(f"cannot attach to {name!r} ({error.strerror})", "look at: ip -d link show " + name)

@@ -10,8 +10,10 @@ addresses and routes then belong on the bridge; they are moved there, and back.
 
     stack 192.0.2.77 -- TAP -- bridge (192.0.2.5) -- uplink -- 192.0.2.1 ...
 
-What is done is written to a journal under /run/usertcp before it is done, so that ``down`` can undo exactly that, even
-after a crash half-way.
+For this *host* alone the TAP is a network of its own as with NAT, and nothing is forwarded.
+
+Whom the TAP is made for attaches to it without any rights. What is done is written to a journal under /run/usertcp
+before it is done, so that ``down`` can undo exactly that, even after a crash half-way.
 """
 
 import json
@@ -32,6 +34,7 @@ from usertcp.link.words import checked_name, interface_of
 
 JOURNALS: Final = Path("/run/usertcp")
 ADDRESS: Final = "10.9.0.1/24"  # of the kernel's side
+MODES: Final = ("nat", "bridge", "host")
 
 KERNEL: Final = 2  # RTPROT_KERNEL: a route that comes and goes with an address
 LOCAL: Final = 255  # RT_TABLE_LOCAL
@@ -116,15 +119,20 @@ def up(
     netns: str | None = None,
     mtu: int | None = None,
     tun: bool = False,
+    owner: int | None = None,
 ) -> Uplink:
-    """Make the TAP and connect it to ``uplink`` (default: where the default route leaves) by "nat" or "bridge".
+    """Make the TAP and connect it to ``uplink`` (default: where the default route leaves) by "nat" or "bridge"; or, by
+    "host", to this host alone.
 
-    ``address`` (the kernel's side's, default ADDRESS) and ``mtu`` (1500) are for NAT; a bridge has those of the
-    uplink. When a step fails nothing is left, and SetupError says which.
+    ``address`` (the kernel's side's, default ADDRESS) and ``mtu`` (1500) are not for a bridge, which has those of the
+    uplink. The user ``owner`` (None: ours) may attach without any rights. When a step fails nothing is left, and
+    SetupError says which.
     """
     checked_name(tap)
-    if mode not in ("nat", "bridge"):
-        raise SetupError(f"{mode!r} is no way to connect", "choose nat or bridge")
+    if mode not in MODES:
+        raise SetupError(f"{mode!r} is no way to connect", f"choose one of: {', '.join(MODES)}")
+    if mode == "host" and uplink is not None:
+        raise SetupError("for this host alone there is no uplink", "leave out --uplink, or --host")
     if tun and mode == "bridge":
         raise SetupError("a TUN carries no Ethernet and cannot be bridged", "use a TAP, or nat")
     if mode == "bridge" and (address is not None or mtu is not None):
@@ -132,21 +140,20 @@ def up(
     there = read(tap, netns=netns)
     if there is not None:
         if netns is None or namespaces.exists(netns):
-            cause = f"{tap!r} is up already ({there.mode} by {there.uplink})"
+            cause = f"{tap!r} is up already ({there.mode}{f' by {there.uplink}' if there.uplink else ''})"
             raise SetupError(cause, f"take it down first: usertcp down {words(tap, netns)}")
         there.path.unlink(missing_ok=True)
-    outer = uplink or provision.default_interface(netns)
-    if outer is None:
-        raise SetupError("there is no default route, so no uplink is known", "name one with --uplink")
-    info = provision.link_info(outer, netns)
-    if not info.up:
-        raise SetupError(f"{outer!r} is down", f"switch it on with: ip link set {outer} up")
-    record = Uplink(tap, mode, outer, (address or ADDRESS) if mode == "nat" else None, netns)
-    work = _nat if mode == "nat" else _bridge
+    info = None if mode == "host" else _outer(uplink, netns)
+    record = Uplink(tap, mode, info.name if info else "", (address or ADDRESS) if mode != "bridge" else None, netns)
 
     def make() -> None:
         _claim(record)
-        work(record, info, mtu or 1500, tun)
+        if mode == "bridge" and info is not None:
+            _bridge(record, info, tun, owner)
+            return
+        _tap(record, record.address, mtu or 1500, tun, owner)
+        if info is not None:
+            _nat(record, info)
 
     try:
         apart(make)
@@ -157,10 +164,23 @@ def up(
     return record
 
 
+def _outer(uplink: str | None, netns: str | None) -> provision.LinkInfo:
+    """The interface that leads out, which is up."""
+    outer = uplink or provision.default_interface(netns)
+    if outer is None:
+        raise SetupError(
+            "there is no default route, so no uplink is known", "name one with --uplink, or do without: --host"
+        )
+    info = provision.link_info(outer, netns)
+    if not info.up:
+        raise SetupError(f"{outer!r} is down", f"switch it on with: ip link set {outer} up")
+    return info
+
+
 def _claim(record: Uplink) -> None:
     """Begin the journal; two at once for the same TAP do not get past this."""
     try:
-        JOURNALS.mkdir(mode=0o755, parents=True, exist_ok=True)
+        JOURNALS.mkdir(mode=0o700, parents=True, exist_ok=True)
         draft = record.draft()
         try:
             os.link(draft, record.path)  # unlike a rename, not over another's
@@ -185,9 +205,9 @@ def _made(record: Uplink, kind: str, make: Callable[[], Made], **details: Any) -
     made.keep()
 
 
-def _tap(record: Uplink, address: str | None, mtu: int, tun: bool) -> None:
+def _tap(record: Uplink, address: str | None, mtu: int, tun: bool, owner: int | None) -> None:
     def make() -> Made:
-        return provision.create_tap(record.tap, netns=record.netns, address=address, mtu=mtu, tun=tun)
+        return provision.create_tap(record.tap, netns=record.netns, address=address, mtu=mtu, tun=tun, owner=owner)
 
     _made(record, "device", make, name=record.tap)
     _set_alias(record.tap, record.netns)
@@ -215,11 +235,10 @@ def _step_back(name: str, netns: str | None) -> None:
 # --- NAT --------------------------------------------------------------------------------------------------------------
 
 
-def _nat(record: Uplink, info: provision.LinkInfo, mtu: int, tun: bool) -> None:
+def _nat(record: Uplink, info: provision.LinkInfo) -> None:
     inner, outer, netns = record.tap, info.name, record.netns
     assert record.address is not None
     network = str(interface_of(record.address).network)
-    _tap(record, record.address, mtu, tun)
     table = "usertcp_" + "".join(c if c.isalnum() else "_" for c in inner)
     steps = [
         nft.add_chain(table, "postrouting", nft.POSTROUTING, nft.SOURCE_NAT, "nat"),
@@ -245,7 +264,7 @@ def _nat(record: Uplink, info: provision.LinkInfo, mtu: int, tun: bool) -> None:
 # --- bridge -----------------------------------------------------------------------------------------------------------
 
 
-def _bridge(record: Uplink, info: provision.LinkInfo, mtu: int, tun: bool) -> None:
+def _bridge(record: Uplink, info: provision.LinkInfo, tun: bool, owner: int | None) -> None:
     outer, netns = info.name, record.netns
     if info.master:
         raise SetupError(f"{outer!r} is under a bridge already", "name that bridge as the uplink")
@@ -253,12 +272,12 @@ def _bridge(record: Uplink, info: provision.LinkInfo, mtu: int, tun: bool) -> No
         raise SetupError(f"{outer!r} is no Ethernet interface, and cannot be bridged", "use nat, or another uplink")
     if info.kind == "bridge":  # somebody's own: just one port more
         record.bridge = outer
-        _tap(record, None, info.mtu, tun)
+        _tap(record, None, info.mtu, tun, owner)
         _step_back(record.tap, netns)
     else:
         record.bridge = bridge = f"{record.tap[:12]}-br"
         moved = provision.talk(f"reading the addresses of {outer!r}", netns, lambda route: _belongings(route, outer))
-        _tap(record, None, info.mtu, tun)
+        _tap(record, None, info.mtu, tun, owner)
 
         def make() -> Made:
             return provision.create_bridge(bridge, netns=netns, mac=info.mac, ipv6=True)
