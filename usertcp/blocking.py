@@ -96,6 +96,10 @@ class _Watch:
         if self._host._waiting_for is self:
             self._host._rouse()
 
+    def _expected(self) -> Connection | None:
+        """The connection that who waits for this goes on with."""
+        return None
+
     @property
     def closed(self) -> bool:
         """Whether ``close`` was called."""
@@ -289,13 +293,16 @@ class Host(_Watch):
 
         Where frames were small and few, the next one is probably what is waited for: then it is looked at before the
         device is asked for more. Now and then all that waits is read nevertheless: of many connections that talk at a
-        time, the others then find theirs already there.
+        time, the others then find theirs already there. The ACK of a SYN,ACK or FIN that ends the waiting is left for
+        what the user does next, to ride along; if that is nothing, the keeper finds it.
         """
         engine, lock, clock = self._engine, self._lock, self._clock
         self._leading = True
         self._waiting_for = watch
         self._stints += 1
-        stats, more = self.stack.stats, False
+        stack = self.stack
+        stats, more = stack.stats, False
+        company = None if stack.stirred else watch._expected()
         budget = 1 if self._sips > 0 else BUDGET
         try:
             while True:
@@ -318,13 +325,17 @@ class Host(_Watch):
                     lock.acquire()
                     self._sleeps_until = 0
                 frames, octets = stats.frames_in, stats.bytes_in
+                stack.company = company
                 more = engine.handle(events, budget)
+                stack.company = None
                 if stats.bytes_in - octets >= LONE or stats.frames_in - frames > 1:
                     self._sips = 0
                 else:
                     self._sips = self._sips - 1 if budget == 1 else SIPS
                 if done():
                     return True
+                if stack.stirred:
+                    company = None
                 budget = BUDGET
                 if watch._closed or self._closed or self._pump.failure is not None:
                     return False
@@ -332,7 +343,7 @@ class Host(_Watch):
                     return False
         finally:
             self._leading = False
-            self._waiting_for = None
+            self._waiting_for = stack.company = None
             self._pass_on()
 
     def _follow(self, watch: _Watch, deadline: int) -> None:
@@ -500,6 +511,9 @@ class Conn(_Endpoint):
             warn_unclosed(self)
             self._host._engine.post(self.core.close)  # not here: whoever let go of it may be in the middle of a turn
 
+    def _expected(self) -> Connection:
+        return self.core
+
     def _opened(self) -> bool:
         return self.core.ready & (CONNECTED | FAILED | GONE) != 0
 
@@ -514,7 +528,8 @@ class Conn(_Endpoint):
             if size and not self._readable():
                 self._until(self._readable, deadline)
             data = core.read(size)
-            host._flush()
+            if data:
+                host._flush()
             return data
 
     def recv_into(self, buffer: bytearray | memoryview, size: int = 0) -> int:
@@ -534,7 +549,8 @@ class Conn(_Endpoint):
                 if self._readable() or not len(view):
                     taken = core.read_into(view)
                     if not 0 < taken < len(view) or (taken < PLENTY and not self._bulk):
-                        host._flush()
+                        if taken:
+                            host._flush()
                         return taken
                 landed = self._land(view[taken:] if taken else view, deadline, wait=not taken)
                 if taken or landed:

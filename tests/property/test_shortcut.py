@@ -24,6 +24,7 @@ from usertcp.tcp.ecn_policy import Ecn
 from usertcp.tcp.express import is_plain
 from usertcp.tcp.sender import Sender
 from usertcp.tcp.state import WRITABLE, State
+from usertcp.tcp.timers import LOSS_PROBE, RETRANSMIT, USER_TIMEOUT
 from usertcp.units import KIB, MS, NEVER, SEC, US
 
 MACS: Final = (bytes.fromhex("020000000001"), bytes.fromhex("020000000002"))
@@ -390,3 +391,32 @@ def test_a_request_needs_no_turn_before_its_reply_and_is_acknowledged_without_on
     assert at == world.now + delay
     assert len(server.wire) == 1
     assert server.conn.rcv.last_ack_sent == server.conn.rcv.nxt
+
+
+def test_messages_in_turn_leave_at_once_and_are_answered_in_one_step() -> None:
+    """Each ends of itself where it began: nothing waits, no timer runs, and the figures are those of any text."""
+    world, client, server = opened(closed=False, offload=True)
+    ours, theirs = client.conn, server.conn
+    assert ours is not None
+    assert theirs is not None
+    for n in range(20):
+        for end, conn, peer in ((client, ours, server), (server, theirs, client)):
+            if not end.stack.say(conn, memoryview(b"message").cast("b"), world.now, end):
+                assert n < 2  # it is not known yet that nothing is the matter
+                conn.write(b"message")
+            world.now += 100 * US
+            world.carry_all()
+            assert peer.conn is not None
+            assert peer.conn.read(100) == b"message"
+    assert ours.snd.una == ours.snd.nxt == ours.snd.iss + 1 + 20 * len(b"message")
+    assert {ours.timers.at(which) for which in (RETRANSMIT, LOSS_PROBE, USER_TIMEOUT)} == {NEVER}
+    info = ours.info(world.now)
+    assert (info.unacked, info.delivered, info.bytes_acked) == (0, 141, 140)  # of the first, the SYN
+    assert info.srtt > 0
+    assert theirs.snd.nxt - theirs.snd.una == 7  # its last message, for which no timer had to be set yet
+    assert world.now < server.stack.next_deadline() <= world.now + SEC
+    left_at = theirs.snd.last_sent_at
+    while world.now < left_at + SEC and not theirs.snd.tlp.sent:
+        world.now = server.stack.next_deadline()
+        server.stack.poll(world.now, server)
+    assert theirs.snd.tlp.sent == 1  # lost, it is sent again

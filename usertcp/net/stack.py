@@ -39,7 +39,7 @@ from usertcp.tcp.cookies import Cookies
 from usertcp.tcp.listener import Listener
 from usertcp.tcp.memory import UNBOUNDED, Memory
 from usertcp.tcp.message import say
-from usertcp.tcp.predicted import may_stretch
+from usertcp.tcp.predicted import may_ride, may_stretch
 from usertcp.tcp.ring import Buffer
 from usertcp.tcp.rtt import TS_TICK
 from usertcp.tcp.seq import initial_sequence, timestamp_offset, unwrap
@@ -125,6 +125,7 @@ class Stack:
         self._icmp = Icmp(self._egress, self._routes, self.stats, self._flows, self.notify)
         self._time_wait: dict[Connection, None] = {}  # in the order in which they entered it
         self._dirty: deque[Connection] = deque()
+        self.company: Connection | None = None  # whose user is about to go on: its ACK may wait for what he does
         self.news: dict[Connection | Listener | Pinger, None] = {}  # what became ready, for :meth:`take_ready`
         self._heap: list[tuple[int, int, Connection]] = []  # (deadline, tie-breaker, connection); see _schedule
         self._serial = 0
@@ -336,7 +337,7 @@ class Stack:
                 return
             conn = dirty.popleft()
             flow: Flow = conn.flow
-            if egress.full and flow.next_hop:
+            if (egress.full and flow.next_hop) or (conn is self.company and may_ride(conn)):
                 dirty.append(conn)
                 continue
             flow.queued = False

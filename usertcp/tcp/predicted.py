@@ -19,7 +19,7 @@ from usertcp.tcp.arrives import after_ack, measure, take_text
 from usertcp.tcp.ecn import NOT_ECN
 from usertcp.tcp.message import answered, enter
 from usertcp.tcp.receiver import ACK_DELAYED, ACK_NOW
-from usertcp.tcp.state import ALONE, DOUBTED, READABLE, WRITABLE, State
+from usertcp.tcp.state import ALONE, CAN_SEND, DOUBTED, READABLE, WRITABLE, State
 from usertcp.tcp.timeouts import rest
 from usertcp.tcp.timers import DELAYED_ACK
 from usertcp.units import KIB, MASK32, NEVER
@@ -231,6 +231,20 @@ def may_stretch(conn: "Connection") -> bool:
         and rcv.buffer.top == rcv.nxt
         and not (rcv.quick or rcv.dsacks)
         and conn.state is _ESTABLISHED
+        and conn.ecn is NOT_ECN
+    )
+
+
+def may_ride(conn: "Connection") -> bool:
+    """Whether all that ``conn`` has to say is the ACK of the peer's SYN,ACK or FIN, which may have company soon: the
+    user's first request, or our own FIN (as on Linux, which delays both where an answer can be expected)."""
+    snd, rcv = conn.snd, conn.rcv
+    return (
+        (rcv.nxt == rcv.irs + 1 or rcv.fin_taken)
+        and conn.state in CAN_SEND
+        and snd.una == snd.nxt == snd.buffer.end
+        and conn.reset_due is None
+        and not (rcv.dsacks or rcv.duplicates or snd.fin_queued)
         and conn.ecn is NOT_ECN
     )
 

@@ -1,6 +1,7 @@
 """Turns: fairness, a full sink, timers in a lazy heap, and packets that never leave the host."""
 
 import random
+from typing import Any
 
 import pytest
 
@@ -12,7 +13,7 @@ from usertcp.tcp.connection import Connection
 from usertcp.tcp.listener import Listener
 from usertcp.tcp.state import READABLE, State
 from usertcp.units import HOUR, MS, NEVER, SEC
-from usertcp.wire.tcp import ACK, SYN
+from usertcp.wire.tcp import ACK, FIN, RST, SYN
 
 
 def client(bench: Bench, port: int) -> Connection:
@@ -297,3 +298,59 @@ def test_connection_to_itself_opens() -> None:
     conn.write(b"echo")
     bench.settle()
     assert conn.read(100) == b"echo"
+
+
+def test_ack_of_the_handshake_waits_for_company_while_its_user_goes_on() -> None:
+    bench = Bench()
+    bench.meet()
+    other, conn = client(bench, 81), bench.stack.connect((PEER, 80), bench.now)
+    bench.stack.company = conn
+    bench.handshake(conn)
+    other.write(b"of another")
+    assert bench.turn() is True  # more is to be said
+    assert [frame[-10:] for frame, _ in bench.sink.frames] == [b"of another"]
+    assert bench.stack.next_deadline() == 0
+    bench.sink.frames.clear()
+    conn.write(b"a first request")
+    (request,) = bench.take_segments()
+    assert (request.ack, bytes(request.payload)) == (PEER_ISS + 1, b"a first request")
+
+
+def test_ack_of_the_peers_fin_waits_for_our_own_while_its_user_goes_on() -> None:
+    bench = Bench()
+    bench.meet()
+    conn = client(bench, 80)
+    bench.stack.company = conn
+    there: dict[str, Any] = {"sport": 80, "dport": conn.sport}
+    bench.give(tcp_frame(ACK | FIN, PEER_ISS + 1, conn.snd.nxt, **there))
+    assert bench.turn() is True
+    assert not bench.sink.frames
+    conn.close()
+    (fin,) = bench.take_segments()
+    assert (fin.flags, fin.ack) == (ACK | FIN, PEER_ISS + 2)
+
+
+def test_ack_whose_company_does_not_come_leaves_as_soon_as_nobody_is_waited_for() -> None:
+    bench = Bench()
+    bench.meet()
+    conn = bench.stack.connect((PEER, 80), bench.now)
+    bench.stack.company = conn
+    bench.handshake(conn)
+    assert bench.turn() is True
+    bench.stack.company = None
+    (ack,) = bench.take_segments()
+    assert (ack.flags, ack.ack, len(ack.payload)) == (ACK, PEER_ISS + 1, 0)
+
+
+def test_reset_and_text_out_of_order_wait_for_nobody() -> None:
+    bench = Bench()
+    bench.meet()
+    conn = client(bench, 80)
+    bench.stack.company = conn
+    there: dict[str, Any] = {"sport": 80, "dport": conn.sport}
+    bench.give(tcp_frame(ACK, PEER_ISS + 100, conn.snd.nxt, payload=b"behind a gap", **there))
+    (duplicate,) = bench.take_segments()
+    assert duplicate.ack == PEER_ISS + 1
+    conn.abort()
+    (reset,) = bench.take_segments()
+    assert reset.flags & RST
