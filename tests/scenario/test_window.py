@@ -519,3 +519,17 @@ def test_scale_offered_by_the_peer_alone_scales_nothing() -> None:
     s = Script.established(options="mss 1460,nop,wscale 7")
     s.peer(". 1:1(0) ack 1 win 10")
     assert s.user.snd.wnd == 10
+
+
+def test_rest_of_a_small_write_that_the_window_cut_is_its_rest_though_nothing_else_is_on_its_way() -> None:
+    data = bytes(range(200)) * 9
+    s = Script.established(
+        with_options(timestamps=True, sack=True), options="mss 1460,sackOK,TS val 0 ecr 0", win=1500, traced=False
+    )
+    s.write(data)
+    (first,) = s.take()
+    assert first.payload == data[:1448]
+    s.advance(1 * MS)
+    s.peer(f". 1:1(0) ack {1 + len(first.payload)} win 60000{s.echo()}")
+    (rest,) = s.take()
+    assert rest.payload == data[1448:]

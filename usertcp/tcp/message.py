@@ -75,7 +75,10 @@ def send(conn: "Connection", now: int, tx: "Transmit") -> bool:
     start, buffer, edge = snd.nxt, snd.buffer, rcv.edge
     end, text = buffer.end, buffer.alone
     length = end - start
-    views = buffer.views(start, length) if text is None else [memoryview(text)]
+    if text is None or len(text) != length:  # the rest of one that did not fit at first
+        views = buffer.views(start, length)
+    else:
+        views = [memoryview(text)]
     if not tx.send(conn, header(conn, now, start, ACK | PSH), views, length, 0, NOT_ECT):
         rcv.edge = edge
         return False
