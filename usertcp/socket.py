@@ -25,7 +25,6 @@ import errno
 import operator
 import os
 import socket as stdlib
-import time
 import types
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -40,6 +39,7 @@ from usertcp.driver.endpoint import (
     HELD,
     LISTENING,
     MIN_SNDBUF,
+    SHUT,
     Endpoint,
     recognize,
 )
@@ -286,7 +286,9 @@ class socket(stdlib.socket):
                 _standard_init(self, family, type, proto, fileno)
                 return
             self._tcp = tcp
-            _standard_init(self, _FAMILIES[tcp.six], _socket.SOCK_STREAM, max(proto, 0), fileno)
+            _standard_init(
+                self, _FAMILIES[tcp.six], _socket.SOCK_STREAM, _socket.IPPROTO_TCP if proto == -1 else proto, fileno
+            )
             return
         _begin(self, family, type, proto)
 
@@ -331,6 +333,8 @@ class socket(stdlib.socket):
         if tcp is not None and tcp.dead:
             tcp.told_again(_fd(self, tcp))
             raise StackError(GONE)
+        if tcp is not None and tcp.phase == SHUT:
+            raise os_error(errno.EINVAL)
         made: Any = socket if isinstance(self, socket) else stdlib.socket
         while True:
             try:
@@ -361,7 +365,8 @@ class socket(stdlib.socket):
         if tcp is None:
             _C.connect(self, address)
         else:
-            _connect(self, tcp, resolve(address, "connect", tcp.six))
+            remote = resolve(address, "connect", tcp.six)
+            tcp.connect(_fd(self, tcp), remote)
 
     def connect_ex(self, address: Any, /) -> int:
         tcp = self._tcp
@@ -369,7 +374,7 @@ class socket(stdlib.socket):
             return _C.connect_ex(self, address)
         try:
             remote = resolve(address, "connect_ex", tcp.six)
-            _connect(self, tcp, remote)
+            tcp.connect(_fd(self, tcp), remote)
         except TimeoutError as error:
             return error.errno or errno.EAGAIN
         except stdlib.gaierror:
@@ -501,6 +506,7 @@ class socket(stdlib.socket):
 
     def shutdown(self, how: int, /) -> None:
         tcp = self._tcp
+        how = operator.index(how)
         if tcp is None or not stdlib.SHUT_RD <= how <= stdlib.SHUT_RDWR:
             _C.shutdown(self, how)
             return
@@ -510,12 +516,11 @@ class socket(stdlib.socket):
             raise os_error(errno.ENOTCONN)
         if phase == LISTENING:
             if how != stdlib.SHUT_WR:
-                if not tcp.tell("shut_read"):  # it was before
-                    raise os_error(errno.ENOTCONN)
-                _C.shutdown(self, stdlib.SHUT_RD)  # wakes accept with EINVAL
+                tcp.shut_listener(fd)
             return
         if phase == CONNECTING:  # is given up, as on Linux; a thread that waits for it renews the descriptor
             tcp.tell("shut_read")
+            tcp.announced = True
             return
         if how != stdlib.SHUT_WR:
             tcp.shut_read = tcp.tell("shut_read")
@@ -551,22 +556,20 @@ class socket(stdlib.socket):
         tcp = self._tcp
         if tcp is None or (level, optname) in _NATIVE or not 0 <= buflen <= 1024:
             return _C.getsockopt(self, level, optname, buflen) if buflen else _C.getsockopt(self, level, optname)
-        value = tcp.option(_fd(self, tcp), level, optname)
+        value = tcp.option(_fd(self, tcp), operator.index(level), operator.index(optname))
         if buflen:
             return value[: 1 if level == _socket.IPPROTO_IP and buflen < options.INT.size else buflen]
         return options.INT.unpack(value[: options.INT.size])[0]
 
     def setsockopt(self, level: int, optname: int, value: Any, optlen: int | None = None, /) -> None:
         tcp = self._tcp
-        if tcp is None or (level, optname) in _NATIVE or value is None:
+        if tcp is None or (level, optname) in _NATIVE or value is None or optlen is not None:
             _C.setsockopt(self, level, optname, *((value,) if optlen is None else (value, optlen)))
             return
         _fd(self, tcp)
-        if not isinstance(value, int):
-            value = value.__index__() if hasattr(value, "__index__") else bytes(memoryview(value))
-        if isinstance(value, int) and not -(1 << 31) <= value < 1 << 32:
-            raise OverflowError("signed integer is out of range")
-        tcp.set_option(level, optname, value)
+        number = operator.index(value) if hasattr(value, "__index__") else None
+        value = bytes(memoryview(value)) if number is None or not -(1 << 31) <= number < 1 << 31 else number
+        tcp.set_option(operator.index(level), operator.index(optname), value)
         if (level, optname) == options.SO_OOBINLINE:
             _C.setsockopt(self, level, optname, value)
         elif (level, optname) == options.SO_SNDBUF and isinstance(value, int) and tcp.phase != CONNECTING:
@@ -591,7 +594,7 @@ def _begin(sock: socket, family: int, type: int, proto: int, token: str = "") ->
     sock._tcp = None
     family = _socket.AF_INET if family == -1 else family
     type = _socket.SOCK_STREAM if type == -1 else type
-    proto = max(proto, 0)
+    proto = 0 if proto == -1 else proto
     flags = stdlib.SOCK_NONBLOCK | stdlib.SOCK_CLOEXEC
     if type & ~flags != _socket.SOCK_STREAM or proto not in _OURS or family not in _FAMILIES:
         _standard_init(sock, family, type, proto)
@@ -604,33 +607,6 @@ def _begin(sock: socket, family: int, type: int, proto: int, token: str = "") ->
     _standard_init(sock, family, type, proto, fd)
 
 
-def _connect(sock: socket, tcp: Endpoint, remote: Address) -> None:
-    fd = _fd(sock, tcp)
-    phase = tcp.look(fd)
-    timeout = _C.gettimeout(sock)
-    end = time.monotonic() + (timeout or 0)
-    if phase == CONNECTED and not tcp.announced:
-        tcp.announced = True
-        return
-    if phase in (CONNECTED, LISTENING):
-        raise os_error(errno.EISCONN)
-    if phase != CONNECTING:
-        if phase == FAILED:
-            tcp.raise_pending()
-            tcp.renew(fd)
-        tcp.begin(fd, remote, _C.getsockopt(sock, stdlib.SOL_SOCKET, stdlib.SO_SNDBUF))
-        if timeout == 0:
-            raise os_error(errno.EINPROGRESS)
-    elif timeout is not None:
-        raise os_error(errno.EALREADY)
-    phase = tcp.wait(fd, None if timeout is None else max(0.0, end - time.monotonic()))
-    tcp.announced = True
-    if phase != CONNECTED:
-        number = tcp.take_error()
-        tcp.renew(fd)
-        raise os_error(number or errno.ECONNABORTED)
-
-
 def _may_receive(flags: int) -> None:
     """TCP has a queue of errors apart from the data, always empty here; AF_UNIX would take the flag for none."""
     if flags & stdlib.MSG_ERRQUEUE:
@@ -640,6 +616,8 @@ def _may_receive(flags: int) -> None:
 def _may_send(sock: socket, tcp: Endpoint, flags: int) -> None:
     """Refuse what AF_UNIX would take and TCP would not; announce what is urgent."""
     fd = _fd(sock, tcp)
+    if flags & stdlib.MSG_FASTOPEN:
+        raise os_error(errno.EOPNOTSUPP)
     phase = tcp.look(fd)
     if phase == CONNECTING:
         timeout = _C.gettimeout(sock)

@@ -36,7 +36,7 @@ def resolve(address: Any, caller: str, six: bool = False) -> Address:
     if six and not 2 <= len(address) <= 4:
         raise TypeError("AF_INET6 address must be a tuple (host, port[, flowinfo[, scopeid]])")
     if not six and len(address) != 2:
-        raise TypeError(f"{caller}(): AF_INET address must be a pair (host, port)")
+        raise TypeError("AF_INET address must be a pair (host, port)")
     host, port, *rest = address
     for number in (port, *rest):
         if not hasattr(number, "__index__"):

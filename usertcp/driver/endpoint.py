@@ -16,7 +16,7 @@ import socket as stdlib
 import sys
 import time
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from usertcp.driver import messages, options
@@ -35,6 +35,7 @@ LISTENING: Final = 2
 CONNECTING: Final = 3
 CONNECTED: Final = 4  # or was once
 FAILED: Final = 5  # the connect failed; the errno may still be pending
+SHUT: Final = 6  # listened until shutdown(SHUT_RD), which makes it like bound
 
 VIGIL: Final = 2.0  # seconds that what wakes accept is left, for others who share the listener of a dead engine
 PAUSE: Final = 0.05  # seconds that an accept waits which was told before: a program that asks in a loop is not to spin
@@ -56,6 +57,7 @@ class Endpoint:
     ``announced``   whether a connect() has told that the handshake is done
     ``shut_read``   shutdown(SHUT_RD) was called
     ``timeout``     of the object that was used last (as its ``gettimeout``): it bounds what is asked of the engine
+    ``told``        the engine was told that a descriptor of it was closed
     ``dead``        ENETDOWN was raised: the engine is gone, and everything reads as the end from now on
     ``vigil``       when nobody else is waited for any more to learn that of a listener, s; 0: not known yet
     """
@@ -76,6 +78,7 @@ class Endpoint:
         "shut_read",
         "timeout",
         "token",
+        "told",
         "vigil",
     )
 
@@ -92,7 +95,7 @@ class Endpoint:
         self.announced = True
         self.shut_read = False
         self.timeout: float | None = None
-        self.dead = False
+        self.dead = self.told = False
         self.vigil = 0.0
         self.queue = messages.BUFFER
         _known[ident] = self
@@ -199,15 +202,16 @@ class Endpoint:
         if now < self.vigil or os.get_blocking(fd):
             time.sleep(PAUSE)
             return
-        with View(fd) as view, contextlib.suppress(OSError):
-            while True:
-                os.close(view._accept()[0])  # type: ignore[attr-defined]
+        for waiting in _unaccepted(fd):
+            os.close(waiting)
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
     def look(self, fd: int) -> int:
-        """The phase, after a look whether a pending connect is over."""
-        if self.phase == CONNECTING:
+        """The phase, after a look whether a pending connect is over, or a listener that was shut is to be renewed."""
+        if self.phase == SHUT:  # not before somebody asks: who waits for it in epoll is to be woken
+            self.renew(fd)
+        elif self.phase == CONNECTING:
             mask = _poll(fd, 0)
             if mask & select.POLLHUP:
                 self.phase = CONNECTED if self.call("outcome")["connected"] else FAILED
@@ -269,7 +273,54 @@ class Endpoint:
             return {"address": (LOCAL6, address[1]), "both": False}
         return {"address": address, "both": True}
 
-    def begin(self, fd: int, remote: Address, sndbuf: int) -> None:
+    def shut_listener(self, fd: int) -> None:
+        """The listener listens no more: whoever waits in accept is woken with EINVAL, what waits for it is reset."""
+        if not self.tell("shut_read"):  # another process did it before
+            raise os_error(errno.ENOTCONN)
+        with View(fd) as view:
+            view.shutdown(stdlib.SHUT_RD)
+        self.phase = SHUT
+        for waiting in _unaccepted(fd):
+            found = recognize(waiting, self.find_token, engine_runs=True)
+            if found is not None:
+                with contextlib.suppress(OSError):
+                    found.set_option(*options.SO_LINGER, options.LINGER.pack(1, 0))
+            os.close(waiting)
+
+    def connect(self, fd: int, remote: Address) -> None:
+        """Connect within the socket's timeout. Linux's errnos; TimeoutError."""
+        phase = self.look(fd)
+        timeout = self.timeout
+        end = time.monotonic() + (timeout or 0)
+        if phase == CONNECTED and not self.announced:
+            self.announced = True
+            return
+        if phase in (CONNECTED, LISTENING):
+            raise os_error(errno.EISCONN)
+        if phase == FAILED:
+            self._announce_failure(fd, known=self.announced)
+        if phase != CONNECTING:
+            self.begin(fd, remote)
+            if timeout == 0:
+                raise os_error(errno.EINPROGRESS)
+        elif timeout is not None:
+            raise os_error(errno.EALREADY)
+        if self.wait(fd, None if timeout is None else max(0.0, end - time.monotonic())) != CONNECTED:
+            self._announce_failure(fd, known=False)
+        self.announced = True
+
+    def _announce_failure(self, fd: int, *, known: bool) -> None:
+        """Raise why the connect failed, unless that is ``known``; the socket is as before it.
+
+        ECONNABORTED if somebody else has taken the error (as Linux).
+        """
+        number = self.take_error()
+        self.renew(fd)
+        self.announced = True
+        if number or not known:
+            raise os_error(number or errno.ECONNABORTED)
+
+    def begin(self, fd: int, remote: Address) -> None:
         """Begin to connect. The errors that need no network are raised here, and the socket is as before.
 
         An engine that does not answer in time has the request all the same: those errors are then pending ones.
@@ -277,9 +328,9 @@ class Endpoint:
         if not self.token:
             self.token = self.find_token()
         words = {"remote": remote, "options": self.options.dump(), "place": self._opened_here()}
-        request = messages.connect_request(words, sndbuf)
         try:
             with View(fd) as view:
+                request = messages.connect_request(words, view.getsockopt(_socket.SOL_SOCKET, _socket.SO_SNDBUF))
                 messages.connect(view, messages.data_name(self.token))
                 with contextlib.suppress(BrokenPipeError):  # turned away: the answer below says why
                     view.send(request)
@@ -338,11 +389,18 @@ class Endpoint:
         on, seconds = self.options.linger
         try:
             if self.phase in (HELD, LISTENING) or self.shut_read:
+                self.told = True
                 self.call("gone", messages.BRIEF)  # it is done even if nobody waits for it
             if on and seconds >= 0 and self.phase == CONNECTED:
                 self.call("linger", seconds + messages.PATIENCE, seconds=seconds)
         except OSError as error:  # the engine is gone, and with it everything that was to be told
             self.dead = isinstance(error, StackError)  # or it finds out by itself
+
+    def __del__(self) -> None:
+        """Its last object was collected, perhaps without having been closed: a port is free again all the same."""
+        if self.phase in (HELD, LISTENING) and not (self.told or self.dead or sys.is_finalizing()):
+            with contextlib.suppress(OSError):
+                self.call("gone", messages.BRIEF)
 
     # -- options -----------------------------------------------------------------------------------------------------
 
@@ -431,6 +489,13 @@ def pair(address: Iterable[Any]) -> Address:
     """An address as a message carries it, as a tuple."""
     host, port = address
     return str(host), int(port)
+
+
+def _unaccepted(fd: int) -> Iterator[int]:
+    """Take what waits in the accept queue of ``fd``, which is shut or does not block, out of it."""
+    with View(fd) as view, contextlib.suppress(OSError):
+        while True:
+            yield view._accept()[0]  # type: ignore[attr-defined]
 
 
 def _poll(fd: int, timeout: float | None) -> int:

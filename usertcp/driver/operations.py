@@ -158,9 +158,14 @@ def set_option(broker: "Broker", message: Message, request: Request) -> Message:
     changes = entry.options.set(
         message["level"], message["name"], bytes.fromhex(value) if isinstance(value, str) else value
     )
-    if isinstance(entry, Bridge) and changes:
-        entry.conn.configure(**changes)
-    elif isinstance(entry, Post):
+    if isinstance(entry, Bridge):
+        if changes:
+            entry.conn.configure(**changes)
+        return {}
+    binding = entry.binding if isinstance(entry, Held) else entry.listener.flow
+    binding.reuse_address = entry.options.flag(options.SO_REUSEADDR)
+    binding.reuse_port |= entry.options.flag(options.SO_REUSEPORT)  # Linux does not take it back either
+    if isinstance(entry, Post):
         entry.listener.config = entry.options.config(broker.base())
     return {}
 
