@@ -13,6 +13,7 @@ from typing import Final
 import pytest
 
 import usertcp.socket as us
+from tests.api.test_engine import controlled
 from tests.netns.peer import blocks, digest
 from tests.netns.plugged import KERNEL, STACK, until
 from tests.netns.programs import PATIENCE, Peer, Program, usertcp
@@ -186,6 +187,25 @@ def test_connections_and_news_of_the_engine_s_user_but_not_its_process_are_not_b
             client.sendall(b"true")
             assert owner.hear() == b"true"
         owner.finish()
+
+
+def ask(pipe: Connection, directory: Path) -> None:
+    """Ask a stack at its control socket, and say why there is no answer."""
+    try:
+        pipe.send(control.query("one", directory=directory))
+    except OSError as error:
+        pipe.send(str(error))
+
+
+def test_control_socket_that_others_can_reach_answers_root_and_its_user_only() -> None:
+    with folder() as made, controlled(made) as (_, server):
+        assert server.path.stat().st_mode & 0o777 == 0o600
+        server.path.chmod(0o666)
+        for user, answered in ((ONE, False), (privilege.account().user, False), (0, True)):
+            with Child(user, ask, made) as child:
+                said = child.hear()
+                child.finish()
+            assert (said[0]["state"] == "LISTEN") if answered else ("answers root and the user who" in said)
 
 
 # -- workers, and an address shared with the kernel --------------------------------------------------------------------

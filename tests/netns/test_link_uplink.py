@@ -220,6 +220,29 @@ uplink.up("utcp0", netns={near.name!r}, mode={mode!r})
     assert picture(near) == before
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
+def test_up_that_is_ended_half_way_leaves_nothing(net: tuple[Namespace, Namespace], number: signal.Signals) -> None:
+    near, _ = net
+    before = picture(near)
+    script = f"""
+import os, sys
+from usertcp.cli.main import main
+from usertcp.link import settings
+write = settings.write
+def end(*args, **words):
+    os.kill(os.getpid(), {int(number)})
+    write(*args, **words)
+settings.write = end
+sys.argv = ["usertcp", "up", "--tap", "utcp0", "--netns", {near.name!r}]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", script], check=False, capture_output=True, text=True)
+    assert done.returncode == 128 + number
+    assert "Traceback" not in done.stderr
+    assert picture(near) == before
+    assert uplink.read("utcp0", netns=near.name) is None
+
+
 def test_journal_of_a_namespace_that_is_gone_is_no_obstacle() -> None:
     with Namespace.create() as space, provision.create_tap("eth0", netns=space.name, address="192.0.2.1/24"):
         name = space.name

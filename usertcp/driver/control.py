@@ -186,10 +186,12 @@ def query(name: str, command: str = "snapshot", *, timeout: float = 2.0, directo
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(timeout)
         sock.connect(str(directory / (name + SUFFIX)))
-        sock.sendall(command.encode() + b"\n")
         document = b""
-        while data := sock.recv(65536):
-            document += data
+        with suppress(BrokenPipeError, ConnectionResetError):  # turned away unheard: the reason is there
+            sock.sendall(command.encode() + b"\n")
+        with suppress(ConnectionResetError):
+            while data := sock.recv(65536):
+                document += data
     if not document:
         raise OSError(errno.ECONNABORTED, f"the stack {name} did not answer")
     answer = json.loads(document)
