@@ -283,7 +283,7 @@ def _name(data: bytes) -> None:
     """What the kernel says a socket is called: anybody may choose that."""
     for raw in (data, messages.PREFIX + data):
         found = messages.parse_name(raw)
-        if found is not None and found.local is not None and found.remote is not None:
+        if raw.isascii() and found is not None and found.local is not None and found.remote is not None:
             assert messages.peer_name(found.token, found.ident, found.local, found.remote) == raw
 
 
