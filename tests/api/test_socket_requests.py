@@ -1,5 +1,6 @@
 """What an engine does for requests that no program of ours would make: it refuses them, and keeps nothing of them."""
 
+import contextlib
 import socket as kernel
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,3 +59,18 @@ def test_caller_with_a_name_like_the_engines_own_is_turned_away(place: str) -> N
         sock.connect(messages.data_name(engine.token))
         assert sock.recv(1) == b""
         assert kept(engine) == []
+
+
+@pytest.mark.parametrize(
+    "name", [kernel.TCP_NOTSENT_LOWAT, kernel.TCP_KEEPIDLE, kernel.TCP_WINDOW_CLAMP, kernel.TCP_LINGER2]
+)
+@pytest.mark.parametrize("value", [1 << 31, (1 << 32) - 1, 1 << 40])
+def test_option_of_more_than_31_bits_ends_no_engine(name: int, value: int) -> None:
+    with one_engine() as engine, fresh() as (_, ident):
+        here = {"address": ["127.0.0.1", 80], "backlog": 1, "options": [], "place": "here", "both": False}
+        messages.call(engine.token, {"op": "listen", "id": ident} | here)
+        for operation in ("set", "get"):
+            words = {"level": kernel.IPPROTO_TCP, "name": name, "value": value}
+            with contextlib.suppress(OSError):
+                messages.call(engine.token, {"op": operation, "id": ident} | words)
+        assert messages.call(engine.token, {"op": "names", "id": ident})["local"] == ["127.0.0.1", 80]

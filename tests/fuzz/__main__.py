@@ -32,7 +32,7 @@ SUPPORTED: Final = ((3, 11), (3, 12), (3, 13))  # for which atheris is there
 UNIT: Final = 60  # seconds that one input may take before it is a finding
 MEMORY: Final = 2048  # megabytes that the process may take
 COVERING: Final = 30.0  # seconds for the table of lines
-FINDINGS: Final = ("crash-*", "timeout-*", "oom-*", "leak-*", "slow-unit-*")
+FINDINGS: Final = ("crash-*", "timeout-*", "oom-*", "leak-*")
 _STATUS: Final = re.compile(r"#(\d+)\s+\w+\s+cov: (\d+) ft: (\d+) corp: (\d+)/")
 
 

@@ -54,10 +54,16 @@ def stack() -> Iterator[Seed]:
     lossy = [does("path", what, place & 1, place, 0, place, 1 + place) for what in range(7) for place in range(2)]
     yield "path", start + b"".join(both + step for step in lossy[:8])
     yield "path-again", start + b"".join(both + step for step in lossy[8:])
+    text = does("write", NEAR, 6, 2) + does("write", PEER, 6, 4)
+    hurt = b"".join(text + does("path", 4, side, 1, 0, 80 + side, 8) + does("wait", 1) for side in range(2))
+    yield "damage", start + hurt * 4 + both
+    holes = b"".join(text + does("path", 1, side, 2 * hole) + does("wait", 1) for side in range(2) for hole in range(3))
+    yield "holes", start + holes + both
     forged = {
         "reset": segment(RST, seq=0, off=100),
         "reset-edge": segment(RST, seq=1),
-        "syn": segment(SYN, options=16),
+        "syn": segment(SYN, options=17),
+        "syn-edge": segment(SYN | ACK, seq=1, off=-1, options=1),
         "data-old": segment(ACK | PSH, seq=0, off=-2000, size=5),
         "data-beyond": segment(ACK | PSH, seq=1, off=1, size=5, options=1),
         "data-bad-ack": segment(ACK, ack=4, size=5, options=1),
@@ -69,6 +75,11 @@ def stack() -> Iterator[Seed]:
     }
     for name, body in forged.items():
         yield f"blind-{name}", start + both + does("blind", 0, *body) + does("blind", 1, *body) + both
+    yield from _strangers(start, both)
+
+
+def _strangers(start: bytes, both: bytes) -> Iterator[Seed]:
+    """What others do, and what happens below TCP."""
     knock = does("knock", 0, 0, 0, 9, 5, 180, 7, 7, 255, 255)
     take = does("serve", 0)
     yield (
@@ -92,7 +103,12 @@ def stack() -> Iterator[Seed]:
     yield "crumbs", start + knock + take + does("crumbs", 0, 31, 0, 9, 3) * 4 + does("serve", 8) + both
     yield (
         "flood",
-        start + does("flood", 23, 50, 1, 2, 3, 4, 3) * 6 + does("flood", 23, 2, 1, 2, 3, 4, 3) + knock * 6 + both,
+        start
+        + does("flood", 23, 49, 1, 2, 3, 4, 3) * 6
+        + does("flood", 23, 50, 1, 2, 3, 4, 3)
+        + does("flood", 23, 2, 1, 2, 3, 4, 3)
+        + knock * 6
+        + both,
     )
     yield "connect-out", start + does("connect", 1, 3) + does("follow", 3, 0, 5, 180, 7) + does("follow", 3, 3) + both
     yield "icmp", start + both + b"".join(does("icmp", 1, 3, code, 3, 0, 0, 2, 88) for code in (0, 2, 3, 4, 13)) + both

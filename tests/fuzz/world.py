@@ -340,8 +340,8 @@ class World:
         stack = self.near.stack
         self.turns = 0
         end = self.now + 24 * HOUR
-        while self.exchange() or self.next_deadline() < NEVER:
-            self.now = max(self.now + TRIP, min(self.next_deadline(), end))
+        while (moved := self.exchange()) or self.next_deadline() < NEVER:
+            self.now += TRIP if moved else max(min(self.next_deadline(), end) - self.now, TRIP)
             assert self.now < end, f"left: {list(stack.connections())}"
         self.talks[0].conn = self.talks[1].conn = None
         assert not list(stack.connections())

@@ -11,6 +11,7 @@ SO_ERROR, SO_TYPE, SO_DOMAIN, SO_PROTOCOL and SO_ACCEPTCONN are no choices and a
 import errno
 import socket as so
 import struct
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
@@ -255,7 +256,7 @@ class Options:
             value = INT.unpack_from(value)[0] if len(value) >= INT.size else value[0] if value else 0
         elif not -(1 << 31) <= value < 1 << 32:
             raise os_error(errno.EINVAL)
-        kept = option.check(value)
+        kept = option.check(INT.unpack((value & MAX_U32).to_bytes(INT.size, sys.byteorder))[0])  # 32 bits: C's int
         self._values[key] = kept
         return _change(option, kept)
 
