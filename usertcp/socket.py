@@ -540,8 +540,7 @@ class socket(stdlib.socket):
         tcp = self._tcp
         if tcp is None:
             return _C.getsockname(self)
-        _fd(self, tcp)
-        return presented(tcp.where(), tcp.six)
+        return presented(tcp.where(_fd(self, tcp)), tcp.six)
 
     def getpeername(self) -> Any:
         tcp = self._tcp

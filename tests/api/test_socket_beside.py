@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import os
 import select
 import socket as kernel
 import warnings
@@ -131,6 +132,51 @@ def test_connect_whose_failure_somebody_else_has_taken_says_aborted_and_begins_a
         assert outcome(sock.recv, 1) == "ENOTCONN"
         free.listen()
         assert outcome(sock.connect, free.getsockname()) == "EINPROGRESS"
+
+
+# -- shared before it is anything --------------------------------------------------------------------------------------
+
+
+def in_a_child(work: Callable[[], Any]) -> int:
+    """The status of a child that has done ``work``."""
+    child = os.fork()
+    if not child:
+        status = 1
+        try:
+            work()
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@MODULES
+def test_socket_that_a_child_has_connected_is_connected(m: Any) -> None:
+    with listening(m) as listener, m.socket() as client:
+        there = listener.getsockname()
+        assert in_a_child(lambda: client.connect(there)) == 0
+        accepted, here = listener.accept()
+        with accepted:
+            accepted.settimeout(PATIENCE)
+            assert (client.getsockname(), client.getpeername()) == (here, there)
+            assert outcome(client.connect, there) == "EISCONN"
+            client.sendall(b"text")
+            assert accepted.recv(10) == b"text"
+
+
+@MODULES
+def test_socket_that_a_child_has_bound_listens(m: Any) -> None:
+    with m.socket() as listener:
+
+        def work() -> None:
+            listener.bind(("127.0.0.1", 0))
+            listener.listen()
+
+        assert in_a_child(work) == 0
+        assert listener.getsockopt(m.SOL_SOCKET, m.SO_ACCEPTCONN) == 1
+        with m.create_connection(listener.getsockname(), PATIENCE):
+            listener.settimeout(PATIENCE)
+            listener.accept()[0].close()
 
 
 # -- arguments ---------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from usertcp.driver import messages, options
 from usertcp.driver.addresses import LOCAL6, NOWHERE
-from usertcp.driver.messages import GONE, Address, Message, View
+from usertcp.driver.messages import GONE, Address, Message, Name, View
 from usertcp.driver.options import Options
 from usertcp.driver.origin import Place, brief, here
 from usertcp.errors import StackError, os_error
@@ -55,6 +55,7 @@ class Endpoint:
     ``opened_by``   where in this program it was connected, accepted, or began to listen; None: elsewhere
     ``queue``       SO_SNDBUF of a descriptor that is connected
     ``announced``   whether a connect() has told that the handshake is done
+    ``shared``      a child has it, too, and may make it something while it is nothing yet
     ``shut_read``   shutdown(SHUT_RD) was called
     ``timeout``     of the object that was used last (as its ``gettimeout``): it bounds what is asked of the engine
     ``told``        the engine was told that a descriptor of it was closed
@@ -75,6 +76,7 @@ class Endpoint:
         "phase",
         "queue",
         "remote",
+        "shared",
         "shut_read",
         "timeout",
         "token",
@@ -95,7 +97,7 @@ class Endpoint:
         self.announced = True
         self.shut_read = False
         self.timeout: float | None = None
-        self.dead = self.told = False
+        self.dead = self.told = self.shared = False
         self.vigil = 0.0
         self.queue = messages.BUFFER
         _known[ident] = self
@@ -211,7 +213,9 @@ class Endpoint:
         """The phase, after a look whether a pending connect is over, or a listener that was shut is to be renewed."""
         if self.phase == SHUT:  # not before somebody asks: who waits for it in epoll is to be woken
             self.renew(fd)
-        elif self.phase == CONNECTING:
+        elif self.shared and self.phase in (FRESH, HELD):
+            self.discover(fd, messages.names(fd)[1], engine_runs=bool(self.token))
+        if self.phase == CONNECTING:
             mask = _poll(fd, 0)
             if mask & select.POLLHUP:
                 self.phase = CONNECTED if self.call("outcome")["connected"] else FAILED
@@ -228,8 +232,26 @@ class Endpoint:
             raise TimeoutError("timed out")
         return self.look(fd)
 
-    def where(self) -> Address:
+    def discover(self, fd: int, peer: Name | None, *, engine_runs: bool) -> None:
+        """Learn what it has become in other hands. ``peer``: the name that the descriptor is connected to."""
+        with View(fd) as view:
+            listening = view.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN)
+        if peer is not None:
+            self.token, self.phase = peer.token, CONNECTING
+        elif listening:
+            self.phase = LISTENING
+        elif not engine_runs:
+            return
+        with contextlib.suppress(OSError):  # ESRCH: fresh, or its connection is over
+            names = self.call("names")
+            self.local = pair(names["local"])
+            self.remote = pair(names["remote"]) if "remote" in names else None
+            self.phase = self.phase or HELD
+
+    def where(self, fd: int) -> Address:
         """The local address; asked for if the engine was too slow to tell it when the connect began."""
+        if self.shared:
+            self.look(fd)
         if self.phase in (CONNECTING, CONNECTED) and self.local[0] == NOWHERE[0]:
             try:
                 self.local = pair(self.call("names")["local"])
@@ -447,6 +469,14 @@ class Endpoint:
 _known: "Final[weakref.WeakValueDictionary[str, Endpoint]]" = weakref.WeakValueDictionary()
 
 
+def _note_sharing() -> None:
+    for found in list(_known.values()):
+        found.shared = True
+
+
+os.register_at_fork(before=_note_sharing)
+
+
 def place_of(ident: str) -> Place | None:
     """Where this process has opened the socket ``ident``, if it has."""
     found = _known.get(ident)
@@ -469,19 +499,7 @@ def recognize(fd: int, find_token: Callable[[], str], engine_runs: bool) -> Endp
     if found is not None:
         return found
     found = Endpoint(own.ident, find_token)
-    with View(fd) as view:
-        listening = view.getsockopt(_socket.SOL_SOCKET, _socket.SO_ACCEPTCONN)
-    if peer is not None:
-        found.token, found.phase = peer.token, CONNECTING
-    elif listening:
-        found.phase = LISTENING
-    elif not engine_runs:
-        return found
-    with contextlib.suppress(OSError):  # ESRCH: fresh, or its connection is over
-        names = found.call("names")
-        found.local = pair(names["local"])
-        found.remote = pair(names["remote"]) if "remote" in names else None
-        found.phase = found.phase or HELD
+    found.discover(fd, peer, engine_runs=engine_runs)
     return found
 
 
