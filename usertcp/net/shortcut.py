@@ -50,7 +50,7 @@ _HEADERS: Final = ipv4.HEADER_LEN + tcp.HEADER_LEN + tcp.TIMESTAMPS_LEN
 
 
 class Burst:
-    """Text for a reader who waits, which may go on.
+    """Text that may go on.
 
     ``conn``     whose it is; ``count``: segments that it had got by then, those of the burst included
     ``seq``      the number that comes next, as on the wire
@@ -58,9 +58,10 @@ class Burst:
     ``same``     what its frames have in common; ``constant``: the sum of all that follows from that
     ``tsval``    their timestamp
     ``meta``     what went with the first
+    ``last``     bytes of text in the last
     """
 
-    __slots__ = ("conn", "constant", "count", "meta", "same", "seq", "tails", "tsval")
+    __slots__ = ("conn", "constant", "count", "last", "meta", "same", "seq", "tails", "tsval")
 
     def __init__(
         self,
@@ -71,6 +72,7 @@ class Burst:
         constant: int,
         tsval: int,
         meta: FrameMeta,
+        last: int,
     ) -> None:
         self.conn = conn
         self.count = conn.segments_in
@@ -80,13 +82,14 @@ class Burst:
         self.constant = constant
         self.tsval = tsval
         self.meta = meta
+        self.last = last
 
 
 class Shortcut:
     """Where ``Stack.receive`` tries first. ``flows``: the stack's connections by key.
 
     ``_head``, ``_middle``  of the last frame that was looked at and found in order; ``_sum``: of their words
-    ``_burst``              the text that was last taken for a reader who waits
+    ``_burst``              the text that was last taken
     """
 
     __slots__ = (
@@ -159,20 +162,23 @@ class Shortcut:
         stats.segments_in += 1
         if end - least < LEAST_OF_BURST:
             self._burst = None
-        elif conn.rcv.buffer.wanted and _is_whole(meta, end - least, conn.rcv.mss):
-            self._begin_burst(conn, view, tsval, meta, seq + end - least & MASK32)
+        elif _is_whole(meta, end - least, conn.rcv.mss):
+            self._begin_burst(conn, view, tsval, meta, seq, end - least)
         return True
 
     def _sums_up(self, flow: Flow, frame: memoryview) -> bool:
         """Whether the checksum of the TCP segment in ``frame`` is right."""
         return tcp.verify(flow.remote_ip, flow.local_ip, frame[self._ip + ipv4.HEADER_LEN :])
 
-    def _begin_burst(self, conn: Connection, frame: memoryview, tsval: int, meta: FrameMeta, nxt: int) -> None:
-        """The text in ``frame`` was taken for a reader who waits; ``nxt`` is the number after it."""
+    def _begin_burst(
+        self, conn: Connection, frame: memoryview, tsval: int, meta: FrameMeta, seq: int, size: int
+    ) -> None:
+        """The text in ``frame``, ``size`` bytes from the number ``seq`` on, was taken."""
         head, _, _, middle, _, key, _, tail, options = self._unpack(frame)
         pushed = tail[:5] + bytes((tail[5] ^ tcp.PSH,)) + tail[6:]
         constant = self._sum + conn.flow.address_sum
-        self._burst = Burst(conn, nxt, (tail, pushed), (head, middle, key, options), constant, tsval, meta)
+        same = head, middle, key, options
+        self._burst = Burst(conn, seq + size & MASK32, (tail, pushed), same, constant, tsval, meta, size)
 
     def _in_order(self, head: bytes, middle: bytes) -> bool:
         """Whether there is nothing about ``head`` and ``middle`` that the general way should see."""
@@ -203,8 +209,8 @@ class Shortcut:
         return True
 
     def follow(self, source: Source, clock: Callable[[], int], frames: int, size: int) -> tuple[Frame | None, int, int]:
-        """Read on while frames continue the text that was last taken for a reader who waits: up to ``frames`` of them,
-        and until they have ``size`` bytes.
+        """Read on while frames continue the text that was last taken: up to ``frames`` of them, and until they have
+        ``size`` bytes.
 
         The first frame that does not (None: nothing waits, or those were all), how many did, and their bytes. All that
         is asked for each is whether its headers are those of the last, its number the next, and its checksum right; for
@@ -213,17 +219,20 @@ class Shortcut:
         burst = self._burst
         if burst is None or burst.conn.segments_in != burst.count or (room := room_in_burst(burst.conn, clock())) <= 0:
             return source.read(), 0, 0
+        target = burst.conn.rcv.buffer.place(room, burst.last)
+        limit = len(target)
+        if limit < burst.last:
+            burst.conn.rcv.buffer.filled(0)
+            return source.read(), 0, 0
         conn, seq, (tail, pushed), same, constant = burst.conn, burst.seq, burst.tails, burst.same, burst.constant
-        meta, mss, buffer = burst.meta, conn.rcv.mss, conn.rcv.buffer
-        target, start = buffer.target, buffer.landed
+        meta, mss = burst.meta, conn.rcv.mss
         read, front, unpack = source.read_apart, self._front, self._unpack
         ip, least, headers = self._ip, self._least, self._least - self._ip
-        before = at = start
-        limit, enough = start + room, start + size
+        before = at = 0
         got: Frame | None = None
         count = 0
         try:
-            while count < frames and at < enough:
+            while count < frames and at < size:
                 place = target[at:limit]
                 apart = read(front, place)
                 if apart is None:
@@ -246,15 +255,17 @@ class Shortcut:
                 before, at = at, end
                 seq = seq + end - before & MASK32
         finally:
-            if at > start:
-                take_burst(conn, at - start, at - before, count, burst.tsval, clock())
+            if count:
+                take_burst(conn, at, at - before, count, burst.tsval, clock())
                 burst.seq = seq
                 burst.count += count
                 stats = self._stats
                 stats.frames_in += count
                 stats.segments_in += count
-                stats.bytes_in += at - start + count * least
-        return got, count, at - start + count * least
+                stats.bytes_in += at + count * least
+            else:
+                conn.rcv.buffer.filled(0)
+        return got, count, at + count * least
 
 
 def _is_whole(meta: FrameMeta, size: int, mss: int) -> bool:

@@ -29,6 +29,7 @@ from usertcp.tcp.ring import Buffer, Ring
 CRUMB: Final = 8  # under pressure: what arrives behind a gap may make a ring so many times as large as all that is held
 
 
+AHEAD: Final = 8  # segments as large as the last, for which a ring takes memory at once
 SMALL: Final = 2048  # bytes of a message for which no ring is taken, at most: the smallest ring holds two of them
 NOTHING: Final = memoryview(bytearray())  # offered by nobody
 
@@ -338,11 +339,29 @@ class ReceiveBuffer:
         self.target[at : at + size] = data
         self.filled(size)
 
+    def place(self, room: int, least: int) -> memoryview:
+        """Where text goes that comes next, while nothing has come out of order: up to ``room`` bytes in one piece, for
+        which :meth:`filled` is to be told, also if nothing comes. A ring without room for ``least`` bytes grows, if
+        memory is not scarce, so far that it is not soon to grow again, and little comes to lie across its end."""
+        nxt = self.nxt
+        if self.wanted and self.read_seq == nxt:
+            return self.target[self.landed : self.landed + min(self.wanted, room)]
+        ring, unread, end = self._ring, nxt - self.read_seq, nxt + min(room, least)
+        if end - self.read_seq > ring.capacity and (
+            self.memory.pressed or not ring.reserve(self.read_seq, max(end, self.read_seq + min(room, AHEAD * least)))
+        ):
+            return NOTHING
+        return ring.views(nxt, min(room, ring.capacity - unread))[0]
+
     def filled(self, size: int) -> None:
-        """``size`` bytes, next in order and no more than ``wanted``, were copied to ``target`` behind ``landed``."""
-        self.landed += size
-        self.wanted -= size
-        self.nxt = self.top = self.read_seq = self.nxt + size
+        """``size`` bytes, next in order, were put where :meth:`place` said."""
+        if self.wanted and self.read_seq == self.nxt:
+            self.landed += size
+            self.wanted -= size
+            self.read_seq += size
+        self.nxt = self.top = self.nxt + size
+        if self.read_seq == self.nxt:
+            self._ring.release()
 
     def offer(self, target: memoryview) -> None:
         """Let what comes next go to ``target``, bytes, until :meth:`take_back`; one reader at a time."""

@@ -44,6 +44,7 @@ from usertcp.units import KIB
 
 MIN_CAPACITY: Final = 4 * KIB  # bytes; the smallest ring: a page, and more than two segments of an Ethernet
 MAX_SPARE: Final = 64  # smallest rings that are kept for reuse: a quarter of a megabyte
+MAX_KEPT: Final = 1024 * KIB  # the largest ring of which one is kept
 UNBOUNDED: Final = 1 << 62  # bytes
 SHARE: Final = 8  # under pressure a ring may grow to 1/2^8 of what is left
 
@@ -55,10 +56,11 @@ class Memory:
     ``pressed``  little is left, see the table; ``exhausted``: nothing is
     ``peak``     the most that was ever used
     ``spare``    smallest rings that nobody uses now, and nobody is charged with: most messages need one for a moment
+    ``kept``     one larger ring of each size, by that, as ``spare``: to make a new one takes as long as to fill it
     ``refused``  segments with text of the window that found no memory, or not enough, and were dropped from there on
     """
 
-    __slots__ = ("_low", "_pressure", "limit", "minimum", "peak", "pressed", "refused", "spare", "used")
+    __slots__ = ("_low", "_pressure", "kept", "limit", "minimum", "peak", "pressed", "refused", "spare", "used")
 
     def __init__(self, limit: int = UNBOUNDED, segment: int = 0) -> None:
         """``segment``: the largest that will come, bytes, of which a ring's minimum takes two."""
@@ -70,6 +72,7 @@ class Memory:
         self.pressed = False
         self.refused = 0
         self.spare: list[memoryview] = []
+        self.kept: dict[int, memoryview] = {}
 
     @property
     def exhausted(self) -> bool:

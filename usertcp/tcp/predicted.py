@@ -273,25 +273,19 @@ def room_in_burst(conn: "Connection", now: int) -> int:
     looked at.
 
     What was found out about that one holds for them, if nothing else has come for ``conn`` since (the caller knows): as
-    long as the reader who waits has room, no writer waits, and up to where the round trip is measured.
+    long as no writer waits, and up to where the round trip is measured.
     """
     rcv = conn.rcv
-    nxt, buffer, tuner = rcv.nxt, rcv.buffer, rcv.tuner
-    if (
-        not buffer.wanted
-        or rcv.quick
-        or buffer.read_seq != nxt
-        or conn.state is not _ESTABLISHED
-        or not conn.ready & WRITABLE
-    ):
+    if rcv.quick or conn.state is not _ESTABLISHED or not conn.ready & WRITABLE:
         return 0
-    room = min(buffer.wanted, rcv.edge - nxt)
+    nxt, tuner = rcv.nxt, rcv.tuner
+    room = rcv.edge - nxt
     return min(room, tuner.bar - nxt) if now >= tuner.due else room
 
 
 def take_burst(conn: "Connection", size: int, last: int, segments: int, tsval: int, now: int) -> None:
     """``size`` bytes of text, no more than :func:`room_in_burst` says and ``last`` of them in the last segment, were
-    copied to ``conn.rcv.buffer.target``; ``tsval``: the timestamp of all, as on the wire."""
+    copied to where ``conn.rcv.buffer.place`` said; ``tsval``: the timestamp of all, as on the wire."""
     rcv, snd = conn.rcv, conn.snd
     if rcv.nxt <= rcv.last_ack_sent:  # RFC 7323 §4.3 (2): an ACK may have been sent since the last segment
         rcv.ts_recent = tsval

@@ -17,7 +17,7 @@ it takes is charged to the budget of all (``memory``), which may refuse.
 
 from typing import Final, TypeAlias
 
-from usertcp.tcp.memory import MIN_CAPACITY, Memory
+from usertcp.tcp.memory import MAX_KEPT, MIN_CAPACITY, Memory
 
 Buffer: TypeAlias = bytes | bytearray | memoryview  # memoryviews of bytes: one dimension, format "B"
 
@@ -74,10 +74,13 @@ class Ring:
     def _move(self, lo: int, kept: list[memoryview], capacity: int) -> bool:
         """Go on in new memory of ``capacity`` bytes, with what was at the numbers from ``lo`` on. False: there is none,
         on this machine, and nothing changed."""
-        try:
-            self._view = memoryview(bytearray(capacity))
-        except MemoryError:
-            return False
+        view = self.memory.kept.pop(capacity, None)
+        if view is None:
+            try:
+                view = memoryview(bytearray(capacity))
+            except MemoryError:
+                return False
+        self._view = view
         self.capacity = capacity
         self._mask = capacity - 1
         for piece in kept:
@@ -93,13 +96,15 @@ class Ring:
             self.memory.credit(surplus)
 
     def release(self) -> None:
-        """Give the memory back; the smallest is kept for the next who needs as little. Views of it are not read any
-        more: what is written was sent, or copied, when the call that borrowed it returned."""
+        """Give the memory back; it is kept, one of each size, for the next who needs as much. Views of it are not read
+        any more: what is written was sent, or copied, when the call that borrowed it returned."""
         if self.capacity:
             if self.capacity == MIN_CAPACITY:
                 self.memory.give_back(self._view)
             else:
                 self.memory.credit(self.capacity)
+                if self.capacity <= MAX_KEPT:
+                    self.memory.kept[self.capacity] = self._view
             self._view = _NONE
             self._mask = self.capacity = 0
 
