@@ -104,7 +104,7 @@ def take_message(
         return False
     if conn.calm == ALONE:
         answered(conn, now)
-    elif not size or snd.una != snd.nxt or not conn.ts_ok:
+    elif not size or snd.una != snd.nxt or not conn.ts_ok or snd.wl1 > nxt:
         return False
     conn.segments_in += 1
     conn.last_received_at = now
