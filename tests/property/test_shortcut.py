@@ -427,3 +427,62 @@ def test_messages_in_turn_leave_at_once_and_are_answered_in_one_step() -> None:
         world.now = server.stack.next_deadline()
         server.stack.poll(world.now, server)
     assert theirs.snd.tlp.sent == 1  # lost, it is sent again
+
+
+def spoken(world: World, client: End, server: End) -> Connection:
+    """The client's connection, of which it is known that nothing is the matter."""
+    conn = client.conn
+    assert conn is not None
+    for _ in range(2):
+        conn.write(b"x")
+        for _ in range(3):
+            world.now += 50 * MS
+            world.carry_all()
+    assert client.stack.say(conn, b"at once", world.now, client) == 7
+    for _ in range(3):
+        world.now += 50 * MS
+        world.carry_all()
+    assert conn.snd.una == conn.snd.nxt
+    return conn
+
+
+def test_message_after_a_long_silence_does_not_leave_at_once_for_the_window_decays() -> None:
+    world, client, server = opened(closed=False, offload=True)
+    conn = spoken(world, client, server)
+    conn.snd.cc.cwnd = 100 * 1448
+    world.now += conn.snd.rtt.rto + 1
+    assert client.stack.say(conn, b"late", world.now, client) == 0
+    conn.write(b"late")
+    client.stack.poll(world.now, client)
+    assert conn.snd.cc.cwnd < 100 * 1448  # RFC 5681 §4.1
+
+
+@pytest.mark.parametrize("most", ["cwnd", "wnd", "mss", "nothing"])
+def test_message_too_large_for_a_window_or_a_segment_does_not_leave_at_once(most: str) -> None:
+    world, client, server = opened(closed=False, offload=True)
+    conn = spoken(world, client, server)
+    snd, size = conn.snd, 1000
+    if most == "cwnd":
+        snd.cc.cwnd = 2 * size - 1
+    elif most == "wnd":
+        snd.wnd = size - 1
+    elif most == "mss":
+        size = snd.mss - 11
+    before = snd.nxt
+    assert client.stack.say(conn, bytes(size), world.now, client) == (size if most == "nothing" else 0)
+    assert (snd.nxt - before, snd.buffer.end - before) == ((size, size) if most == "nothing" else (0, 0))
+
+
+def test_answer_to_a_message_leaves_what_other_text_needs_to_know() -> None:
+    """That the window was not in use, where the small segment ended (Nagle), and what is expected next."""
+    world, client, server = opened(closed=False, offload=True)
+    conn = spoken(world, client, server)
+    snd = conn.snd
+    assert (snd.usage_full, snd.usage_flight, snd.usage_end, snd.small_end) == (False, 7, snd.una, snd.una)
+    assert snd.cc._used >= 7  # type: ignore[attr-defined]
+    assert client.stack.say(conn, b"lost", world.now, client) == 4
+    client.wire.clear()
+    conn.write(b"and more")
+    client.stack.poll(world.now + 10 * MS, client)  # the message is alone no more
+    assert snd.unacked_since == snd.board.first.sent_at == world.now  # type: ignore[union-attr]
+    assert conn.timers.is_set(RETRANSMIT)
