@@ -39,7 +39,7 @@ FIRST_PORT: Final = 50000
 PORTS: Final = 200  # that connections of ours are opened from: few, so that their end is seen
 CROWD: Final = 1000  # connections, one after another
 CAP: Final = 50  # entries that TIME-WAIT may have
-OLD_FLOWS: Final = 1.1  # s; a flow in TIME-WAIT may be used again after one (RFC 6191 §3)
+OLD_FLOWS: Final = 1.1  # s; a flow in TIME-WAIT may be used again after one (RFC 7323 §B.2)
 
 
 # --- syn-flood --------------------------------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ def _connection_kept(bench: Bench, server: socket.socket) -> None:
 
 
 def _timestamps(bench: Bench, server: socket.socket) -> None:
-    bench.heading("Remedy 2: timestamps, by which an old segment is told from a new one (RFC 6191)")
+    bench.heading("Remedy 2: timestamps, by which an old segment is told from a new one (RFC 7323 §B.2)")
     _reboot(bench, stamped=True)
     _short(bench, server)
     for _ in range(PORTS - 1):

@@ -14,7 +14,7 @@ from usertcp.wire.tcp import ACK, RST, SYN, Segment
 if TYPE_CHECKING:
     from usertcp.tcp.connection import Connection
 
-REUSE_DELAY: Final = 1 * SEC  # of TIME-WAIT, before we use its four-tuple again ourselves (Linux; RFC 6191 §3)
+REUSE_DELAY: Final = 1 * SEC  # of TIME-WAIT, before we use its four-tuple again ourselves (Linux; RFC 7323 §B.2)
 
 
 def reusable_by(conn: "Connection", seg: Segment) -> bool:
@@ -32,7 +32,7 @@ def reusable_by(conn: "Connection", seg: Segment) -> bool:
 
 def outlived(conn: "Connection", now: int) -> bool:
     """Whether an active OPEN of ours may replace ``conn``: in TIME-WAIT for more than a second, so that its timestamps
-    are older than all that will come (RFC 6191 §3; Linux: tcp_tw_reuse), and closed by its user."""
+    are older than all that will come (RFC 7323 §B.2; Linux: tcp_tw_reuse), and closed by its user."""
     if conn.state is not State.TIME_WAIT or not (conn.ts_ok and conn.orphan):
         return False
     return now > conn.timers.at(timer.TIME_WAIT) - 2 * conn.config.msl + REUSE_DELAY

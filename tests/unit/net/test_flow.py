@@ -307,7 +307,7 @@ def in_time_wait(bench: Bench, *, stamped: bool, close: bool = True) -> Connecti
     return conn
 
 
-@pytest.mark.rfc(6191, "§3")
+@pytest.mark.rfc(7323, "§B.2")
 def test_connect_takes_the_place_of_a_time_wait_of_more_than_a_second() -> None:
     bench = Bench(ephemeral=(40000, 40000))
     bench.meet()
@@ -325,7 +325,7 @@ def test_connect_takes_the_place_of_a_time_wait_of_more_than_a_second() -> None:
     assert new.flow.local == (US, 40000)
 
 
-@pytest.mark.rfc(6191, "§3")
+@pytest.mark.rfc(7323, "§B.2")
 @pytest.mark.parametrize(("stamped", "close"), [(False, True), (True, False)])
 def test_connect_leaves_a_time_wait_without_timestamps_or_with_a_user(stamped: bool, close: bool) -> None:
     bench = Bench(ephemeral=(40000, 40000))
