@@ -119,10 +119,7 @@ def _marks(path: Path) -> Iterator[tuple[str, tuple[int, str]]]:
 
 def exists(path: str, name: str) -> bool:
     """Whether the package's file ``path`` has the function, method, class or setting (a field of a class) ``name``."""
-    file = PACKAGE / path
-    if not file.is_file():
-        return False
-    body = ast.parse(file.read_text(), path).body
+    body = _body(PACKAGE / path)
     for part in name.split("."):
         found = [node for node in body if part in _names(node)]
         if not found:
@@ -130,6 +127,11 @@ def exists(path: str, name: str) -> bool:
         node = found[0]
         body = node.body if isinstance(node, ast.ClassDef) else []
     return True
+
+
+@cache
+def _body(file: Path) -> list[ast.stmt]:
+    return ast.parse(file.read_text(), str(file)).body if file.is_file() else []
 
 
 def _names(node: ast.stmt) -> list[str]:
