@@ -1,14 +1,16 @@
 """The guard of an engine, which is not tried without end if it cannot start; and the interpreters that are ours."""
 
 import errno
+import socket as kernel
 import subprocess
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.api.hosts import LEFT, stack_on
-from usertcp.driver import guard, interpreter
+from usertcp.driver import guard, interpreter, messages
 from usertcp.driver.base import Pump
 from usertcp.driver.broker import SocketEngine
 from usertcp.link.forked import forked
@@ -54,3 +56,29 @@ def test_guard_that_cannot_start_is_given_up_and_that_is_said(
     assert len(started) == guard.TRIES
     assert f"{guard.TRIES} tries" in said
     assert capfd.readouterr().err == ""
+
+
+def test_news_of_a_dead_engine_by_a_stranger_is_believed_when_the_engine_does_not_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    news, other = kernel.socketpair()
+    monkeypatch.setattr(messages, "trusted", lambda sock: sock is not news)
+    token = messages.new_ident()
+    with news, other, kernel.socket(kernel.AF_UNIX, kernel.SOCK_SEQPACKET) as control:
+        control.bind(messages.control_name(token))
+        control.listen()
+
+        def serve() -> None:
+            alive, _ = control.accept()
+            with alive:
+                alive.recv(messages.MESSAGE)
+                alive.send(messages.encode({}))
+            dying, _ = control.accept()  # its name is there still, as long as it is being killed
+            dying.close()
+
+        server = threading.Thread(target=serve)
+        server.start()
+        assert not messages.bears_true_news(news, token)
+        assert messages.bears_true_news(news, token)
+        server.join()
+    assert messages.bears_true_news(news, token)

@@ -296,19 +296,20 @@ def trusted(sock: _socket.socket) -> bool:
 
 
 def bears_true_news(sock: _socket.socket, token: str) -> bool:
-    """Whether the engine ``token`` is gone, as the other end of ``sock`` says, whoever that is; its guard, for one."""
+    """Whether the engine ``token`` is gone, as the other end of ``sock`` says, whoever that is; its guard, for one.
+
+    It is asked itself, because one that is being killed may still have a name when its guard knows already.
+    """
     if trusted(sock):
         return True
     door = _doors.get(token)
     try:
-        with Control(_socket.AF_UNIX, _socket.SOCK_SEQPACKET) as control:
-            control.setblocking(False)
-            control.connect(door.path if door is not None and door.abroad else control_name(token))
-            return not trusted(control)
-    except BlockingIOError:  # its queue is full
-        return False
-    except OSError:
+        _ask(door.path if door is not None and door.abroad else control_name(token), {"op": "hello"}, BRIEF)
+    except (ConnectionError, FileNotFoundError):
         return True
+    except OSError:  # it is there, and has no time
+        return False
+    return False
 
 
 # -- requests --------------------------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from usertcp.driver.control import ControlServer, Place
     from usertcp.driver.privilege import Account
     from usertcp.link.faults import Rule
+    from usertcp.link.undo import Made
 
 KERNEL_ADDRESS: Final = "10.9.0.1/24"  # of the kernel's side of a device that we make
 DEVICE: Final = "tap0"  # its name in a namespace of our own
@@ -286,6 +287,7 @@ class OpenStack:
         self.link = link
         self.spec = spec
         self._place: Place | None = None
+        self._entrusted: Made | None = None
         _log.info(self.describe_link())
 
     def describe_link(self) -> str:
@@ -343,7 +345,7 @@ class OpenStack:
         from usertcp.link import janitor
 
         self._place = self._find_place()
-        janitor.entrust()
+        self._entrusted = janitor.entrust()
         if who is not None:
             from usertcp.driver import privilege
 
@@ -354,6 +356,8 @@ class OpenStack:
         if self._place is not None:
             self._place.close()
         self.opened.close()
+        if self._entrusted is not None:
+            self._entrusted.remove()
 
     def __enter__(self) -> Self:
         return self

@@ -28,15 +28,15 @@ from usertcp.link.undo import Made
 _channels: Final[set[int]] = set()  # that keep a janitor of this process waiting
 
 
-def entrust() -> None:
+def entrust() -> Made | None:
     """Let a janitor undo all that this process has made so far and would have to undo itself.
 
-    What it was to be undone by (a ``with`` block, ``Made.remove``) has no effect any more; it happens when this process
-    ends, and that waits for it. Without anything made there is no janitor.
+    What it was to be undone by (a ``with`` block, ``Made.remove``) has no effect any more; it happens, and is waited
+    for, when what is given back is removed, at the end of this process at the latest. Without anything made: None.
     """
     items = undo.take_over()
     if not items:
-        return
+        return None
     ours, theirs = os.pipe()
     try:
         janitor = forked(lambda: _clean(items), ours)
@@ -47,7 +47,7 @@ def entrust() -> None:
     finally:
         os.close(ours)
     _channels.add(theirs)
-    Made("what a janitor looks after", None, lambda: _dismiss(janitor, theirs))
+    return Made("what a janitor looks after", None, lambda: _dismiss(janitor, theirs))
 
 
 def _clean(items: list[Made]) -> None:
