@@ -139,6 +139,7 @@ class Host(_Watch):
         self.opened = opened
         self._clock = clock
         self._pump = Pump(stack, link, clock)
+        self._pump.yields = True
         self._engine = Engine(self._pump)
         self._engine.busy_poll = busy_poll * US
         self._engine.on_fork = self._after_fork
@@ -318,8 +319,8 @@ class Host(_Watch):
                         wake = now
                     self._sleeps_until = wake
                     timeout = wake - now if wake < NEVER else NEVER
-                lock.release()
                 try:
+                    lock.release()  # in here: a signal that was waiting is heard when this returns
                     events = engine.wait(timeout)
                 finally:
                     lock.acquire()

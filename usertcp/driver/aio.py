@@ -69,8 +69,11 @@ class AioDriver:
             return
         try:
             more = self.engine.step()
-        except BaseException as error:  # a bug; nobody must wait for a stack that does not go on
+        except Exception as error:  # a bug; nobody must wait for a stack that does not go on
             self.pump.fail(OSError(errno.ENETDOWN, f"the stack crashed: {error!r}"))
+            raise
+        except BaseException:  # Ctrl-C
+            self.kick()
             raise
         if more:
             self.kick()

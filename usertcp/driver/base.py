@@ -21,6 +21,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final, Protocol
 
+from usertcp.driver.mending import mend
 from usertcp.errors import StackError
 from usertcp.frame import FrameMeta
 from usertcp.link.base import Link
@@ -92,6 +93,8 @@ class Pump:
     ``pending``  the last turn left work that needs no event to go on (budget spent)
     ``blocked``  the link was full: go on when it is writable, or after a while
     ``ailing``   the link could not be read: try again after a while, whatever its descriptor says
+    ``mends``    a turn that is broken off ends the connection in hand, and the others go on
+    ``yields``   what a signal's handler may have raised is raised all the same
     ``failure``  why the device is gone, or None. Nothing moves any more once it is set
     ``lost``     frames that the device refused for good
     ``turned_at``  when the last turn began
@@ -110,10 +113,12 @@ class Pump:
         "goal",
         "link",
         "lost",
+        "mends",
         "on_failure",
         "pending",
         "stack",
         "turned_at",
+        "yields",
     )
 
     def __init__(self, stack: Stack, link: Link, clock: Callable[[], int]) -> None:
@@ -124,6 +129,7 @@ class Pump:
         self.pending = False
         self.blocked = False
         self.ailing = False
+        self.mends = self.yields = False
         self.failure: OSError | None = None
         self.on_failure: Callable[[], None] | None = None  # called once, when ``failure`` is set
         self.lost = 0
@@ -143,7 +149,12 @@ class Pump:
         now = self.turned_at = self.clock()
         if self._ticks:
             self.link.tick(now)
-        return self._settle(self._exchange(budget) if budget > 1 else self._sip(now))
+        try:
+            return self._settle(self._exchange(budget) if budget > 1 else self._sip(now))
+        except BaseException as error:
+            if not self._mend(error):
+                raise
+            return True
 
     def gulp(self, conn: Connection, target: memoryview) -> int:
         """A turn of who reads a stream: what continues it goes straight to ``target``; how much did.
@@ -159,10 +170,14 @@ class Pump:
                 self.link.tick(now)
             self.blocked = self.ailing = False
             dry = self._take_slice(SLICE_FRAMES, _wanted(conn.rcv.buffer))
+        except BaseException as error:
+            if not self._mend(error):
+                raise
+            dry = True
         finally:
             landed = self.take_back(conn)
         if dry or not landed or self._dying is not None or not self.stack.may_wait(conn):
-            _ = self._settle(self.stack.poll(self.clock(), self, BUDGET))
+            _ = self.flush()
         return landed
 
     def flush(self, budget: int = BUDGET) -> bool:
@@ -173,7 +188,12 @@ class Pump:
         if self._ticks:
             self.link.tick(now)
         self.blocked = False
-        return self._settle(self.stack.poll(now, self, budget))
+        try:
+            return self._settle(self.stack.poll(now, self, budget))
+        except BaseException as error:
+            if not self._mend(error):
+                raise
+            return True
 
     def say(self, conn: Connection, data: Buffer) -> int:
         """Hand in ``data`` for ``conn`` and send it, if that is a matter of one small segment (:meth:`Stack.say`);
@@ -181,7 +201,12 @@ class Pump:
         if self.failure is not None or self._ticks:
             return 0
         self.blocked = False
-        return self.stack.say(conn, data, self.clock(), self)
+        try:
+            return self.stack.say(conn, data, self.clock(), self)
+        except BaseException as error:
+            if not self._mend(error):
+                raise
+            return 0
 
     def should_look(self, conn: Connection) -> bool:
         """Whether who has written to ``conn`` should have a turn and not only :meth:`flush`, to see what is
@@ -350,8 +375,15 @@ class Pump:
 
     # -- the end of the device ---------------------------------------------------------------------------------------
 
+    def _mend(self, error: BaseException) -> bool:
+        """``error`` broke a turn off (:mod:`usertcp.driver.mending`). False: it must be raised all the same."""
+        return self.mends and mend(self.stack, error, yields=self.yields)
+
     def _survives(self, error: OSError) -> bool:
-        """Whether the device only lost a frame; otherwise the turn ends with ``fail``."""
+        """Whether the device only lost a frame; otherwise the turn ends with ``fail``. What has no number is not the
+        device's: a signal's handler raised it."""
+        if error.errno is None:
+            raise error
         if error.errno in FATAL:
             self._dying = error
             return False

@@ -44,6 +44,7 @@ class Engine:
 
     def __init__(self, pump: Pump) -> None:
         self.pump = pump
+        pump.mends = True
         self._epoll = select.epoll()
         self._event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._epoll.register(self._event, IN)

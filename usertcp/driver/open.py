@@ -20,7 +20,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -288,7 +288,8 @@ class OpenStack:
         self.spec = spec
         self._place: Place | None = None
         self._entrusted: Made | None = None
-        _log.info(self.describe_link())
+        with suppress(Exception):  # a handler of logs that fails
+            _log.info(self.describe_link())
 
     def describe_link(self) -> str:
         """The device in words: its MTU and offloads, and what it lacks although it was asked for it."""

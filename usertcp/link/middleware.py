@@ -4,14 +4,18 @@ A middleware is itself a link and hands everything on to the one inside it. It s
 the time of the turn from ``tick`` and never reads a clock. Frames are borrowed; what is kept is copied.
 """
 
+import logging
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import BinaryIO, Final, Self
 
 from usertcp.frame import FrameMeta
 from usertcp.link.base import IN, OUT, Link, Middleware
 from usertcp.link.faults import Corrupt, Delay, Drop, Duplicate, Faults, Reorder, Rule
 from usertcp.wire.pcap import ETHERNET, RAW, Writer
+
+_log: Final = logging.getLogger("usertcp")
 
 __all__ = [
     "Corrupt",
@@ -27,7 +31,34 @@ __all__ = [
 ]
 
 
-class Pcap(Middleware):
+class Onlooker(Middleware):
+    """Tells somebody of each frame. When that fails (an exception, a full disk) it says so once, and tells no more: the
+    frames pass all the same."""
+
+    def __init__(self, inner: Link) -> None:
+        super().__init__(inner)
+        self._looks = True
+
+    def _told(self, direction: str, *parts: bytes | bytearray | memoryview) -> None:
+        """Told of a frame, which is ``parts`` in a row."""
+
+    def _tell(self, direction: str, *parts: bytes | bytearray | memoryview) -> None:
+        if self._looks:
+            try:
+                self._told(direction, *parts)
+            except Exception as error:
+                self._looks = False
+                with suppress(Exception):  # a handler of logs may fail as well
+                    _log.error("%s: no more frames are recorded or observed: %r", self.name, error)
+
+    def read(self) -> tuple[memoryview, FrameMeta] | None:
+        item = self.inner.read()
+        if item is not None:
+            self._tell(IN, item[0])
+        return item
+
+
+class Pcap(Onlooker):
     """Records both directions. ``epoch_offset`` (ns) is added to the driver's time to give the time of day.
 
     With offloads the capture shows what crosses the boundary: super-segments, and checksums left to the device.
@@ -47,43 +78,39 @@ class Pcap(Middleware):
         link._file = file
         return link
 
-    def read(self) -> tuple[memoryview, FrameMeta] | None:
-        item = self.inner.read()
-        if item is not None:
-            self.writer.write(self.now + self.epoch_offset, item[0])
-        return item
+    def _told(self, direction: str, *parts: bytes | bytearray | memoryview) -> None:
+        self.writer.write(self.now + self.epoch_offset, *parts)
 
     def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:
         if not self.inner.send(header, payload, meta):
             return False
-        self.writer.write(self.now + self.epoch_offset, header, *payload)
+        self._tell(OUT, header, *payload)
         return True
 
     def close(self) -> None:
         super().close()
-        if self._file is None:
-            self.writer.flush()
-        elif not self._file.closed:
-            self.writer.flush()
-            self._file.close()
+        file = self._file
+        if file is None or not file.closed:
+            with suppress(OSError):  # the disk is full
+                self.writer.flush()
+        if file is not None:
+            with suppress(OSError):
+                file.close()
 
 
-class Observe(Middleware):
+class Observe(Onlooker):
     """Calls ``on_frame(direction, frame, now)`` with a copy of each frame; ``direction`` is "in" or "out"."""
 
     def __init__(self, inner: Link, on_frame: Callable[[str, bytes, int], None]) -> None:
         super().__init__(inner)
         self.on_frame = on_frame
 
-    def read(self) -> tuple[memoryview, FrameMeta] | None:
-        item = self.inner.read()
-        if item is not None:
-            self.on_frame(IN, bytes(item[0]), self.now)
-        return item
+    def _told(self, direction: str, *parts: bytes | bytearray | memoryview) -> None:
+        self.on_frame(direction, b"".join(parts), self.now)
 
     def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:
         frame = b"".join((header, *payload))  # before it is sent: the views may change hands
         if not self.inner.send(header, payload, meta):
             return False
-        self.on_frame(OUT, frame, self.now)
+        self._tell(OUT, frame)
         return True

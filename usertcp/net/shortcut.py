@@ -180,6 +180,10 @@ class Shortcut:
         same = head, middle, key, options
         self._burst = Burst(conn, seq + size & MASK32, (tail, pushed), same, constant, tsval, meta, size)
 
+    def forget(self) -> None:
+        """What came last says nothing about what comes next."""
+        self._burst = None
+
     def _in_order(self, head: bytes, middle: bytes) -> bool:
         """Whether there is nothing about ``head`` and ``middle`` that the general way should see."""
         fragment, kind = _WORDS.unpack(middle)

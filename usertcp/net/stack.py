@@ -406,6 +406,22 @@ class Stack:
             heappop(heap)
         return others
 
+    def look_again(self) -> None:
+        """A turn was broken off, anywhere: whatever had been noted as due is noted anew."""
+        self._dirty.clear()
+        self._heap.clear()
+        self._ack_runs.ahead.clear()
+        self._shortcut.forget()
+        for conn in self._flows.values():
+            flow: Flow = conn.flow
+            flow.queued, flow.wake = False, NEVER
+            self.dirty(conn)
+            self.notify(conn)
+            if conn.next_deadline() < NEVER:
+                self._schedule(conn, conn.next_deadline())
+        for listener in self._listening.all:
+            self.notify(listener)
+
     @property
     def stirred(self) -> bool:
         """Whether something waits for the next ``poll``, whatever the time."""

@@ -1,0 +1,74 @@
+"""What becomes of a turn that an exception broke off.
+
+Nothing that a peer sends makes the core raise. But in the main thread the handler of a signal may, anywhere (Ctrl-C),
+what users plug in may (a tracer, a congestion control), and so may the interpreter when the machine has no memory. The
+connection in hand is then perhaps half changed: it is ended, with ECONNABORTED, and its peer told by a reset when it
+says something. All others are looked at anew, for what was due of theirs may have been lost with the turn.
+
+In hand is what the calls that were broken off name among their variables. The compiled core has none; there, what it
+was is not known, and nobody is ended.
+"""
+
+import errno
+import logging
+import threading
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from usertcp.net.stack import Stack
+from usertcp.tcp.connection import Connection
+from usertcp.tcp.state import FAILED, GONE, State
+
+OURS: Final = str(Path(__file__).parents[1])  # where the package lies
+
+_log: Final = logging.getLogger("usertcp")
+
+
+def mend(stack: Stack, error: BaseException, *, yields: bool) -> bool:
+    """See to it that ``stack`` goes on after ``error`` broke a turn off. False: it must be raised all the same, since
+    it is no connection's, or may be for whoever waits.
+
+    ``yields``: in the main thread that is so with whatever comes from outside of the package.
+    """
+    trace = error.__traceback__
+    hurt, last = _in_hand(trace.tb_next if trace is not None else None)
+    for conn in hurt:
+        _give_up(stack, conn)
+    stack.look_again()
+    if not hurt or not isinstance(error, Exception):
+        return False
+    if yields and not last.startswith(OURS) and threading.current_thread() is threading.main_thread():
+        return False
+    with suppress(Exception):  # a handler of logs may fail as well
+        _log.error("a connection has failed, and was ended; the others go on", exc_info=error)
+    return True
+
+
+def _in_hand(trace: TracebackType | None) -> tuple[list[Connection], str]:
+    """The connections that the calls of ``trace`` name, and the file in which it ends."""
+    found: dict[int, Connection] = {}
+    last = ""
+    while trace is not None:
+        for value in trace.tb_frame.f_locals.values():
+            if isinstance(value, Connection):
+                found[id(value)] = value
+        last = trace.tb_frame.f_code.co_filename
+        trace = trace.tb_next
+    return list(found.values()), last
+
+
+def _give_up(stack: Stack, conn: Connection) -> None:
+    """End ``conn``, in whatever state it is."""
+    try:
+        if conn.state is not State.CLOSED:
+            conn.fail(errno.ECONNABORTED)
+    except Exception:
+        conn.state = State.CLOSED
+        conn.ready |= FAILED | GONE
+        with suppress(Exception):
+            conn.timers.stop_all()
+    with suppress(Exception):  # it may not even be made yet
+        stack.forget(conn)
+        stack.notify(conn)
