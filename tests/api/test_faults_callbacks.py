@@ -284,6 +284,8 @@ def interrupted_at(number: int, work: Callable[[], object]) -> bool:
 
     def call(frame: FrameType, event: str, _: object) -> Any:
         name = frame.f_code.co_filename.removeprefix(PACKAGE)
+        if frame.f_code.co_name == "__del__":  # where Python drops exceptions
+            return None
         return line if name.startswith(("/tcp/", "/net/", "/link/", "/driver/base.py")) else None
 
     former = sys.gettrace()
