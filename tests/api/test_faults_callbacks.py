@@ -268,6 +268,13 @@ class Interrupt(BaseException):
     """What the handler of a signal raises."""
 
 
+def within_del(frame: FrameType | None) -> bool:
+    """Whether Python would drop what is raised in ``frame``."""
+    while frame is not None and frame.f_code.co_name != "__del__":
+        frame = frame.f_back
+    return frame is not None
+
+
 def interrupted_at(number: int, work: Callable[[], object]) -> bool:
     """Do ``work``, in which at the ``number``-th line of the stack an exception comes from outside. False: it ended
     before."""
@@ -277,15 +284,13 @@ def interrupted_at(number: int, work: Callable[[], object]) -> bool:
         nonlocal count
         if event == "line":
             count += 1
-            if count == number:
+            if count >= number and not within_del(frame):
                 sys.settrace(None)
                 raise Interrupt
         return line
 
     def call(frame: FrameType, event: str, _: object) -> Any:
         name = frame.f_code.co_filename.removeprefix(PACKAGE)
-        if frame.f_code.co_name == "__del__":  # where Python drops exceptions
-            return None
         return line if name.startswith(("/tcp/", "/net/", "/link/", "/driver/base.py")) else None
 
     former = sys.gettrace()
