@@ -42,6 +42,7 @@ def forked(work: Callable[[], object]) -> int:
     """Fork a child that does ``work`` and then ends without further ado; its number."""
     child = os.fork()
     if child == 0:
+        signal.alarm(round(PATIENCE))  # a child that hangs does not outlive the test
         status = 1
         try:
             work()
@@ -145,6 +146,8 @@ def test_blocking_child_of_a_fork_within_a_turn_comes_back_from_it() -> None:
             child = os.fork()
             if child:
                 children.append(child)
+            else:
+                signal.alarm(round(PATIENCE))
 
         parent = os.getpid()
         both.link.on_read = fork_once
