@@ -345,6 +345,7 @@ def test_interrupt_at_any_line_of_a_turn_leaves_nothing_locked_and_other_connect
             server = threading.Thread(target=serve, args=(listener,))
             server.start()
             busy, quiet = (left.connect((RIGHT, PORT), timeout=PATIENCE) for _ in range(2))
+            until(lambda: not quiet.core.flow.queued, "the ACK of its handshake")  # noqa: B023
 
             def work() -> None:
                 ask(busy, TEXT * 3)  # noqa: B023
@@ -391,11 +392,13 @@ def test_alarm_whose_handler_raises_oserror_within_a_read_is_not_taken_for_the_d
         former = signal.signal(signal.SIGUSR1, late)
         try:
             link.on_read = once
-            peer.send(b"hello")
+            sender = threading.Timer(0.02, peer.send, (b"hello",))
+            sender.start()
             with pytest.raises(TimeoutError, match="the user's own"):
                 ask(conn, TEXT)
         finally:
             signal.signal(signal.SIGUSR1, former)
+        sender.join(PATIENCE)
         assert left._pump.lost == 0
         for each in (conn, peer, listener, left, right):
             each.close()

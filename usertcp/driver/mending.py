@@ -5,8 +5,8 @@ what users plug in may (a tracer, a congestion control), and so may the interpre
 connection in hand is then perhaps half changed: it is ended, with ECONNABORTED, and its peer told by a reset when it
 says something. All others are looked at anew, for what was due of theirs may have been lost with the turn.
 
-In hand is what the calls that were broken off name among their variables. The compiled core has none; there, what it
-was is not known, and nobody is ended.
+In hand is what the innermost calls that were broken off name among their variables. The compiled core has none; there,
+what it was is not known, and nobody is ended.
 """
 
 import errno
@@ -47,16 +47,16 @@ def mend(stack: Stack, error: BaseException, *, yields: bool) -> bool:
 
 
 def _in_hand(trace: TracebackType | None) -> tuple[list[Connection], str]:
-    """The connections that the calls of ``trace`` name, and the file in which it ends."""
-    found: dict[int, Connection] = {}
+    """The connections that the innermost of the calls of ``trace`` names that names any (one for whom the turn was made
+    may be named further out), and the file in which ``trace`` ends."""
+    found: list[Connection] = []
     last = ""
     while trace is not None:
-        for value in trace.tb_frame.f_locals.values():
-            if isinstance(value, Connection):
-                found[id(value)] = value
-        last = trace.tb_frame.f_code.co_filename
-        trace = trace.tb_next
-    return list(found.values()), last
+        frame, trace = trace.tb_frame, trace.tb_next
+        named = {id(value): value for value in frame.f_locals.values() if isinstance(value, Connection)}
+        found = list(named.values()) or found
+        last = frame.f_code.co_filename
+    return found, last
 
 
 def _give_up(stack: Stack, conn: Connection) -> None:
