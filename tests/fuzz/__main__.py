@@ -29,7 +29,7 @@ from tests.fuzz.targets import ROOT, TARGETS, Target, target_of
 BUILD: Final = ROOT / "build" / "fuzz"
 WORDS: Final = Path(__file__).parent / "words.dict"
 SUPPORTED: Final = ((3, 11), (3, 12), (3, 13))  # for which atheris is there
-UNIT: Final = 60  # seconds that one input may take before it is a finding
+UNIT: Final = 300  # seconds that one input may take before it is a finding; what counts work is slow
 MEMORY: Final = 2048  # megabytes that the process may take
 COVERING: Final = 30.0  # seconds for the table of lines
 FINDINGS: Final = ("crash-*", "timeout-*", "oom-*", "leak-*")

@@ -71,18 +71,20 @@ def measure(run: Callable[[bytes], None], inputs: Iterable[bytes], seconds: floa
         if time.monotonic() > end:
             break
         count += 1
-        _play(run, data, meter)
+        _ = _play(run, data, meter)
     return meter.seen, count
 
 
-def _play(run: Callable[[bytes], None], data: bytes, meter: Lines) -> None:
+def _play(run: Callable[[bytes], None], data: bytes, meter: Lines) -> bool:
+    """Whether ``data`` played to its end; what it finds instead is told elsewhere."""
     meter.start()
     try:
         run(data)
     except Exception:
-        pass  # what it finds is told elsewhere
+        return False
     finally:
         meter.stop()
+    return True
 
 
 def table(seen: set[Line]) -> list[tuple[str, int, int]]:
@@ -101,12 +103,12 @@ def table(seen: set[Line]) -> list[tuple[str, int, int]]:
 
 def choose(run: Callable[[bytes], None], inputs: list[bytes], most: int) -> list[bytes]:
     """At most ``most`` of ``inputs`` that together reach nearly what all do: again and again the one that adds most,
-    for its size."""
+    for its size. None that fails."""
     reach = []
     for data in inputs:
         meter = Lines()
-        _play(run, data, meter)
-        reach.append((data, meter.seen))
+        if _play(run, data, meter):
+            reach.append((data, meter.seen))
     seen: set[Line] = set()
     chosen: list[bytes] = []
     while reach and len(chosen) < most:

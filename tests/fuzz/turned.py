@@ -148,7 +148,7 @@ def turned(tcp: TcpConfig, *, low_ports: bool = True) -> Iterator[tuple[Turned, 
     engine = Turned("10.9.0.2", tcp)
     engine.broker.low_ports = low_ports
     clock: Any = _Time(engine)
-    places: list[Any] = [messages, endpoint, us]
+    places: list[Any] = [messages, endpoint]
     kept = [place.time for place in places]
     for place in places:
         place.time = clock
