@@ -13,7 +13,7 @@ buffer, a recv of what is there) any thread does at once, under the lock, leader
 
 When nobody waits, somebody must still acknowledge, retransmit and answer keepalives: the *keeper*, a daemon thread that
 looks in a hundred times a second, takes the lead when it finds that nobody has had it for a while, and hands it back to
-the first thread that needs it. It sleeps for good while a leader does.
+the first thread that needs it. It looks in once a second while a leader does.
 
 Errors are the builtin OSError kinds, time-outs TimeoutError. Not here: select() over these connections (see ``aio`` and
 ``socket``), and any use in a child after fork(), where a host is closed and says EBADF; the parent's goes on.
@@ -46,6 +46,7 @@ from usertcp.units import MS, NEVER, US, from_seconds
 
 GRACE: Final = 10 * MS  # how often the keeper looks in; it takes the lead when nobody had it for so long
 PARK: Final = 50  # looks at one and the same leader after which the keeper sleeps until that leader leaves
+SELDOM: Final = 1.0  # seconds that it sleeps then at most: an interrupt may keep a leader from saying that it leaves
 LINGER: Final = 5.0  # seconds that a closing host waits for acknowledgments
 LONE: Final = 2048  # bytes; less than this in a turn is no bulk transfer
 SIPS: Final = 8  # turns that read one frame, after one that found no more
@@ -298,14 +299,14 @@ class Host(_Watch):
         what the user does next, to ride along; if that is nothing, the keeper finds it.
         """
         engine, lock, clock = self._engine, self._lock, self._clock
-        self._leading = True
-        self._waiting_for = watch
-        self._stints += 1
         stack = self.stack
         stats, more = stack.stats, False
         company = None if stack.stirred else watch._expected()
         budget = 1 if self._sips > 0 else BUDGET
         try:
+            self._leading = True
+            self._waiting_for = watch
+            self._stints += 1
             while True:
                 timeout = 0
                 if not more:
@@ -405,7 +406,7 @@ class Host(_Watch):
         with self._lock:
             while not self._closed:
                 if self._parked:
-                    self._look_in.wait()
+                    self._look_in.wait(SELDOM)
                 else:
                     told = self._look_in.wait(GRACE / 1e9)
                     if told and not self._leading and self._pump.blocked:

@@ -332,7 +332,7 @@ def ask(conn: Conn, data: bytes) -> bytes:
 
 
 def test_interrupt_at_any_line_of_a_turn_leaves_nothing_locked_and_other_connections_whole() -> None:
-    """Every 23rd line of an exchange; each time with hosts of their own, on which another connection is quiet: it has
+    """Every 13th line of an exchange; each time with hosts of their own, on which another connection is quiet: it has
     said nothing yet, so that no timer of its own is due in that turn."""
     number, struck = 1, 0
     ends: set[int] = set()
@@ -365,7 +365,7 @@ def test_interrupt_at_any_line_of_a_turn_leaves_nothing_locked_and_other_connect
             server.join(PATIENCE)
             until(lambda: not any("echo" in thread.name for thread in threading.enumerate()))
             struck += hit
-            number += 23
+            number += 13
             if not hit:
                 break
     assert struck > 20
