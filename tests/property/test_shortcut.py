@@ -54,6 +54,9 @@ class Counting:
         self.followed += count
         return got, count, octets
 
+    def forget(self) -> None:
+        self.inner.forget()
+
 
 @dataclass
 class End:

@@ -602,6 +602,7 @@ class Stack:
         flow: Flow = item.flow
         if self._flows.get(flow.key) is item:
             del self._flows[flow.key]
+            self._shortcut.forget()
             flow.wake = NEVER
             flow.binding.release()
             self._time_wait.pop(item, None)

@@ -98,15 +98,17 @@ class Ring:
     def release(self) -> None:
         """Give the memory back; it is kept, one of each size, for the next who needs as much. Views of it are not read
         any more: what is written was sent, or copied, when the call that borrowed it returned."""
-        if self.capacity:
-            if self.capacity == MIN_CAPACITY:
-                self.memory.give_back(self._view)
-            else:
-                self.memory.credit(self.capacity)
-                if self.capacity <= MAX_KEPT:
-                    self.memory.kept[self.capacity] = self._view
+        capacity = self.capacity
+        if capacity:
+            view = self._view
+            self._mask = self.capacity = 0  # first: what an interrupt breaks off here is not given back twice
             self._view = _NONE
-            self._mask = self.capacity = 0
+            if capacity == MIN_CAPACITY == len(view):
+                self.memory.give_back(view)
+            else:
+                self.memory.credit(capacity)
+                if 0 < len(view) <= MAX_KEPT:
+                    self.memory.kept[len(view)] = view
 
     def write(self, seq: int, data: Buffer) -> None:
         """Copy ``data`` to the numbers from ``seq`` on; the room must be reserved."""

@@ -1,6 +1,6 @@
 """The ring: places, growth, and views that outlive it."""
 
-from usertcp.tcp.memory import MIN_CAPACITY
+from usertcp.tcp.memory import MIN_CAPACITY, Memory
 from usertcp.tcp.ring import Ring
 from usertcp.units import KIB
 
@@ -85,3 +85,12 @@ def test_released_ring_begins_again_with_its_size_and_then_with_half() -> None:
         ring.reserve(BASE, BASE + 1)
         sizes.append(ring.capacity // KIB)
     assert sizes == [64, 32, 16, 8, 4, 4]
+
+
+def test_memory_of_a_ring_that_was_interrupted_is_kept_by_the_size_that_it_has() -> None:
+    memory = Memory()
+    ring = Ring(memory)
+    ring.reserve(BASE, BASE + 10_000)
+    ring.capacity = 64 * KIB  # as when the interrupt falls between the lines that make it larger
+    ring.release()
+    assert {size: len(view) for size, view in memory.kept.items()} == {16 * KIB: 16 * KIB}
