@@ -183,7 +183,7 @@ class Program:
             party.urgent = False
             found, name = self.attempt("names", sock.getsockname)
             if found:
-                self.opened[name[:2]] = party
+                self.opened[name[0].removeprefix("::ffff:"), name[1]] = party  # as the other end sees it
         sock.settimeout(0)
 
     def accept(self, feed: Feed) -> None:
