@@ -3,10 +3,10 @@
 import pytest
 
 from tests.scenario.flight import MSS, RTT, Flight
-from tests.support.script import Script, with_options
+from tests.support.script import ISS, Script, with_options
 from usertcp.tcp import timers as timer
 from usertcp.tcp.tlp import MAX_ACK_DELAY
-from usertcp.units import MS, SEC
+from usertcp.units import MASK32, MS, SEC
 
 
 def spread(times: tuple[int, ...]) -> Flight:
@@ -330,6 +330,19 @@ def test_rfc8985_7_3_probe_that_the_peers_window_does_not_hold_is_the_last_segme
     s = Flight.of(10, win=10 * MSS)
     s.advance_to_next_deadline()
     assert s.leaving() == [9]
+
+
+@pytest.mark.rfc(8985, "§7.3")
+def test_rfc8985_7_3_probe_that_the_peer_has_no_window_for_any_more_leaves_it_to_the_rto() -> None:
+    """The peer took back its window but for half a segment: there is no probe, and none puts off the RTO."""
+    s = Flight.of(4, more=0)
+    s.ack(0, win=MSS // 2)
+    s.advance_to_next_deadline()
+    assert s.leaving() == []
+    rto = s.user.snd.rtt.rto
+    assert s.advance_to_next_deadline() == rto
+    assert [(seg.seq - ISS & MASK32, len(seg.payload)) for seg in s.take()] == [(1, MSS // 2)]
+    assert s.user.snd.timeouts == 1
 
 
 @pytest.mark.rfc(8985, "§7.3")

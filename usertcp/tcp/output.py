@@ -112,8 +112,8 @@ def _send_tail_probe(conn: "Connection", tx: Transmit, now: int, options: bytes,
         return False
     if length:
         snd.tlp.on_sent(snd.nxt, old)
-    else:
-        snd.tlp.due = False
+    else:  # the peer has taken back its window: only the retransmission time-out can tell
+        snd.tlp.due = snd.tlp.sampled = False
     return True
 
 
