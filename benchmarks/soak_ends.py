@@ -67,6 +67,7 @@ PROBES: Final = 20  # unanswered ones after which keepalive gives up: after the 
 STRAIGHT: Final = "aio"  # the road without offloads, on which segments are lost one by one
 WHOLE: Final = "whole"  # how a connection ended for a side: as it should, or
 CUT: Final = "cut"  # reset by this side; otherwise the name of the error
+ATTENDING: Final = "soak-attending"  # the name of the threads of accepted connections
 UNNAMED: Final = -1  # the number of a connection that ended before it said its own
 
 T = TypeVar("T")
@@ -90,7 +91,7 @@ class Course:
         self.job: Job | None = None if number == UNNAMED else job_of(plan, number)
         self.count = 0
         self.total = hashlib.sha256()
-        self.error: BaseException | None = None
+        self.error = ""  # its description: the error itself knows the frames, and those the connection
         self.cut = False
         self.opened = side == ACCEPTS
         self.again = 0  # segments sent again
@@ -107,8 +108,8 @@ class Course:
 
     def failed(self, error: BaseException) -> None:
         """The first error counts. What this side has reset itself ends as it may."""
-        if self.error is None and not self.cut:
-            self.error = error
+        if not self.error and not self.cut:
+            self.error = describe(error)
             if not isinstance(error, OSError | EOFError):
                 traceback.print_exception(error)
 
@@ -117,7 +118,7 @@ class Course:
         """WHOLE, CUT or the error's name."""
         if self.cut:
             return CUT
-        return WHOLE if self.error is None else describe(self.error)
+        return self.error or WHOLE
 
     def say(self) -> None:
         """Tell how it ended."""
@@ -188,8 +189,12 @@ class Threads:
             slot.join()
 
     def close(self) -> None:
+        """Accept no more; back when all that was accepted is over."""
         self._door.close()
         self._doorman.join()
+        for thread in threading.enumerate():
+            if thread.name == ATTENDING:
+                thread.join()
 
     def _accept(self) -> None:
         self._door.settimeout(1)
@@ -200,7 +205,8 @@ class Threads:
                 continue
             except OSError:  # closed
                 return
-            threading.Thread(target=self._attend, args=(conn, Course(self.plan, ACCEPTS))).start()
+            attending = threading.Thread(target=self._attend, args=(conn, Course(self.plan, ACCEPTS)), name=ATTENDING)
+            attending.start()
 
     def _keep_open(self) -> None:
         while not self.stopping.is_set():
@@ -259,7 +265,7 @@ class Threads:
                 elif isinstance(step, AwaitEnd):
                     _ = ended.wait()  # bounded: who reads is
                 elif isinstance(step, Reset):
-                    course.cut = course.error is None
+                    course.cut = not course.error
                     self.road.abort(conn)
                 else:
                     conn.shutdown(socket.SHUT_WR)
@@ -392,7 +398,7 @@ class Tasks:
                 elif isinstance(step, AwaitEnd):
                     await ended.wait()  # bounded: who reads is
                 elif isinstance(step, Reset):
-                    course.cut = course.error is None
+                    course.cut = not course.error
                     if self.host is None:
                         linger = struct.pack("ii", 1, 0)
                         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
