@@ -47,6 +47,7 @@ ROOT: Final = Path(__file__).parents[1]
 SETTLE: Final = 6.0  # seconds after an outage in which opening may still fail: ARP asks for three
 STARTING: Final = 60.0  # seconds that the ends have to begin
 ENDING: Final = 240.0  # and to come to their end: TIME-WAIT, too
+LATE: Final = 2.0  # seconds without the processor after which an end is as good as unplugged: ARP finds nobody there
 WARM: Final = 0.15  # the share of a run, at its beginning, that says nothing about growth
 ENOUGH: Final = 24  # samples that do
 GROWTH: Final = 0.04  # the share by which memory may differ between the last third and the first
@@ -240,8 +241,8 @@ def trend(samples: Sequence[dict[str, Any]], key: str) -> Trend | None:
 
 # What may differ between the thirds beside its share: chance moves these with the connections of the moment.
 SLACK: Final = {
-    "memory": 1_500_000,
-    "taken": 1_000_000,
+    "memory": 3_000_000,
+    "taken": 2_000_000,
     "blocks": 10_000,
     "descriptors": 12,
     "threads": 12,
@@ -345,7 +346,11 @@ class Soak:
         elif kind == "ready":
             self.firsts[name] = words
         elif kind == "sample":
-            self.samples.setdefault(name, []).append(words)
+            before = self.samples.setdefault(name, [])
+            if before and words["at"] - before[-1]["at"] > self.plan.every + LATE:
+                self.ledger.outages.append((before[-1]["at"], words["at"]))
+                self.ledger.counts["stalls"] += 1
+            before.append(words)
         elif kind == "rest":
             self.finals[name] = words
 
@@ -487,8 +492,9 @@ def tell(soak: Soak, found: list[str], console: Console) -> None:
     down = [over - begin for begin, over in soak.ledger.outages]
     lost_in = sum(final["lost"] for name, final in soak.finals.items() if name in ROADS)
     lines.append(
-        f"{len(down)} outages of {sum(down):.0f} s together; frames lost: {soak.lost_out:,} of ours, {lost_in:,} of "
-        f"the kernel's; sent again: {counts['retransmissions']:,} by us, {soak.kernel.get('RetransSegs', 0):,} by it"
+        f"{len(down)} outages and stalls, {sum(down):.0f} s together; frames lost: {soak.lost_out:,} of ours, "
+        f"{lost_in:,} of the kernel's; sent again: {counts['retransmissions']:,} by us, "
+        f"{soak.kernel.get('RetransSegs', 0):,} by it"
     )
     for name in ROADS:
         for key in ("memory", "taken", "blocks", "descriptors", "objects", "living"):
@@ -505,6 +511,7 @@ def tell(soak: Soak, found: list[str], console: Console) -> None:
                 f"{name:9} afterwards   memory {final['memory']:,}, descriptors {final['descriptors']}, "
                 f"connections {final['connections']}; {final['cpu'] / seconds:.0%} of a processor"
             )
+    lines.append(f"{counts['stalls']} times an end had no processor for some seconds")
     lines.append("ends: " + "; ".join(f"{kind} {count:,}" for kind, count in sorted(soak.ledger.kinds.items())))
     kinds = ("mismatch", "hang", "wrong end", "not opened", "lost")
     lines.append(", ".join(f"{kind} {counts[kind]}" for kind in kinds))

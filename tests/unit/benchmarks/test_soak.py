@@ -113,12 +113,12 @@ def samples(*values: float) -> list[dict[str, float]]:
 def test_growth_is_seen_over_noise_and_a_warm_up_is_none() -> None:
     noise = [0, 900_000, 300_000] * 20
     flat = trend(samples(*range(20_000_000, 40_000_000, 2_000_000), *(40_000_000 + each for each in noise)), "memory")
-    leaking = trend(samples(*(40_000_000 + 60_000 * n + each for n, each in enumerate(noise))), "memory")
+    leaking = trend(samples(*(40_000_000 + 120_000 * n + each for n, each in enumerate(noise))), "memory")
     assert flat is not None
     assert leaking is not None
     assert not growing("memory", flat)
     assert growing("memory", leaking)
-    assert 40e6 < leaking.slope < 47e6  # an hour: 60 kB in 5 s
+    assert 82e6 < leaking.slope < 92e6  # an hour: 120 kB in 5 s
     assert trend(samples(*range(20)), "memory") is None
 
 
