@@ -1,6 +1,8 @@
 """The guard of an engine, which is not tried without end if it cannot start; and the interpreters that are ours."""
 
 import errno
+import os
+import select
 import socket as kernel
 import subprocess
 import threading
@@ -9,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.api.hosts import LEFT, stack_on
+from tests.api.hosts import LEFT, PATIENCE, stack_on
 from usertcp.driver import guard, interpreter, messages
 from usertcp.driver.base import Pump
 from usertcp.driver.broker import SocketEngine
@@ -55,6 +57,25 @@ def test_guard_that_cannot_start_is_given_up_and_that_is_said(
         other.close()
     assert len(started) == guard.TRIES
     assert f"{guard.TRIES} tries" in said
+    assert capfd.readouterr().err == ""
+
+
+def test_guard_of_an_engine_that_was_killed_before_it_read_a_word_wakes_its_listeners(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    ours, theirs = kernel.socketpair(kernel.AF_UNIX, kernel.SOCK_SEQPACKET)
+    token, ident = messages.new_ident(), messages.new_ident()
+    with ours, kernel.socket(kernel.AF_UNIX) as listener:
+        listener.bind(messages.own_name(ident))
+        listener.listen()
+        listener.settimeout(PATIENCE)
+        with theirs:
+            process = forked(lambda: guard.serve(token), theirs.fileno())
+        select.select([ours], [], [], PATIENCE)
+        ours.send(f"+{ident}".encode())
+        ours.close()  # with READY unread
+        listener.accept()[0].close()
+    assert os.waitstatus_to_exitcode(os.waitpid(process, 0)[1]) == 0
     assert capfd.readouterr().err == ""
 
 

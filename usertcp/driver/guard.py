@@ -149,9 +149,17 @@ def serve(token: str) -> None:
     with contextlib.suppress(OSError):  # the engine is dead already
         os.write(0, READY)
     listeners: set[str] = set()
-    while word := os.read(0, WORD).decode():
+    while word := _next_word():
         (listeners.add if word[0] == "+" else listeners.discard)(word[1:])
     until = time.monotonic() + PATIENCE
     while listeners and time.monotonic() < until:
         listeners = {ident for ident in listeners if not messages.wake(token, ident)}
         time.sleep(STEP)
+
+
+def _next_word() -> str:
+    """What the engine says next; nothing: it has ended. If it did without reading our word, an error says so first."""
+    try:
+        return os.read(0, WORD).decode()
+    except ConnectionResetError:
+        return os.read(0, WORD).decode()
