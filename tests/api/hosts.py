@@ -1,11 +1,17 @@
 """Stacks joined by a cable in memory, for the tests of the front ends, and what they must not leave behind."""
 
+import asyncio
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
 
-from usertcp import blocking
+from tests.support.faulty import FaultyLink
+from usertcp import aio, blocking
+from usertcp.driver.aio import AioDriver
+from usertcp.driver.base import Pump
 from usertcp.link.base import Link
 from usertcp.link.memory import memory_pair
 from usertcp.net.stack import Stack, StackConfig
@@ -36,6 +42,36 @@ def two_blocking(
     finally:
         left.close()
         right.close()
+
+
+@asynccontextmanager
+async def two_aio(
+    *, pollable: bool = True, make: Callable[[Link, str], Stack] = stack_on
+) -> AsyncIterator[tuple[aio.Host, aio.Host, FaultyLink]]:
+    """The same on asyncio's loop, and the left one's device; ``make``: its stack."""
+    one, other = memory_pair(offload=True, pollable=pollable)
+    flaky, loop = FaultyLink(one), asyncio.get_running_loop()
+    pumps = [
+        Pump(make(flaky, LEFT), flaky, time.monotonic_ns),
+        Pump(stack_on(other, RIGHT), other, time.monotonic_ns),
+    ]
+    drivers = [AioDriver(pump, loop) for pump in pumps]
+    hosts = [aio.Host(driver) for driver in drivers]
+    try:
+        yield hosts[0], hosts[1], flaky
+    finally:
+        await hosts[0].close(0.2)
+        await hosts[1].close(0.2)
+        for driver in drivers:
+            driver.close()
+        one.close()
+        other.close()
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """``asyncio.run``, bounded, and without leftovers."""
+    with nothing_left():
+        asyncio.run(asyncio.wait_for(main, PATIENCE))
 
 
 @contextmanager

@@ -4,23 +4,16 @@ import asyncio
 import errno
 import ssl
 import threading
-import time
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
 from hashlib import shake_128
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, nothing_left, stack_on
-from tests.support.faulty import FaultyLink
+from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, run, two_aio
 from usertcp import aio
-from usertcp.driver.aio import AioDriver
-from usertcp.driver.base import Pump
 from usertcp.driver.sim import World
 from usertcp.driver.virtual_loop import run as run_virtually
-from usertcp.link.memory import memory_pair
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.state import State
 from usertcp.units import KIB, SEC
@@ -28,33 +21,6 @@ from usertcp.units import KIB, SEC
 
 def payload(size: int) -> bytes:
     return shake_128(b"aio").digest(size)
-
-
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """``asyncio.run``, bounded, and without leftovers."""
-    with nothing_left():
-        asyncio.run(asyncio.wait_for(main, PATIENCE))
-
-
-@asynccontextmanager
-async def two(*, pollable: bool = True) -> AsyncIterator[tuple[aio.Host, aio.Host, FaultyLink]]:
-    one, other = memory_pair(offload=True, pollable=pollable)
-    flaky = FaultyLink(one)
-    loop = asyncio.get_running_loop()
-    drivers = [
-        AioDriver(Pump(stack_on(link, address), link, time.monotonic_ns), loop)
-        for link, address in ((flaky, LEFT), (other, RIGHT))
-    ]
-    hosts = [aio.Host(driver) for driver in drivers]
-    try:
-        yield hosts[0], hosts[1], flaky
-    finally:
-        await hosts[0].close(0.2)
-        await hosts[1].close(0.2)
-        for driver in drivers:
-            driver.close()
-        one.close()
-        other.close()
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -67,7 +33,7 @@ async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> No
 @pytest.mark.parametrize("pollable", [True, False])
 def test_streams_echo_a_megabyte(pollable: bool) -> None:
     async def main() -> None:
-        async with two(pollable=pollable) as (left, right, _):
+        async with two_aio(pollable=pollable) as (left, right, _):
             server = await aio.start_server(echo, None, PORT, stack=right)
             assert server.sockets[0].getsockname() == server.sockname == ("0.0.0.0", PORT)
             reader, writer = await aio.open_connection(RIGHT, PORT, stack=left)
@@ -94,7 +60,7 @@ def test_streams_echo_a_megabyte(pollable: bool) -> None:
 def test_no_thread_is_started() -> None:
     async def main() -> None:
         before = threading.active_count()
-        async with two() as (left, right, _), await right.start_server(echo, RIGHT, 0) as server:
+        async with two_aio() as (left, right, _), await right.start_server(echo, RIGHT, 0) as server:
             await left.open_connection(*server.sockname)
             assert threading.active_count() == before
 
@@ -134,7 +100,7 @@ class Recorder(asyncio.Protocol):
 
 def test_protocol_write_beyond_the_buffer_pauses_and_resumes() -> None:
     async def main() -> None:
-        async with two() as (left, right, _):
+        async with two_aio() as (left, right, _):
             server = await right.create_server(Recorder, None, PORT)
             transport, protocol = await left.create_connection(Recorder, RIGHT, PORT)
             assert isinstance(protocol, Recorder)
@@ -152,7 +118,7 @@ def test_protocol_write_beyond_the_buffer_pauses_and_resumes() -> None:
 
 def test_protocol_that_does_not_keep_the_half_open_connection_is_closed_at_eof() -> None:
     async def main() -> None:
-        async with two() as (left, right, _):
+        async with two_aio() as (left, right, _):
             peers: list[Recorder] = []
 
             def factory() -> Recorder:
@@ -211,7 +177,7 @@ class Pausing(Buffered):
 @pytest.mark.parametrize("kind", [Buffered, Pausing])
 def test_buffered_protocol_gets_its_bytes_in_order(kind: type[Buffered]) -> None:
     async def main() -> None:
-        async with two() as (left, right, _), await right.start_server(echo, None, PORT):
+        async with two_aio() as (left, right, _), await right.start_server(echo, None, PORT):
             transport, protocol = await left.create_connection(kind, RIGHT, PORT)
             assert isinstance(protocol, kind)
             transport.write(payload(40_000))
@@ -254,7 +220,7 @@ async def landed(data: bytes, left: aio.Host, right: aio.Host) -> tuple[aio.Tran
 
 def test_bytes_that_landed_before_the_protocol_paused_come_when_it_resumes() -> None:
     async def main() -> None:
-        async with two() as (left, right, _):
+        async with two_aio() as (left, right, _):
             transport, protocol, peer = await landed(b"early", left, right)
             transport.pause_reading()
             peer.transport.write(b" and late")
@@ -272,7 +238,7 @@ def test_bytes_that_landed_before_the_protocol_paused_come_when_it_resumes() -> 
 @pytest.mark.parametrize("other", [Buffered, Recorder])
 def test_bytes_that_landed_before_another_protocol_came_are_that_ones(other: type[Any]) -> None:
     async def main() -> None:
-        async with two() as (left, right, _):
+        async with two_aio() as (left, right, _):
             transport, protocol, _ = await landed(b"for the next", left, right)
             successor = other()
             transport.set_protocol(successor)
@@ -298,7 +264,7 @@ def test_landed_bytes_for_which_the_next_protocol_has_no_memory_are_its_error(me
 
     async def main() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
-        async with two() as (left, right, _):
+        async with two_aio() as (left, right, _):
             transport, protocol, _ = await landed(b"for the next", left, right)
             transport.set_protocol(Useless())
             while not lost:
@@ -312,7 +278,7 @@ def test_landed_bytes_for_which_the_next_protocol_has_no_memory_are_its_error(me
 
 def test_close_with_landed_bytes_that_nobody_saw_is_a_reset() -> None:
     async def main() -> None:
-        async with two() as (left, right, _):
+        async with two_aio() as (left, right, _):
             transport, _, peer = await landed(b"unseen", left, right)
             transport.close()
             await peer.lost
@@ -323,7 +289,7 @@ def test_close_with_landed_bytes_that_nobody_saw_is_a_reset() -> None:
 
 def test_cancelled_connect_leaves_nothing() -> None:
     async def main() -> None:
-        async with two() as (left, _, flaky):
+        async with two_aio() as (left, _, flaky):
             flaky.full = True
             task = asyncio.create_task(left.open_connection(RIGHT, PORT))
             await asyncio.sleep(0)
@@ -338,7 +304,7 @@ def test_cancelled_connect_leaves_nothing() -> None:
 
 def test_connect_to_a_closed_port_is_refused_and_to_a_bad_name_says_so() -> None:
     async def main() -> None:
-        async with two() as (left, _, _):
+        async with two_aio() as (left, _, _):
             with pytest.raises(ConnectionRefusedError):
                 await left.open_connection(RIGHT, PORT)
             with pytest.raises(OSError, match="does not resolve"):
@@ -353,7 +319,7 @@ def test_factory_that_fails_leaves_the_server_serving() -> None:
     async def main() -> None:
         complaints: list[dict[str, Any]] = []
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: complaints.append(context))
-        async with two() as (left, right, _):
+        async with two_aio() as (left, right, _):
             calls = 0
 
             def factory() -> asyncio.Protocol:
@@ -378,7 +344,7 @@ def test_factory_that_fails_leaves_the_server_serving() -> None:
 
 def test_device_that_dies_ends_streams_servers_and_waits() -> None:
     async def main() -> None:
-        async with two() as (left, right, flaky):
+        async with two_aio() as (left, right, flaky):
             await right.start_server(echo, None, PORT)
             own = await left.start_server(echo, None, PORT)
             reader, writer = await left.open_connection(RIGHT, PORT)
@@ -399,7 +365,7 @@ def test_device_that_dies_ends_streams_servers_and_waits() -> None:
 
 def test_closed_host_refuses_to_connect() -> None:
     async def main() -> None:
-        async with two() as (left, _, _):
+        async with two_aio() as (left, _, _):
             await left.close()
             with pytest.raises(OSError, match="Bad file descriptor"):
                 await left.open_connection(RIGHT, PORT)
@@ -409,7 +375,7 @@ def test_closed_host_refuses_to_connect() -> None:
 
 def test_ping_is_answered_or_times_out() -> None:
     async def main() -> None:
-        async with two() as (left, _, _):
+        async with two_aio() as (left, _, _):
             assert (await left.ping(RIGHT)).size == 56
             with pytest.raises(TimeoutError):
                 await left.ping("10.0.0.77", timeout=0.01)

@@ -6,7 +6,6 @@ import logging
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,15 +16,13 @@ import pytest
 
 import usertcp
 import usertcp.socket as us
-from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, nothing_left, stack_on
+from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, nothing_left, run, stack_on, two_aio
 from tests.api.sockets import connected, read_all, until
 from tests.api.test_pump import Two, Watch
 from tests.support.faulty import FaultyLink
 from tests.support.pure import pure_only
-from usertcp import aio, blocking
+from usertcp import blocking
 from usertcp.blocking import Conn
-from usertcp.driver.aio import AioDriver
-from usertcp.driver.base import Pump
 from usertcp.driver.bridge import Bridge
 from usertcp.driver.open import LinkSpec, OpenStack
 from usertcp.link.memory import memory_pair
@@ -141,42 +138,29 @@ def test_congestion_control_that_raises_ends_its_connection_only(monkeypatch: py
 
 def test_tracer_that_raises_under_aio_ends_the_connection_it_was_told_of(caplog: pytest.LogCaptureFixture) -> None:
     async def main() -> None:
-        one, other = memory_pair(pollable=True)
-        tracer, loop = Tracer(), asyncio.get_running_loop()
-        pumps = [
-            Pump(traced(one, LEFT, tracer), one, time.monotonic_ns),
-            Pump(stack_on(other, RIGHT), other, time.monotonic_ns),
-        ]
-        drivers = [AioDriver(pump, loop) for pump in pumps]
-        left, right = (aio.Host(driver) for driver in drivers)
+        tracer = Tracer()
+        async with two_aio(make=lambda link, address: traced(link, address, tracer)) as (left, right, _):
 
-        async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            while data := await reader.read(1000):
-                writer.write(data)
-            writer.close()
+            async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                while data := await reader.read(1000):
+                    writer.write(data)
+                writer.close()
 
-        servers = [await right.start_server(echo, None, port) for port in (PORT, PORT + 1)]
-        streams = [await left.open_connection(RIGHT, port) for port in (PORT, PORT + 1)]
-        tracer.port = PORT
-        for _, writer in streams:
-            writer.write(b"hello")
-        with pytest.raises(ConnectionAbortedError):
-            await streams[0][0].readexactly(5)
-        assert await streams[1][0].readexactly(5) == b"hello"
-        tracer.port = -1
-        for _, writer in streams:
-            writer.close()
-        for server in servers:
-            server.close()
-        await left.close()
-        await right.close()
-        for driver in drivers:
-            driver.close()
-        one.close()
-        other.close()
+            servers = [await right.start_server(echo, None, port) for port in (PORT, PORT + 1)]
+            streams = [await left.open_connection(RIGHT, port) for port in (PORT, PORT + 1)]
+            tracer.port = PORT
+            for _, writer in streams:
+                writer.write(b"hello")
+            with pytest.raises(ConnectionAbortedError):
+                await streams[0][0].readexactly(5)
+            assert await streams[1][0].readexactly(5) == b"hello"
+            tracer.port = -1
+            for _, writer in streams:
+                writer.close()
+            for server in servers:
+                server.close()
 
-    with nothing_left():
-        asyncio.run(asyncio.wait_for(main(), PATIENCE))
+    run(main())
     assert "a connection has failed" in caplog.text
 
 

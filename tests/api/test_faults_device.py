@@ -5,19 +5,17 @@ import errno
 import hashlib
 import select
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import pytest
 
 import usertcp.socket as us
-from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, nothing_left, stack_on
+from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, nothing_left, run, stack_on, two_aio
 from tests.api.sockets import connected, read_all
 from tests.api.test_pump import Two
 from tests.support.faulty import DEADLY, SURVIVED, FaultyLink, trouble
-from usertcp import aio, blocking
-from usertcp.driver.aio import AioDriver
+from usertcp import blocking
 from usertcp.driver.base import MAX_RETRY, RETRY, Pump
 from usertcp.driver.engine import Engine
 from usertcp.frame import PLAIN
@@ -246,17 +244,24 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def test_blocking_transfers_both_ways_survive_fits_of_the_device() -> None:
+@contextmanager
+def ailing() -> Iterator[tuple[FaultyLink, blocking.Conn, blocking.Conn]]:
+    """Two hosts that block, the left one's device, and both ends of a connection."""
     one, other = memory_pair(offload=True, pollable=True)
     link = FaultyLink(one)
     with nothing_left(), ExitStack() as undo:
         left = undo.enter_context(blocking.Host(stack_on(one, LEFT), link))
         right = undo.enter_context(blocking.Host(stack_on(other, RIGHT), other))
-        listener = right.listen(("", PORT))
-        conn = left.connect((RIGHT, PORT), timeout=PATIENCE)
-        peer = listener.accept()
+        listener = undo.enter_context(right.listen(("", PORT)))
+        conn = undo.enter_context(left.connect((RIGHT, PORT), timeout=PATIENCE))
+        peer = undo.enter_context(listener.accept())
         for end in (conn, peer):
             end.settimeout(PATIENCE)
+        yield link, conn, peer
+
+
+def test_blocking_transfers_both_ways_survive_fits_of_the_device() -> None:
+    with ailing() as (link, conn, peer):
         link.fits = FITS[:]
         senders = [threading.Thread(target=end.sendall, args=(TEXT,)) for end in (conn, peer)]
         for sender in senders:  # two threads that wait at a time: one leads, one follows
@@ -269,28 +274,14 @@ def test_blocking_transfers_both_ways_survive_fits_of_the_device() -> None:
             sender.join(PATIENCE)
         assert len(link.fits) <= len(FITS) - 3
         assert [digest(data) for data in got.values()] == [digest(TEXT)] * 2
-        conn.close()
-        peer.close()
-        listener.close()
 
 
 def test_blocking_keeper_goes_on_after_fits_of_the_device() -> None:
     """Nobody waits: the background thread retransmits what the device lost."""
-    one, other = memory_pair(pollable=True)
-    link = FaultyLink(one)
-    with nothing_left(), ExitStack() as undo:
-        left = undo.enter_context(blocking.Host(stack_on(one, LEFT), link))
-        right = undo.enter_context(blocking.Host(stack_on(other, RIGHT), other))
-        listener = right.listen(("", PORT))
-        conn = left.connect((RIGHT, PORT), timeout=PATIENCE)
-        peer = listener.accept()
+    with ailing() as (link, conn, peer):
         link.send_error, link.send_faults = trouble("EIO"), 1
         conn.sendall(b"lost at first")
-        peer.settimeout(PATIENCE)
         assert peer.recv(100) == b"lost at first"
-        conn.close()
-        peer.close()
-        listener.close()
 
 
 def test_thread_engine_transfers_survive_fits_of_the_device() -> None:
@@ -355,38 +346,25 @@ def test_loop_engine_transfer_survives_fits_of_the_device() -> None:
 
 def test_aio_transfer_survives_fits_of_the_device() -> None:
     async def main() -> None:
-        one, other = memory_pair(offload=True, pollable=True)
-        link, loop = FaultyLink(one), asyncio.get_running_loop()
-        drivers = [
-            AioDriver(Pump(stack_on(end, address), end, time.monotonic_ns), loop)
-            for end, address in ((link, LEFT), (other, RIGHT))
-        ]
-        left, right = (aio.Host(driver) for driver in drivers)
-        got: asyncio.Future[bytes] = loop.create_future()
+        async with two_aio() as (left, right, link):
+            got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            got.set_result(await reader.read())
+            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                got.set_result(await reader.read())
+                writer.close()
+
+            server = await right.start_server(serve, None, PORT)
+            link.fits = FITS[:]
+            reader, writer = await left.open_connection(RIGHT, PORT)
+            writer.write(TEXT)
+            writer.write_eof()
+            assert digest(await got) == digest(TEXT)
+            assert await reader.read() == b""
             writer.close()
+            assert len(link.fits) <= len(FITS) - 3
+            server.close()
 
-        server = await right.start_server(serve, None, PORT)
-        link.fits = FITS[:]
-        reader, writer = await left.open_connection(RIGHT, PORT)
-        writer.write(TEXT)
-        writer.write_eof()
-        assert digest(await got) == digest(TEXT)
-        assert await reader.read() == b""
-        writer.close()
-        assert len(link.fits) <= len(FITS) - 3
-        server.close()
-        await left.close()
-        await right.close()
-        for driver in drivers:
-            driver.close()
-        one.close()
-        other.close()
-
-    with nothing_left():
-        asyncio.run(asyncio.wait_for(main(), PATIENCE))
+    run(main())
 
 
 # -- every road: the device dies -------------------------------------------------------------------------------------

@@ -8,19 +8,17 @@ import subprocess
 import sys
 import textwrap
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import pytest
 
 import usertcp.socket as us
-from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, nothing_left, stack_on
+from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, nothing_left, run, stack_on, two_aio
 from tests.api.sockets import local_pair, one_engine
 from tests.support.faulty import FaultyLink
-from usertcp import aio, blocking
+from usertcp import blocking
 from usertcp.driver.aio import AioDriver
-from usertcp.driver.base import Pump
 from usertcp.link.memory import memory_pair
 
 TEXT = bytes(range(256)) * 8000  # 2 MB
@@ -210,51 +208,39 @@ def test_blocking_child_can_have_a_stack_of_its_own() -> None:
 
 
 def test_aio_child_that_unwinds_sends_nothing_and_the_parents_stream_goes_on() -> None:
-    async def main() -> int:
-        one, other = memory_pair(offload=True, pollable=True)
-        link, loop = FaultyLink(one), asyncio.get_running_loop()
-        drivers = [
-            AioDriver(Pump(stack_on(end, address), end, time.monotonic_ns), loop)
-            for end, address in ((link, LEFT), (other, RIGHT))
-        ]
-        left, right = (aio.Host(driver) for driver in drivers)
-        got: asyncio.Future[bytes] = loop.create_future()
+    async def main() -> None:
+        async with two_aio() as (left, right, link):
+            got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            got.set_result(await reader.read())
+            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+                got.set_result(await reader.read())
+                writer.close()
+
+            server = await right.start_server(serve, None, PORT)
+            _, writer = await left.open_connection(RIGHT, PORT)
+            writer.write(TEXT[: len(TEXT) // 2])
+            await asyncio.sleep(0)
+
+            def in_the_child() -> None:
+                offers = link.offers
+                writer.write(b"from the child")
+                writer.transport.abort()
+                for host in (left, right):
+                    assert isinstance(host.driver, AioDriver)
+                    host.driver.step()
+                    host.driver.pump.abort_all()
+                    host.driver.close()
+                assert link.offers == offers
+
+            child = forked(in_the_child)
+            writer.write(TEXT[len(TEXT) // 2 :])
+            writer.write_eof()
+            assert await got == TEXT
             writer.close()
+            server.close()
+        assert outcome(child) == GOOD
 
-        server = await right.start_server(serve, None, PORT)
-        _, writer = await left.open_connection(RIGHT, PORT)
-        writer.write(TEXT[: len(TEXT) // 2])
-        await asyncio.sleep(0)
-
-        def in_the_child() -> None:
-            offers = link.offers
-            writer.write(b"from the child")
-            writer.transport.abort()
-            for driver in drivers:
-                driver.step()
-                driver.pump.abort_all()
-                driver.close()
-            assert link.offers == offers
-
-        child = forked(in_the_child)
-        writer.write(TEXT[len(TEXT) // 2 :])
-        writer.write_eof()
-        assert await got == TEXT
-        writer.close()
-        server.close()
-        await left.close()
-        await right.close()
-        for driver in drivers:
-            driver.close()
-        one.close()
-        other.close()
-        return outcome(child)
-
-    with nothing_left():
-        assert asyncio.run(asyncio.wait_for(main(), PATIENCE)) == GOOD
+    run(main())
 
 
 def test_socket_child_of_a_thread_uses_the_parents_engine_beside_it() -> None:

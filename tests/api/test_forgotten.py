@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 
 import usertcp.socket as us
-from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, two_blocking
+from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, run, two_aio, two_blocking
 from tests.api.sockets import one_engine, until
-from tests.api.test_aio import run, two
 from usertcp import aio, blocking
 from usertcp.driver import origin
 from usertcp.lab import bench
@@ -174,7 +173,7 @@ def test_socket_with_a_small_buffer_and_a_long_place_connects(monkeypatch: pytes
 
 def test_aio_connection_tells_where_it_was_opened_and_where_its_server_was() -> None:
     async def main() -> None:
-        async with two() as (left, right, _):
+        async with two_aio() as (left, right, _):
             peers: list[asyncio.StreamWriter] = []
 
             async def serve() -> aio.Server:
@@ -218,7 +217,7 @@ async def collected(reader: asyncio.StreamReader, size: int) -> None:
 @pytest.mark.parametrize("late", [False, True], ids=["", "writing"])
 def test_aio_transport_in_close_wait_that_is_garbage_warns_with_its_place_and_is_closed(late: bool) -> None:
     async def main() -> None:
-        async with two() as (left, right, _):
+        async with two_aio() as (left, right, _):
             server = await right.create_server(Forgetful, None, PORT)
             reader, writer = await left.open_connection(RIGHT, PORT)
             if late:

@@ -53,8 +53,16 @@ class Received:
     sha256: str
 
 
-def exchange(conn: Conn, size: int, seed: int, *, first: Callable[[], None] = lambda: None) -> Received:
-    """Send ``size`` bytes of ``seed`` and a FIN, and receive until the end, at once; ``first()`` before the reading."""
+def exchange(
+    conn: Conn,
+    size: int,
+    seed: int,
+    *,
+    first: Callable[[], None] = lambda: None,
+    came: Callable[[int], object] = lambda count: None,
+) -> Received:
+    """Send ``size`` bytes of ``seed`` and a FIN, and receive until the end, at once; ``first()`` before the reading,
+    ``came(count)`` whenever there is more, with how much there was so far."""
     failure: list[BaseException] = []
 
     def send() -> None:
@@ -70,10 +78,13 @@ def exchange(conn: Conn, size: int, seed: int, *, first: Callable[[], None] = la
     first()
     count, total, buffer = 0, hashlib.sha256(), bytearray(BLOCK)
     view = memoryview(buffer)
-    while taken := conn.recv_into(view):
-        count += taken
-        total.update(view[:taken])
-    sender.join()
+    try:
+        while taken := conn.recv_into(view):
+            count += taken
+            total.update(view[:taken])
+            came(count)
+    finally:
+        sender.join()
     if failure:
         raise failure[0]
     return Received(count, total.hexdigest())

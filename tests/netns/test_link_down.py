@@ -14,7 +14,7 @@ import pytest
 
 import usertcp.socket as us
 from tests.netns.peer import BLOCK, blocks, digest
-from tests.netns.plugged import KERNEL, Plugged, plugged, until
+from tests.netns.plugged import KERNEL, Plugged, exchange, plugged, until
 from tests.netns.programs import Peer
 from usertcp import blocking
 from usertcp.blocking import Conn
@@ -37,37 +37,19 @@ def peer_of(space: str) -> Peer:
     return Peer(space, "exchange", KERNEL, 0, "--listen", "--send", SIZE, "--seed", SEED)
 
 
-def exchange(conn: Conn, events: list[Callable[[], object]], *, early: bool = False) -> str:
+def moved(conn: Conn, events: list[Callable[[], object]], *, early: bool = False) -> str:
     """Send and receive SIZE bytes at once; what was received, hashed. ``events`` happen on the way, in even steps, or
     ``early``: when the first bytes are there, and the rest cannot be, for no buffer has grown."""
     conn.settimeout(PATIENCE)
-    failure: list[BaseException] = []
-
-    def send() -> None:
-        try:
-            for block in blocks(SIZE, OURS):
-                conn.sendall(block)
-            conn.shutdown()
-        except BaseException as error:
-            failure.append(error)
-
-    sender = threading.Thread(target=send)
-    sender.start()
-    count, total, buffer = 0, hashlib.sha256(), bytearray(BLOCK)
-    view, step = memoryview(buffer), SIZE // (len(events) + 1)
+    step = SIZE // (len(events) + 1)
     due = [1 if early else (number + 1) * step for number in range(len(events))]
-    try:
-        while taken := conn.recv_into(view):
-            count += taken
-            total.update(view[:taken])
-            while due and count >= due[0]:
-                due.pop(0)
-                events.pop(0)()
-    finally:
-        sender.join()
-    if failure:
-        raise failure[0]
-    return total.hexdigest()
+
+    def came(count: int) -> None:
+        while due and count >= due[0]:
+            due.pop(0)
+            events.pop(0)()
+
+    return exchange(conn, SIZE, OURS, came=came).sha256
 
 
 @contextmanager
@@ -101,7 +83,7 @@ def test_tap_that_goes_down_and_up_in_a_transfer_both_streams_arrive(what: str) 
     with plugged(tcp=SOON) as here, peer_of(here.space).ready() as peer:
         conn = here.host.connect((KERNEL, peer.port), timeout=PATIENCE)
         with conn, outages(switches(here)[what], 3) as events:
-            assert exchange(conn, events) == digest(SIZE, SEED)
+            assert moved(conn, events) == digest(SIZE, SEED)
         report = peer.report()
         assert (report["received"], report["sha256"]) == (SIZE, digest(SIZE, OURS))
 
@@ -121,7 +103,7 @@ def test_packet_socket_whose_interface_goes_down_and_up_in_a_transfer_both_strea
         name, where = ("b0", other.name) if side == "ours" else ("a0", space.name)
         conn = host.connect((KERNEL, peer.port), timeout=PATIENCE)
         with conn, outages(lambda up: provision.set_up(name, up, netns=where), 2) as events:
-            assert exchange(conn, events) == digest(SIZE, SEED)
+            assert moved(conn, events) == digest(SIZE, SEED)
         report = peer.report()
         assert (report["received"], report["sha256"]) == (SIZE, digest(SIZE, OURS))
 
@@ -178,14 +160,14 @@ def test_tap_deleted_in_a_transfer_everybody_learns_it_and_another_stack_goes_on
             waiter = threading.Thread(target=accept)
             waiter.start()
             with pytest.raises(OSError, match=r"down|gone") as caught:
-                exchange(doomed, [lambda: provision.delete_link("tap0", netns=gone.space)], early=True)
+                moved(doomed, [lambda: provision.delete_link("tap0", netns=gone.space)], early=True)
             assert caught.value.errno == errno.ENETDOWN
             waiter.join(PATIENCE)
             assert errors == [errno.ENETDOWN]
             with pytest.raises(OSError, match="gone"):
                 gone.host.connect((KERNEL, first.port), timeout=PATIENCE)
             with stays.host.connect((KERNEL, second.port), timeout=PATIENCE) as conn:
-                assert exchange(conn, []) == digest(SIZE, SEED)
+                assert moved(conn, []) == digest(SIZE, SEED)
 
 
 def test_packet_interface_deleted_in_a_transfer_says_so() -> None:
@@ -199,7 +181,7 @@ def test_packet_interface_deleted_in_a_transfer_says_so() -> None:
         ):
             conn = host.connect((KERNEL, peer.port), timeout=PATIENCE)
             with pytest.raises(OSError, match=r"down|gone") as caught:
-                exchange(conn, [cable.remove], early=True)
+                moved(conn, [cable.remove], early=True)
             assert caught.value.errno == errno.ENETDOWN
 
 
@@ -214,13 +196,13 @@ def test_kernel_peer_killed_in_a_transfer_is_a_reset_and_the_other_transfer_goes
 
         def run() -> None:
             try:
-                exchange(doomed, [killed.kill], early=True)
+                moved(doomed, [killed.kill], early=True)
             except BaseException as error:
                 errors.append(error)
 
         other = threading.Thread(target=run)
         other.start()
-        assert exchange(conn, []) == digest(SIZE, SEED)
+        assert moved(conn, []) == digest(SIZE, SEED)
         other.join(PATIENCE)
         assert [type(error) for error in errors] in ([ConnectionResetError], [BrokenPipeError])
         assert lives.report()["sha256"] == digest(SIZE, OURS)
@@ -251,5 +233,5 @@ def test_name_of_the_namespace_removed_in_a_transfer_the_transfer_goes_on() -> N
         peer_of(space.name).ready() as peer,
     ):
         with host.connect((KERNEL, peer.port), timeout=PATIENCE) as conn:
-            assert exchange(conn, [space.remove]) == digest(SIZE, SEED)
+            assert moved(conn, [space.remove]) == digest(SIZE, SEED)
         assert peer.report()["sha256"] == digest(SIZE, OURS)
