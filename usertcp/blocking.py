@@ -5,19 +5,11 @@
             conn.sendall(b"GET / HTTP/1.0\\r\\n\\r\\n")
             print(conn.recv(65536))
 
-A thread that must wait (for data, room, a handshake) does not sleep until another has done the work: it reads the
-device and runs the stack itself, under the host's lock, which it gives up only to block in the kernel. That is the
-*leader*. Others that must wait meanwhile are *followers*; each sleeps on a condition of its own until its connection is
-ready, or until the leader has what it wanted and passes the lead on. What needs no waiting (a send that fits the
-buffer, a recv of what is there) any thread does at once, under the lock, leader or not.
-
-When nobody waits, somebody must still acknowledge, retransmit and answer keepalives: the *keeper*, a daemon thread that
-looks in a hundred times a second, takes the lead when it finds that nobody has had it for a while, and hands it back to
-the first thread that needs it. It looks in once a second while a leader does.
+A thread that must wait runs the stack itself meanwhile; when several wait, one does for all; when nobody does, a
+background thread looks in (:mod:`usertcp.driver.leading`).
 
 Errors are the builtin OSError kinds, time-outs TimeoutError. Not here: select() over these connections (see ``aio`` and
 ``socket``), and any use in a child after fork(), where a host is closed and says EBADF; the parent's goes on.
-More than 700 lines, because who leads, who follows and what they wait for are one matter, under one lock.
 """
 
 import atexit
@@ -26,14 +18,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from socket import SHUT_RD, SHUT_RDWR, SHUT_WR
-from typing import Any, Final, Self
+from typing import Any, Final
 
-from usertcp.driver.base import BUDGET, Pump
-from usertcp.driver.engine import Engine
 from usertcp.driver.file import buffered
+from usertcp.driver.leading import Attended, Watch
 from usertcp.driver.open import OpenStack, open_stack, resolve
 from usertcp.driver.origin import Loose, described, here, warn_unclosed
-from usertcp.errors import StackError, os_error
+from usertcp.errors import os_error
 from usertcp.link.base import Link
 from usertcp.net.stack import Stack
 from usertcp.tcp.config import TcpConfig
@@ -42,14 +33,9 @@ from usertcp.tcp.info import TcpInfo
 from usertcp.tcp.listener import Listener as CoreListener
 from usertcp.tcp.state import CAN_SEND, CONNECTED, EOF, FAILED, GONE, State
 from usertcp.tcp.trace import Tracer
-from usertcp.units import MS, NEVER, US, from_seconds
+from usertcp.units import NEVER
 
-GRACE: Final = 10 * MS  # how often the keeper looks in; it takes the lead when nobody had it for so long
-PARK: Final = 50  # looks at one and the same leader after which the keeper sleeps until that leader leaves
-SELDOM: Final = 1.0  # seconds that it sleeps then at most: an interrupt may keep a leader from saying that it leaves
 LINGER: Final = 5.0  # seconds that a closing host waits for acknowledgments
-LONE: Final = 2048  # bytes; less than this in a turn is no bulk transfer
-SIPS: Final = 8  # turns that read one frame, after one that found no more
 PLENTY: Final = 32 << 10  # bytes at a time; who receives so much finds more
 CHUNK: Final = 64 << 10  # bytes; what ``recv`` takes when it is not told
 
@@ -80,43 +66,7 @@ def open(
         raise
 
 
-class _Watch:
-    """What stands in the ``user`` slot of a core object: the followers that wait for it, until it is closed."""
-
-    __slots__ = ("_closed", "_followers", "_host")
-
-    def __init__(self, host: "Host") -> None:
-        self._host = host
-        self._closed = False
-        self._followers: tuple[threading.Condition, ...] = ()
-
-    def on_ready(self) -> None:
-        """Wake who waits for this (under the lock; from a turn, or from a user's call)."""
-        for condition in self._followers:
-            condition.notify()
-        if self._host._waiting_for is self:
-            self._host._rouse()
-
-    def _expected(self) -> Connection | None:
-        """The connection that who waits for this goes on with."""
-        return None
-
-    @property
-    def closed(self) -> bool:
-        """Whether ``close`` was called."""
-        return self._closed
-
-    def close(self) -> None:
-        raise AssertionError("what can be waited for knows how to close")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-class Host(_Watch):
+class Host(Attended):
     """A stack with somebody to run it. Made by :func:`open`, or over any stack and link. Safe for several threads.
 
     ``linger``     seconds that ``close`` waits for the peers to acknowledge what was sent
@@ -134,31 +84,11 @@ class Host(_Watch):
         opened: OpenStack | None = None,
         clock: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        super().__init__(self)
-        self.stack = stack
+        super().__init__(stack, link, clock, busy_poll)
         self.linger = linger
         self.opened = opened
-        self._clock = clock
-        self._pump = Pump(stack, link, clock)
-        self._pump.yields = True
-        self._engine = Engine(self._pump)
-        self._engine.busy_poll = busy_poll * US
-        self._engine.on_fork = self._after_fork
         self._release: Callable[[], None] = link.close if opened is None else opened.close
-        self._lock = threading.Lock()
-        self._leading = False
-        self._waiting_for: _Watch | None = None  # what the leader waits for
-        self._sleeps_until = 0  # when the leader, blocked in the kernel, wakes by itself (ns); 0: it is not
-        self._sips = SIPS  # turns in which a leader expects a message and no more
-        self._waiters: dict[threading.Condition, None] = {}  # all followers, the longest waiting first
-        self._stints = 0  # times the lead was taken or a user's call did a turn
-        self._left = threading.Condition(self._lock)  # told when the lead is given up while closing
-        self._keeper_leads = False
-        self._deposed = False
-        self._parked = False
-        self._look_in = threading.Condition(self._lock)  # told when the keeper should look in
         self._control = None if opened is None else opened.serve_control(self._engine, self.snapshot_unlocked)
-        self._keeper = threading.Thread(target=self._keep, name=f"usertcp-keeper-{link.name}", daemon=True)
         self._keeper.start()
         atexit.register(self.close)
 
@@ -211,7 +141,7 @@ class Host(_Watch):
         with self._lock:
             self._check_open()
             pinger = self.stack.pinger(there, ttl=ttl)
-            watch = _Watch(self)
+            watch = Watch(self)
             pinger.user = watch
             try:
                 pinger.send(self._clock(), size)
@@ -245,212 +175,24 @@ class Host(_Watch):
                 self._keeper.join()
             atexit.unregister(self.close)
 
-    def _after_fork(self) -> None:
-        """In a child, where the host is closed: another thread of the parent may have held the lock."""
-        self._lock, self._closed = threading.Lock(), True
-
     def _end(self) -> None:
         """``close``, under the lock."""
-        self._closed = True
-        for condition in self._waiters:
-            condition.notify()
-        self._look_in.notify()
-        self._rouse()
         try:
-            while self._leading:
-                self._left.wait()
-            self._leading = True
-            if self.linger > 0:
-                self._engine.linger(self._clock() + from_seconds(self.linger))
-            else:
-                self._pump.abort_all()
+            self._finish(self.linger)
         finally:
-            self._leading = False
             if self._control is not None:
                 self._control.close()
             self._engine.close()
             self._release()
 
-    # -- leader and followers ------------------------------------------------------------------------------------------
 
-    def _wait(self, watch: _Watch, done: Callable[[], bool], deadline: int) -> bool:
-        """Until ``done()``, which does not hold yet and is looked at when ``watch`` is woken, or ``watch`` is closed;
-        False when ``deadline`` (ns) passed first.
-
-        Called and left with the lock held, which is given up meanwhile. EBADF when the host was closed.
-        """
-        while True:
-            self._check_open()
-            if deadline < NEVER and self._clock() >= deadline:
-                return False
-            if self._leading:
-                self._follow(watch, deadline)
-            elif self._lead(watch, done, deadline):
-                return True
-            if done() or watch._closed:
-                return True
-
-    def _lead(self, watch: _Watch, done: Callable[[], bool], deadline: int) -> bool:
-        """Run the stack until ``done()`` (True), the deadline, or the end of ``watch`` or the host.
-
-        Where frames were small and few, the next one is probably what is waited for: then it is looked at before the
-        device is asked for more. Now and then all that waits is read nevertheless: of many connections that talk at a
-        time, the others then find theirs already there. The ACK of a SYN,ACK or FIN that ends the waiting is left for
-        what the user does next, to ride along; if that is nothing, the keeper finds it.
-        """
-        engine, lock, clock = self._engine, self._lock, self._clock
-        stack = self.stack
-        stats, more = stack.stats, False
-        company = None if stack.stirred else watch._expected()
-        budget = 1 if self._sips > 0 else BUDGET
-        try:
-            self._leading = True
-            self._waiting_for = watch
-            self._stints += 1
-            while True:
-                timeout = 0
-                if not more:
-                    now = clock()
-                    if now >= deadline:
-                        return False
-                    wake = engine.deadline(now)
-                    if wake > deadline:
-                        wake = deadline
-                    if wake < now:
-                        wake = now
-                    self._sleeps_until = wake
-                    timeout = wake - now if wake < NEVER else NEVER
-                try:
-                    lock.release()  # in here: a signal that was waiting is heard when this returns
-                    events = engine.wait(timeout)
-                finally:
-                    lock.acquire()
-                    self._sleeps_until = 0
-                frames, octets = stats.frames_in, stats.bytes_in
-                stack.company = company
-                more = engine.handle(events, budget)
-                stack.company = None
-                if stats.bytes_in - octets >= LONE or stats.frames_in - frames > 1:
-                    self._sips = 0
-                else:
-                    self._sips = self._sips - 1 if budget == 1 else SIPS
-                if done():
-                    return True
-                if stack.stirred:
-                    company = None
-                budget = BUDGET
-                if watch._closed or self._closed or self._pump.failure is not None:
-                    return False
-                if more and deadline < NEVER and clock() >= deadline:
-                    return False
-        finally:
-            self._leading = False
-            self._waiting_for = stack.company = None
-            self._pass_on()
-
-    def _follow(self, watch: _Watch, deadline: int) -> None:
-        """Sleep until ``watch`` is ready, the lead is free, or the deadline."""
-        condition = threading.Condition(self._lock)
-        watch._followers += (condition,)
-        self._waiters[condition] = None
-        if self._keeper_leads and not self._deposed:
-            self._deposed = True
-            self._engine.wake()
-        try:
-            condition.wait(None if deadline >= NEVER else max(0, deadline - self._clock()) / 1e9)
-        finally:
-            del self._waiters[condition]
-            watch._followers = tuple(one for one in watch._followers if one is not condition)
-
-    def _pass_on(self) -> None:
-        """The lead is free: to the closer, a follower, or (when it sleeps for good) the keeper."""
-        if self._closed:
-            self._left.notify_all()
-        for condition in self._waiters:
-            condition.notify()
-            return
-        if self._parked:
-            self._parked = False
-            self._look_in.notify()
-
-    def _rouse(self) -> None:
-        """End the leader's sleep in the kernel."""
-        if self._sleeps_until:
-            self._sleeps_until = 0
-            self._engine.wake()
-
-    def _flush(self) -> None:
-        """Send what a user's call has made ready, and see to it that somebody attends to what follows."""
-        pump = self._pump
-        if self.stack.stirred:
-            while pump.flush():
-                pass
-        if self._sleeps_until:
-            if pump.deadline(self._clock()) < self._sleeps_until:
-                self._rouse()
-        elif not self._leading:
-            self._stints += 1
-            if pump.blocked:
-                self._look_in.notify()
-
-    def _turn(self) -> None:
-        """As ``_flush``, but look as well at what has come in, which keeps the flight short. Nobody leads."""
-        self._engine.handle([])
-        self._stints += 1
-        if self._pump.blocked:
-            self._look_in.notify()
-
-    def _keep(self) -> None:
-        """The keeper's thread."""
-        seen, looks = -1, 0
-        with self._lock:
-            while not self._closed:
-                if self._parked:
-                    self._look_in.wait(SELDOM)
-                else:
-                    told = self._look_in.wait(GRACE / 1e9)
-                    if told and not self._leading and self._pump.blocked:
-                        seen = self._stints
-                if self._closed:
-                    return
-                if seen != self._stints:
-                    seen, looks = self._stints, 0
-                elif self._leading:
-                    looks += 1
-                    self._parked = looks >= PARK
-                else:
-                    self._keep_leading()
-                    seen, looks = self._stints, 0
-
-    def _keep_leading(self) -> None:
-        """Lead until somebody needs the lead."""
-        self._keeper_leads, self._deposed = True, False
-        try:
-            _ = self._lead(self, lambda: self._deposed, NEVER)
-        except Exception as error:
-            self._pump.fail(OSError(errno.ENETDOWN, f"the stack crashed: {error!r}"))
-            raise
-        finally:
-            self._keeper_leads = False
-
-    def _deadline(self, timeout: float | None) -> int:
-        return NEVER if timeout is None else self._clock() + from_seconds(timeout)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise os_error(errno.EBADF)
-        failure = self._pump.failure
-        if failure is not None:
-            raise StackError(str(failure.strerror))
-
-
-class _Endpoint(_Watch):
+class _Endpoint(Watch):
     """What a connection and a listener have in common."""
 
     __slots__ = ("_timeout", "core")
     core: Any
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: Attended) -> None:
         super().__init__(host)
         self._timeout: float | None = None
 
@@ -498,7 +240,7 @@ class Conn(_Endpoint):
     __slots__ = ("__weakref__", "_bulk")
     core: Connection
 
-    def __init__(self, host: Host, core: Connection) -> None:
+    def __init__(self, host: Attended, core: Connection) -> None:
         super().__init__(host)
         self.core = core
         core.user = Loose(self)
@@ -707,7 +449,7 @@ class Listener(_Endpoint):
     __slots__ = ()
     core: CoreListener
 
-    def __init__(self, host: Host, core: CoreListener) -> None:
+    def __init__(self, host: Attended, core: CoreListener) -> None:
         super().__init__(host)
         self.core = core
         core.user = self

@@ -19,6 +19,7 @@ from tests.api.sockets import local_pair, one_engine
 from tests.support.faulty import FaultyLink
 from usertcp import blocking
 from usertcp.driver.aio import AioDriver
+from usertcp.driver.forking import ForkLock
 from usertcp.link.memory import memory_pair
 
 TEXT = bytes(range(256)) * 8000  # 2 MB
@@ -295,4 +296,32 @@ def test_socket_child_of_a_fork_while_an_engine_starts_does_not_wait_for_it() ->
     child = forked(in_the_child)
     gate.set()
     thread.join(PATIENCE)
+    assert outcome(child) == GOOD
+
+
+def test_lock_is_free_in_a_child_whoever_held_it_and_who_forked_lets_go_of_it_once() -> None:
+    lock, held, done = ForkLock(), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            done.wait(PATIENCE)
+
+    def take() -> None:
+        with lock, lock:
+            pass
+
+    def leave() -> None:
+        lock.__exit__()
+        take()
+
+    other = threading.Thread(target=hold)
+    other.start()
+    held.wait(PATIENCE)
+    child = forked(take)
+    done.set()
+    other.join()
+    assert outcome(child) == GOOD
+    with lock:
+        child = forked(leave)
     assert outcome(child) == GOOD

@@ -22,6 +22,7 @@ from contextlib import closing, suppress
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from usertcp.driver.base import BUDGET, Pump
+from usertcp.driver.forking import ForkLock
 from usertcp.errors import StackError
 from usertcp.link.base import Link
 from usertcp.units import NEVER, SEC
@@ -57,7 +58,7 @@ class Engine:
         self._closed = False
         self.on_fork: Callable[[], object] = lambda: None  # in a child, which has no use for it
         # So that nobody wakes a descriptor that has become another's; from __del__, too.
-        self._ending = threading.RLock()
+        self._ending = ForkLock()
         if self._link_fd < 0:
             _call_when_readable(pump.link, self.wake)
         self._watch_link()
@@ -186,7 +187,6 @@ class Engine:
         self.on_fork()
         self._callbacks.clear()
         self._posted.clear()
-        self._ending = threading.RLock()  # another thread may have held it
         if not self._closed:
             Engine.close(self)  # and not what others add to it, which tells programs
             _innermost(self.pump.link).close()

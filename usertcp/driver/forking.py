@@ -14,8 +14,11 @@ class ForkLock:
         _locks.add(self)
 
     def after_fork(self) -> None:
-        """In a child."""
-        self._lock = threading.RLock()
+        """In a child: let go of what a thread holds that is not there; who forked holds on to what it held."""
+        if self._lock.acquire(blocking=False):
+            self._lock.release()
+        else:
+            self._lock = threading.RLock()
 
     def __enter__(self) -> None:
         self._lock.acquire()
