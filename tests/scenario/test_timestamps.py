@@ -116,6 +116,22 @@ def test_hole_echoes_the_segment_before_it_and_then_the_one_that_fills_it() -> N
     s.expect(". 1:1(0) ack 31 win 65505 <nop,nop,TS val 40 ecr 130>")
 
 
+@pytest.mark.rfc(7323, "§5.3")
+@pytest.mark.rfc(5961, "§5")
+@pytest.mark.parametrize("forged", ["P. {} ack 100000000", "P. {} ack 4294867296", "P {}", "S {}", "SP. {} ack 1"])
+def test_recent_is_not_renewed_by_who_does_not_know_what_was_sent(forged: str) -> None:
+    """A number in front of RCV.NXT and a new timestamp are soon guessed, with text that reaches back a segment."""
+    s = stamped(100)
+    data(s, 1, 101, size=1000)
+    s.advance(40 * MS)
+    s.take()
+    head, _, ack = forged.partition(" {}")
+    s.peer(f"{head} 500:1500(1000){ack} win 1000 <nop,nop,TS val {1 << 30} ecr 0>")
+    assert recent(s) == 101
+    data(s, 1001, 141)
+    assert s.user.readable == 1010
+
+
 # --- PAWS -------------------------------------------------------------------------------------------------------------
 
 

@@ -88,7 +88,6 @@ class Egress:
         self._gso = caps.tx_checksum and caps.tx_gso  # segments need their checksums done, so one implies the other
         self._link_len = ethernet.HEADER_LEN if interface.mac else 0
         self._templates: dict[bytes, Template] = {}  # by both addresses: the latest, for the next connection
-        self._ident = 0
         self._now = 0
         self.backlog: Final = Backlog()
         self._sink: Sink = self.backlog
@@ -155,18 +154,18 @@ class Egress:
         ecn: int,
     ) -> bool:
         """A train in frames with ``unit`` bytes of text; once the first is out, the rest is committed."""
-        send, rest, front, ident = sink.send, length, len(frame), self._ident
+        send, rest, front = sink.send, length, len(frame)
         at, flags_at = template.start + SEQ, template.start + FLAGS
         (seq,) = NUMBER.unpack_from(frame, at)
         flags, middle, last = flags_along(frame[flags_at], conn.ecn.accurate)
-        meta, segments = self._suit(template, front, unit, gso_size)
+        meta = self._suit(template, front, unit, gso_size)
         for frames, piece in enumerate(pieces(payload, length, unit)):
             if rest <= unit:
                 flags = last
-                meta, segments = self._suit(template, front, rest, gso_size)
+                meta = self._suit(template, front, rest, gso_size)
             NUMBER.pack_into(frame, at, seq & MASK32)
             frame[flags_at] = flags
-            template.fill(frame, ident, ecn)
+            template.fill(frame, ecn)
             if meta is PLAIN:
                 template.finish(frame, piece)
             if not send(frame, piece, meta):
@@ -178,11 +177,9 @@ class Egress:
                 send = sink.send
                 send(frame, piece, meta)
             flags = middle
-            ident = ident + segments & 0xFFFF
             seq += unit
             rest -= unit
         frames += 1
-        self._ident = ident
         self._count(sink, frames, length + frames * front)
         return True
 
@@ -199,9 +196,8 @@ class Egress:
         """A frame with ``length`` bytes of text, in whose header the numbers stand."""
         front, meta = len(frame), template.meta
         if gso_size or front + length != template.size or template.gso_size or front != template.header:
-            meta, _ = self._suit(template, front, length, gso_size)
-        template.fill(frame, self._ident, ecn)
-        self._ident = self._ident + template.segments & 0xFFFF
+            meta = self._suit(template, front, length, gso_size)
+        template.fill(frame, ecn)
         if not self._checksum:
             meta = PLAIN
             template.finish(frame, payload)
@@ -213,13 +209,13 @@ class Egress:
             stats.bytes_out += template.size
         return True
 
-    def _suit(self, template: Template, front: int, length: int, gso_size: int) -> tuple[FrameMeta, int]:
+    def _suit(self, template: Template, front: int, length: int, gso_size: int) -> FrameMeta:
         """Make ``template`` that of frames with ``front`` bytes of headers and ``length`` of text, which the device
-        cuts to ``gso_size`` where that is less; what goes with them, and how many segments each is."""
+        cuts to ``gso_size`` where that is less; what goes with them."""
         size, cut = front + length, gso_size if length > gso_size else 0
         if size != template.size or cut != template.gso_size or front != template.header:
             template.suit(size, cut, front)
-        return template.meta if self._checksum else PLAIN, template.segments
+        return template.meta if self._checksum else PLAIN
 
     def _count(self, sink: Sink, frames: int, size: int) -> None:
         """The link has got ``frames`` of ``size`` bytes together, if ``sink`` is the link."""
@@ -258,8 +254,8 @@ class Egress:
             return False
         flow, config = conn.flow, conn.config
         size = len(header) + length
-        ident, tos = self._next_ident(1), config.tos & ~MASK | ecn
-        ip = ipv4.header(flow.local_ip, flow.remote_ip, tcp.PROTOCOL, size, ident=ident, ttl=config.ttl, tos=tos)
+        tos = config.tos & ~MASK | ecn
+        ip = ipv4.header(flow.local_ip, flow.remote_ip, tcp.PROTOCOL, size, ttl=config.ttl, tos=tos)
         meta = FrameMeta(gso_size, csum_valid=True) if gso_size else LOCAL
         self._keep_local(b"".join((ip, header, *payload)), meta)
         self.sent += 1
@@ -291,7 +287,7 @@ class Egress:
         if len(self.local) + len(self.backlog.frames) >= MAX_REPLIES:
             self._stats.drop(Drop.REPLY_OVERFLOW)
             return False
-        packet = ipv4.header(src, dst, proto, len(body), ident=self._next_ident(1), ttl=ttl, tos=tos) + body
+        packet = ipv4.header(src, dst, proto, len(body), ttl=ttl, tos=tos) + body
         if not hop:
             self._keep_local(packet, LOCAL)
             return True
@@ -345,9 +341,3 @@ class Egress:
     def _keep_local(self, packet: bytes, meta: FrameMeta) -> None:
         self.local.append((packet, meta))
         self.local_bytes += len(packet)
-
-    def _next_ident(self, count: int) -> int:
-        """Identification for ``count`` packets; not that DF packets need one (RFC 6864 §4.1)."""
-        ident = self._ident
-        self._ident = (ident + count) & 0xFFFF
-        return ident

@@ -2,11 +2,13 @@
 
 ::
 
-    | Ethernet 14 | ver tos | total length | ident | DF | ttl proto | checksum | source | destination |
-       the same               ^^^^^^^^^^^^   ^^^^^                    ^^^^^^^^   the same
+    | Ethernet 14 | ver tos | total length | 0 | DF | ttl proto | checksum | source | destination |
+       the same               ^^^^^^^^^^^^    the same             ^^^^^^^^   the same
 
 The IP header's checksum is the sum of what is the same and of the fields that are not; so is the pseudo-header's, of
-which only the length changes. A template is good as long as the neighbour's address and the connection's settings are;
+which only the length changes. The identification is nobody's: what is never cut needs none (RFC 6864 §4.1), and a count
+that all packets share would tell a stranger whose pings are answered how many challenge ACKs his guesses at others'
+connections have cost. A template is good as long as the neighbour's address and the connection's settings are;
 who uses it looks at both (:meth:`Template.serves`). It makes the same bytes as :func:`usertcp.wire.ipv4.header`.
 """
 
@@ -31,8 +33,8 @@ class Template:
     """``head``: link and IP header, ``start`` bytes, of which :meth:`fill` fills a copy in.
 
     Of a stream most segments are of one size, and what follows from that is kept (:meth:`suit`): ``size`` bytes of
-    frame, ``header`` of them in front of the text, which the device cuts to pieces of ``gso_size`` bytes (0: not);
-    that makes ``segments``. ``meta`` is what goes with it when the device sums.
+    frame, ``header`` of them in front of the text, which the device cuts to pieces of ``gso_size`` bytes (0: not).
+    ``meta`` is what goes with it when the device sums.
     ``most`` bytes of text, no more, fit a super-segment.
     """
 
@@ -56,7 +58,6 @@ class Template:
         "meta",
         "most",
         "neighbor",
-        "segments",
         "size",
         "start",
     )
@@ -94,21 +95,19 @@ class Template:
         self._total = total if total <= 0xFFFF else 0  # "as long as the frame"
         self._sum = self._same + self._total
         self._pseudo = (self._addresses + tcp.PROTOCOL + size - self.start) % 0xFFFF or 0xFFFF
-        self.segments = 1
         self.meta = self._meta
         if gso_size:
-            self.segments = -(-(size - header) // gso_size)
             start = self._meta.csum_start
             front = start + header - self.start
             if self._bursts.gso_size != gso_size or self._bursts.header_len != front:
                 self._bursts = FrameMeta(gso_size, start, tcp.CHECKSUM_OFFSET, front)
             self.meta = self._bursts
 
-    def fill(self, frame: bytearray, ident: int, ecn: int) -> None:
+    def fill(self, frame: bytearray, ecn: int) -> None:
         """Make the beginning of ``frame``, a copy of ``head`` and a TCP header, that in front of ``size`` bytes. The
         checksum of TCP begins with the sum of the pseudo-header (``wire.checksum.pseudo_header_sum``)."""
-        check = 0xFFFF - ((self._sum + ecn + ident) % 0xFFFF or 0xFFFF)
-        _FIELDS.pack_into(frame, self._at, self._word | ecn, self._total, ident, ipv4.DF, self._life, check)
+        check = 0xFFFF - ((self._sum + ecn) % 0xFFFF or 0xFFFF)
+        _FIELDS.pack_into(frame, self._at, self._word | ecn, self._total, 0, ipv4.DF, self._life, check)
         _SUM.pack_into(frame, self._sum_at, self._pseudo)
 
     def finish(self, frame: bytearray, payload: list[memoryview]) -> None:

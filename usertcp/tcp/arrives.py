@@ -72,7 +72,7 @@ def _otherwise(conn: "Connection", seg: Segment, now: int) -> None:
     """RFC 9293 §3.10.7.4."""
     seq = conn.rcv.absolute(seg.seq)
     if _predicted(conn, seg, seq):
-        if not _paws_passes(conn, seg, seq, now):
+        if not _paws_passes(conn, seg, now):
             return
     else:
         if not _first_check_sequence(conn, seg, seq, now):
@@ -85,6 +85,8 @@ def _otherwise(conn: "Connection", seg: Segment, now: int) -> None:
             return
     if not _fifth_check_ack(conn, seg, seq, now):
         return
+    if conn.ts_ok and seg.options.has_ts:
+        conn.rcv.update_ts_recent(seq, seg.options.tsval, now)
     conn.ecn.on_arrival(conn, seg, seq)
     if seg.flags & URG:
         _sixth_check_urg(conn, seg, seq)
@@ -104,8 +106,12 @@ def _predicted(conn: "Connection", seg: Segment, seq: int) -> bool:
     )
 
 
-def _paws_passes(conn: "Connection", seg: Segment, seq: int, now: int) -> bool:
-    """RFC 7323 §5.3 R1: timestamps first. False: the segment is dropped."""
+def _paws_passes(conn: "Connection", seg: Segment, now: int) -> bool:
+    """RFC 7323 §5.3 R1: timestamps first. False: the segment is dropped.
+
+    TS.Recent is renewed (R3) after the fifth check only, as Linux does: who guesses a number in front of RCV.NXT, but
+    no acknowledgment, could otherwise have all that the peer says from then on taken for old.
+    """
     if not conn.ts_ok or seg.flags & RST:
         return True
     options = seg.options
@@ -114,7 +120,6 @@ def _paws_passes(conn: "Connection", seg: Segment, seq: int, now: int) -> bool:
     if conn.rcv.paws_rejects(options.tsval, now):
         _acknowledge_suspicious(conn, seg, now)
         return False
-    conn.rcv.update_ts_recent(seq, options.tsval, now)
     return True
 
 
@@ -142,9 +147,9 @@ def _first_check_sequence(conn: "Connection", seg: Segment, seq: int, now: int) 
             if seq == rcv.nxt - 1 and not seg.length and conn.state is not State.SYN_RECEIVED:
                 # From a peer that does not know yet that we took its probe, when ours crossed it: if neither end
                 # believed the other's ACK, neither would ever hear of it (RFC 9293 §A.2).
-                _ = _paws_passes(conn, seg, seq, now) and _fifth_check_ack(conn, seg, seq, now)
+                _ = _paws_passes(conn, seg, now) and _fifth_check_ack(conn, seg, seq, now)
         return False
-    return _paws_passes(conn, seg, seq, now)
+    return _paws_passes(conn, seg, now)
 
 
 def _acknowledge_suspicious(conn: "Connection", seg: Segment, now: int) -> None:

@@ -22,7 +22,7 @@ from usertcp.tcp.state import State
 from usertcp.units import MINUTE, MS, SEC
 from usertcp.wire import icmp, ipv4
 from usertcp.wire.ipv4 import pack
-from usertcp.wire.tcp import ACK, SYN
+from usertcp.wire.tcp import ACK, RST, SYN
 
 
 @pytest.fixture
@@ -44,6 +44,26 @@ def test_echo_request_is_answered_with_its_payload(bench: Bench) -> None:
     (packet,) = bench.take_packets()
     assert (packet.src, packet.dst) == (pack(US), pack(PEER))
     assert icmp.parse(packet.payload) == icmp.Echo(False, 7, 9, memoryview(b"hello"))
+
+
+@pytest.mark.rfc(5961, "§7")
+def test_who_pings_cannot_count_what_is_sent_to_others(bench: Bench) -> None:
+    """A number that all packets share would tell him how many challenge ACKs his guesses at a connection have cost."""
+
+    def pinged() -> int:
+        bench.give(ip_frame(icmp.echo(True, 7, 9, b""), ipv4.ICMP, src=FAR))
+        (packet,) = bench.take_packets()
+        return packet.ident
+
+    conn = bench.stack.connect((PEER, 80), bench.now)
+    syn = bench.handshake(conn)
+    bench.take()
+    before = pinged()
+    for offset in range(1, 20):
+        bench.give(tcp_frame(RST, PEER_ISS + 1 + offset, sport=80, dport=syn.sport))
+        assert len(bench.take_segments()) == 1
+    assert conn.state is State.ESTABLISHED
+    assert pinged() == before
 
 
 def test_echo_request_to_broadcast_is_not_answered(bench: Bench) -> None:

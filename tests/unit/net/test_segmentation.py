@@ -70,7 +70,7 @@ def established(bench: Bench, wnd: int = 65535) -> Connection:
 
 @pytest.mark.rfc(9293, "MUST-2")
 @pytest.mark.rfc(9293, "MAY-4")
-def test_burst_without_offload_leaves_as_segments_with_checksums_and_idents() -> None:
+def test_burst_without_offload_leaves_as_segments_with_checksums() -> None:
     bench = Bench()
     conn = established(bench)
     text = bytes(n & 0xFF for n in range(10_000))
@@ -81,7 +81,6 @@ def test_burst_without_offload_leaves_as_segments_with_checksums_and_idents() ->
     assert [len(seg.payload) for seg in segments] == [1460] * 6 + [1240]
     assert all(tcp.verify(packet.src, packet.dst, packet.payload) for packet in packets)
     assert all(packet.df for packet in packets)
-    assert len({packet.ident for packet in packets}) == len(packets)
     assert [bool(seg.flags & PSH) for seg in segments] == [False] * 6 + [True]
     assert {meta is PLAIN for _, meta in bench.sink.frames} <= {True}
 
@@ -99,9 +98,8 @@ def test_burst_with_offload_leaves_as_one_frame_that_tells_the_device_how() -> N
     assert field == pseudo_header_sum(packet.src, packet.dst, 6, len(packet.payload))
     bench.stack.connect((PEER, 81), bench.now)
     bench.settle()
-    syn, meta = bench.sink.frames[1]
+    _, meta = bench.sink.frames[1]
     assert (meta.gso_size, meta.csum_start, meta.csum_offset) == (0, 34, 16)
-    assert ipv4.parse(memoryview(syn)[14:]).ident == packet.ident + 7  # the device numbers the segments
 
 
 def test_burst_with_checksum_offload_alone_is_cut_and_not_summed() -> None:
@@ -153,8 +151,6 @@ def test_host_at_the_other_end_of_the_device_takes_frames_longer_than_their_leng
         assert int.from_bytes(header, "big") % 0xFFFF == 0
         field = int.from_bytes(frame[start + 36 : start + 38], "big")
         assert field % 0xFFFF == pseudo_header_sum(header[12:16], header[16:20], 6, length - 20) % 0xFFFF
-    idents = [int.from_bytes(frame[start + 4 : start + 6], "big") for frame in frames]
-    assert idents[1] - idents[0] == whole // 1460
 
 
 @pytest.mark.parametrize(
