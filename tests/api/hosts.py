@@ -68,6 +68,17 @@ async def two_aio(
         other.close()
 
 
+async def keeping(host: aio.Host) -> tuple[aio.Server, "asyncio.Future[bytes]"]:
+    """A server on PORT, and what its client says up to the end, after which it ends too."""
+    got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        got.set_result(await reader.read())
+        writer.close()
+
+    return await host.start_server(serve, None, PORT), got
+
+
 def run(main: Coroutine[Any, Any, None]) -> None:
     """``asyncio.run``, bounded, and without leftovers."""
     with nothing_left():

@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 
 import usertcp.socket as us
-from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, nothing_left, run, stack_on, two_aio
+from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, keeping, nothing_left, run, stack_on, two_aio
 from tests.api.sockets import connected, read_all
 from tests.api.test_pump import Two
 from tests.support.faulty import DEADLY, SURVIVED, FaultyLink, trouble
@@ -347,13 +347,7 @@ def test_loop_engine_transfer_survives_fits_of_the_device() -> None:
 def test_aio_transfer_survives_fits_of_the_device() -> None:
     async def main() -> None:
         async with two_aio() as (left, right, link):
-            got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                got.set_result(await reader.read())
-                writer.close()
-
-            server = await right.start_server(serve, None, PORT)
+            server, got = await keeping(right)
             link.fits = FITS[:]
             reader, writer = await left.open_connection(RIGHT, PORT)
             writer.write(TEXT)

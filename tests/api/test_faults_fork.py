@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import pytest
 
 import usertcp.socket as us
-from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, nothing_left, run, stack_on, two_aio
+from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, keeping, nothing_left, run, stack_on, two_aio
 from tests.api.sockets import local_pair, one_engine
 from tests.support.faulty import FaultyLink
 from usertcp import blocking
@@ -211,13 +211,7 @@ def test_blocking_child_can_have_a_stack_of_its_own() -> None:
 def test_aio_child_that_unwinds_sends_nothing_and_the_parents_stream_goes_on() -> None:
     async def main() -> None:
         async with two_aio() as (left, right, link):
-            got: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-
-            async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-                got.set_result(await reader.read())
-                writer.close()
-
-            server = await right.start_server(serve, None, PORT)
+            server, got = await keeping(right)
             _, writer = await left.open_connection(RIGHT, PORT)
             writer.write(TEXT[: len(TEXT) // 2])
             await asyncio.sleep(0)

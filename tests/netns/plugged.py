@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from tests.netns.peer import BLOCK, blocks
+from tests.netns.peer import BLOCK, blocks, digest
+from tests.netns.programs import Peer
 from usertcp import blocking
 from usertcp.blocking import Conn, Host
 from usertcp.link.base import Link
@@ -21,6 +22,8 @@ from usertcp.tcp.connection import Connection
 
 KERNEL: Final = "10.9.0.1"
 STACK: Final = "10.9.0.2"
+OURS: Final = 1  # seed of what the stack sends in ``exchange_as``
+THEIRS: Final = 2  # of what its peer does
 
 
 @dataclass
@@ -88,6 +91,28 @@ def exchange(
     if failure:
         raise failure[0]
     return Received(count, total.hexdigest())
+
+
+def exchange_as(role: str, here: Plugged, size: int, *options: str | int) -> Conn:
+    """``size`` bytes both ways at once, the stack being client or server; checks both digests."""
+    options = ("--send", size, "--seed", THEIRS, *options)
+    if role == "client":
+        with Peer(here.space, "exchange", KERNEL, 5001, "--listen", *options).ready() as peer:
+            conn = here.host.connect((KERNEL, 5001), timeout=10)
+            received = exchange(conn, size, OURS)
+            report = peer.report()
+    else:
+        with (
+            here.host.listen((STACK, 5001)) as listener,
+            Peer(here.space, "exchange", STACK, 5001, "--connect", *options) as peer,
+        ):
+            listener.settimeout(10)
+            conn = listener.accept()
+            received = exchange(conn, size, OURS)
+            report = peer.report()
+    assert received == Received(size, digest(size, THEIRS))
+    assert (report["received"], report["sha256"]) == (size, digest(size, OURS))
+    return conn
 
 
 def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:

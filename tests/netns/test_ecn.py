@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.netns.peer import digest
-from tests.netns.plugged import KERNEL, STACK, Plugged, Received, exchange, plugged
-from tests.netns.programs import Peer, which
+from tests.netns.plugged import OURS, THEIRS, Plugged, Received, exchange, exchange_as, plugged
+from tests.netns.programs import which
 from usertcp import blocking
 from usertcp.blocking import Conn
 from usertcp.errors import SetupError
@@ -20,7 +20,6 @@ from usertcp.tcp.ecn_policy import Ecn
 
 MB = 1_000_000
 SIZE = 5 * MB
-OURS, THEIRS = 1, 2  # seeds of the two streams
 
 # What we send is marked before the kernel's IP sees it, so that it counts the marks; what it sends, after.
 BESIDE_THE_KERNEL = """
@@ -75,23 +74,7 @@ def through_marks(here: Plugged, role: str) -> tuple[Conn, dict[str, int]]:
     """``SIZE`` bytes both ways, the stack being client or server; the connection, and what the kernel counted."""
     mark(here.space, BESIDE_THE_KERNEL)
     before = counters(here.space)
-    options = ("--send", SIZE, "--seed", THEIRS)
-    if role == "client":
-        with Peer(here.space, "exchange", KERNEL, 5001, "--listen", *options).ready() as peer:
-            conn = here.host.connect((KERNEL, 5001), timeout=10)
-            received = exchange(conn, SIZE, OURS)
-            report = peer.report()
-    else:
-        with (
-            here.host.listen((STACK, 5001)) as listener,
-            Peer(here.space, "exchange", STACK, 5001, "--connect", *options) as peer,
-        ):
-            listener.settimeout(10)
-            conn = listener.accept()
-            received = exchange(conn, SIZE, OURS)
-            report = peer.report()
-    assert received == Received(SIZE, digest(SIZE, THEIRS))
-    assert (report["received"], report["sha256"]) == (SIZE, digest(SIZE, OURS))
+    conn = exchange_as(role, here, SIZE)
     after = counters(here.space)
     return conn, {name: after[name] - before[name] for name in after}
 

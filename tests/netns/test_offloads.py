@@ -10,7 +10,7 @@ from typing import Any, Final
 import pytest
 
 from tests.netns.peer import digest
-from tests.netns.plugged import KERNEL, STACK, Received, exchange
+from tests.netns.plugged import KERNEL, OURS, STACK, THEIRS, Received, exchange
 from tests.netns.programs import Peer, usertcp
 from usertcp import blocking
 from usertcp.blocking import Host
@@ -21,7 +21,6 @@ from usertcp.link.tap import TapLink
 from usertcp.tcp.info import TcpInfo
 
 MB: Final = 1_000_000
-OURS, THEIRS = 1, 2  # seeds of the two streams
 OFFLOADS: Final[dict[str, dict[str, bool]]] = {
     "all": {},
     "checksum": {"gso": False},

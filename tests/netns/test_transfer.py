@@ -7,10 +7,9 @@ from typing import Final
 import pytest
 
 from tests.netns.peer import digest
-from tests.netns.plugged import KERNEL, STACK, Plugged, Received, exchange, plugged
+from tests.netns.plugged import KERNEL, OURS, THEIRS, Received, exchange, exchange_as, plugged
 from tests.netns.programs import Peer
 from tests.support.pure import pure_only
-from usertcp.blocking import Conn
 from usertcp.link.faults import Corrupt, Drop, Duplicate, Reorder
 from usertcp.link.netns import inside
 from usertcp.net import stack as stack_module
@@ -19,29 +18,6 @@ from usertcp.units import KIB
 
 MB = 1_000_000
 NETSTAT: Final = Path("/proc/thread-self/net/netstat")
-OURS, THEIRS = 1, 2  # seeds of the two streams
-
-
-def exchange_as(role: str, here: Plugged, size: int, *options: str | int) -> Conn:
-    """``size`` bytes both ways at once, the stack being client or server; checks both digests."""
-    options = ("--send", size, "--seed", THEIRS, *options)
-    if role == "client":
-        with Peer(here.space, "exchange", KERNEL, 5001, "--listen", *options).ready() as peer:
-            conn = here.host.connect((KERNEL, 5001), timeout=10)
-            received = exchange(conn, size, OURS)
-            report = peer.report()
-    else:
-        with (
-            here.host.listen((STACK, 5001)) as listener,
-            Peer(here.space, "exchange", STACK, 5001, "--connect", *options) as peer,
-        ):
-            listener.settimeout(10)
-            conn = listener.accept()
-            received = exchange(conn, size, OURS)
-            report = peer.report()
-    assert received == Received(size, digest(size, THEIRS))
-    assert (report["received"], report["sha256"]) == (size, digest(size, OURS))
-    return conn
 
 
 @pytest.mark.parametrize("role", ["client", "server"])

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.flood import TAP, Plan, measure
 from tests.netns.peer import digest
-from tests.netns.plugged import KERNEL, STACK, Plugged, Received, exchange, plugged
+from tests.netns.plugged import KERNEL, OURS, STACK, THEIRS, Plugged, Received, exchange, plugged
 from tests.netns.programs import Peer
 from usertcp.blocking import Conn
 from usertcp.lab import forge
@@ -20,7 +20,6 @@ from usertcp.wire import icmp, ipv4, tcp
 from usertcp.wire.tcp import ACK, PSH, RST, SYN
 
 MB = 1_000_000
-OURS, THEIRS = 1, 2  # seeds of the two streams
 
 
 @pytest.mark.rfc(4987, "§3.6")
