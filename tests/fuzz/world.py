@@ -289,6 +289,7 @@ class World:
         assert 0 <= memory.used <= MEMORY + 2 * memory.minimum * (len(conns) + 1)
         assert rings <= memory.used, "a ring that nobody is charged for"
         assert len(self.listener.half_open) <= max(BACKLOG, LIMITS.syn_backlog)
+        assert sum(self.listener.shares.values()) == len(self.listener.half_open)
         assert len(self.listener.queue) <= BACKLOG + 1
         assert len(stack._neighbors) <= NEIGHBORS
         assert len(stack._egress.backlog.frames) + len(stack._egress.local) <= MAX_REPLIES + 64

@@ -176,13 +176,7 @@ class Listening:
 
     def _is_pressed(self, listener: Listener, source: bytes) -> bool:
         """Whether the backlog has no place for ``source``."""
-        half_open, share = listener.half_open, self._limits.source_half_open
-        if listener.is_pressed():
-            return True
-        if not 0 < share <= len(half_open):  # nearly always
-            return False
-        held = [conn for conn in half_open if conn.flow.remote_ip == source]
-        return len(held) >= share
+        return listener.is_pressed() or 0 < self._limits.source_half_open <= listener.shares.get(source, 0)
 
     # --- cookies ----------------------------------------------------------------------------------------------------
 

@@ -33,6 +33,7 @@ class Listener:
         "port",
         "queue",
         "ready",
+        "shares",
         "syn_backlog",
         "user",
     )
@@ -44,6 +45,7 @@ class Listener:
         self.backlog = max(backlog, 0)
         self.syn_backlog = MIN_HALF_OPEN
         self.half_open: dict[Connection, None] = {}  # in the order of their SYNs
+        self.shares: dict[Any, int] = {}  # how many of them each source has
         self.queue: deque[Connection] = deque()
         self.ready = 0
         self.closed = False
@@ -66,18 +68,32 @@ class Listener:
 
     def on_half_open(self, conn: "Connection") -> None:
         """``conn`` entered SYN-RECEIVED."""
+        source, shares = _source(conn), self.shares
+        shares[source] = shares.get(source, 0) + 1
         self.half_open[conn] = None
 
     def on_established(self, conn: "Connection") -> None:
         """``conn`` finished its handshake: it waits to be accepted."""
-        self.half_open.pop(conn, None)
+        self._leaves(conn)
         self.queue.append(conn)
         self.ready |= READABLE
         self.host.notify(self)
 
     def on_gone(self, conn: "Connection") -> None:
         """``conn`` is CLOSED. One that waits for ``accept`` stays: its user is to learn of the error (as on Linux)."""
-        self.half_open.pop(conn, None)
+        self._leaves(conn)
+
+    def _leaves(self, conn: "Connection") -> None:
+        """``conn`` is not half-open, or no longer."""
+        if conn not in self.half_open:
+            return
+        del self.half_open[conn]
+        source, shares = _source(conn), self.shares
+        left = shares[source] - 1
+        if left:
+            shares[source] = left
+        else:
+            del shares[source]
 
     def accept(self) -> "Connection | None":
         """The connection that has waited longest, or None."""
@@ -92,10 +108,16 @@ class Listener:
         self.ready = 0
         waiting = [*self.half_open, *self.queue]
         self.half_open.clear()
+        self.shares.clear()
         self.queue.clear()
         for conn in waiting:
             conn.abort()
         self.host.forget(self)
+
+
+def _source(conn: "Connection") -> Any:
+    """Whose SYN begot ``conn``; None where there is no net."""
+    return conn.flow and conn.flow.remote_ip
 
 
 def closed_reply(seg: Segment) -> tuple[int, int, int] | None:

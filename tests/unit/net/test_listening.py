@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.core_meters import Bytecode
+from tests.support.pure import pure_only
 from tests.unit.net.bench import FAR, GATEWAY, PEER, PEER_ISS, US, Bench, tcp_frame
 from usertcp.net.flow import flow_key
 from usertcp.net.listening import Limits
@@ -334,6 +336,42 @@ def test_one_source_with_its_share_of_the_backlog_gets_cookies_and_others_do_not
     assert bench.stack.stats.cookies_out == 40
     opened(bench)
     assert len(listener.half_open) == 11
+
+
+def test_share_of_a_source_is_what_is_half_open_now() -> None:
+    bench, listener = listening(Limits())
+    for sport in (1, 2, 3):
+        bench.give(tcp_frame(SYN, sport=sport))
+    answers = bench.take_segments()
+    assert listener.shares == {ipv4.pack(PEER): 3}
+    bench.give(tcp_frame(ACK, FIRST, answers[0].seq + 1, sport=1))
+    bench.give(tcp_frame(RST, FIRST, sport=2))
+    assert listener.shares == {ipv4.pack(PEER): 1}
+    listener.close()
+    assert not listener.shares
+
+
+@pure_only
+def test_syn_costs_the_same_however_many_are_half_open() -> None:
+    bench = Bench(gateway=GATEWAY)
+    bench.meet(GATEWAY)
+    listener = bench.stack.listen(("", 80), backlog=5000)
+    syns = [tcp_frame(SYN, src=f"192.0.2.{n % 40 + 1}", sport=1000 + n) for n in range(2400)]
+
+    def cost(first: int, last: int) -> int:
+        meter = Bytecode()
+        meter.start()
+        for syn in syns[first:last]:
+            bench.give(syn)
+        meter.stop()
+        bench.take()
+        return meter.instructions
+
+    few = cost(0, 100)
+    for syn in syns[100:2300]:
+        bench.give(syn)
+    assert len(listener.half_open) > 2000
+    assert cost(2300, 2400) < 1.1 * few
 
 
 @pytest.mark.parametrize("policy", list(SynCookies))
