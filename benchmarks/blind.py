@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from benchmarks.words import count
 from usertcp.driver.base import Pump
 from usertcp.link.memory import MemoryLink, memory_pair
 from usertcp.net.stack import Stack, StackConfig
@@ -191,7 +192,7 @@ def _finish(cable: Cable) -> str:
 def main() -> int:
     """The exit status: 0 if every transfer was intact."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.blind", description=__doc__)
-    parser.add_argument("--guesses", type=int, default=100_000, help="of each kind, for each end")
+    parser.add_argument("--guesses", type=count, default=100_000, help="of each kind, for each end")
     words = parser.parse_args()
     worst = 0
     for timestamps in (True, False):

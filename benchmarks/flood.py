@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
+from benchmarks.words import count as whole
 from usertcp import blocking
 from usertcp.lab import forge
 from usertcp.link import netns, provision
@@ -255,10 +256,10 @@ def tell(plan: Plan, seen: Figures) -> str:
 def main() -> int:
     """The exit status: 0 if what is promised holds."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.flood", description=__doc__)
-    parser.add_argument("--syns", type=int, default=Plan.syns, help="forged SYNs")
-    parser.add_argument("--rate", type=int, default=Plan.rate, help="of them a second")
-    parser.add_argument("--clients", type=int, default=Plan.clients)
-    parser.add_argument("--size", type=int, default=Plan.size, help="bytes that each of them fetches")
+    parser.add_argument("--syns", type=whole, default=Plan.syns, help="forged SYNs")
+    parser.add_argument("--rate", type=whole, default=Plan.rate, help="of them a second")
+    parser.add_argument("--clients", type=whole, default=Plan.clients)
+    parser.add_argument("--size", type=whole, default=Plan.size, help="bytes that each of them fetches")
     parser.add_argument("--be-clients", nargs=3, help=argparse.SUPPRESS)
     parser.add_argument("--be-flood", nargs=3, help=argparse.SUPPRESS)
     words = parser.parse_args()

@@ -40,6 +40,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.soak_ends import CUT, UNNAMED, WHOLE
 from benchmarks.soak_plan import CONNECTS, KERNEL, NETWORK, RESETS, ROADS, TAP, Job, Plan, job_of, other
+from benchmarks.words import amount, count, share
 from usertcp.errors import SetupError
 from usertcp.link import netns, provision
 
@@ -449,6 +450,8 @@ class Soak:
     def verdict(self) -> list[str]:
         """Everything that should not be."""
         found = list(self.ledger.failures)
+        if not self.ledger.counts["both ends seen"]:
+            found.append("no connection was seen to its end by both sides: nothing was shown")
         found += [f"{name} said: {line}" for name, lines in self.errors.items() for line in lines[:40]]
         for name in ROADS:
             for key in SLACK:
@@ -523,10 +526,10 @@ def tell(soak: Soak, found: list[str], console: Console) -> None:
 def arguments(words: Sequence[str] | None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--minutes", type=float, default=10.0, help="how long connections are opened")
-    parser.add_argument("--together", type=int, default=Plan.together, help="connections at a time")
-    parser.add_argument("--rate", type=float, default=Plan.rate / 1e6, help="MB a second that they carry, together")
-    parser.add_argument("--loss", type=float, default=Plan.loss, help="the share of frames that are lost, each way")
+    parser.add_argument("--minutes", type=amount, default=10.0, help="how long connections are opened")
+    parser.add_argument("--together", type=count, default=Plan.together, help="connections at a time")
+    parser.add_argument("--rate", type=amount, default=Plan.rate / 1e6, help="MB a second that they carry, together")
+    parser.add_argument("--loss", type=share, default=Plan.loss, help="the share of frames that are lost, each way")
     parser.add_argument("--seed", type=int, default=Plan.seed)
     parser.add_argument("--json", type=Path, help="write all figures into this file")
     return parser.parse_args(words)

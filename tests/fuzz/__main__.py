@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from benchmarks.words import count
 from tests.fuzz import cover
 from tests.fuzz.reduce import reduce
 from tests.fuzz.targets import ROOT, TARGETS, Target, target_of
@@ -140,13 +141,25 @@ def keep(target: Target, most: int) -> None:
     print(f"{target.name}: {len(fresh)} inputs more in {target.corpus}")
 
 
+def _input(text: str) -> Path:
+    """A file with an input, in a directory by which its target is known."""
+    path = Path(text)
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(f"{text} is no file")
+    try:
+        target_of(path)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return path
+
+
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make fuzz", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--seconds", type=int, default=60, help="for each target (60)")
+    parser.add_argument("--seconds", type=count, default=60, help="for each target (60)")
     parser.add_argument("--target", action="append", choices=TARGETS, help="of these alone; may be repeated")
-    parser.add_argument("--replay", nargs="+", type=Path, metavar="FILE", help="play these inputs")
-    parser.add_argument("--reduce", type=Path, metavar="FILE", help="make a crashing input small")
-    parser.add_argument("--keep", type=int, metavar="N", help="keep the N best inputs of each target")
+    parser.add_argument("--replay", nargs="+", type=_input, metavar="FILE", help="play these inputs")
+    parser.add_argument("--reduce", type=_input, metavar="FILE", help="make a crashing input small")
+    parser.add_argument("--keep", type=count, metavar="N", help="keep the N best inputs of each target")
     return parser.parse_args()
 
 

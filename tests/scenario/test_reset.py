@@ -186,6 +186,24 @@ def test_forged_resets_are_asked_about_sparingly_and_never_as_often_as_one_could
     assert len(set(rations)) > 1
 
 
+@pytest.mark.rfc(5961, "§7")
+@pytest.mark.parametrize("bare", [". 70000:70000(0) ack 1", ". 4294960000:4294960000(0) ack 1"])
+def test_bare_acks_elsewhere_are_answered_sparingly(bare: str) -> None:
+    """Two ends that disagree about where they are would otherwise answer each other for ever."""
+    s = Script.established()
+    for _ in range(1000):
+        s.peer(bare + " win 1000")
+    assert MIN_CHALLENGES <= len(s.take()) < MAX_CHALLENGES
+
+
+@pytest.mark.rfc(7323, "§5.3")
+def test_bare_acks_with_old_timestamps_are_answered_sparingly() -> None:
+    s = Script.established(with_options(timestamps=True), options="mss 1460,TS val 100 ecr 0")
+    for _ in range(1000):
+        s.peer(". 1:1(0) ack 1 win 1000 <nop,nop,TS val 99 ecr 0>")
+    assert MIN_CHALLENGES <= len(s.take()) < MAX_CHALLENGES
+
+
 def test_ration_of_challenges_is_each_connections_own() -> None:
     """Whoever uses up his own learns nothing of another (CVE-2016-5696)."""
     first, second = Script.established(), Script.established()
