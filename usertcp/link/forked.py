@@ -10,6 +10,7 @@ import os
 import signal
 import traceback
 from collections.abc import Callable
+from typing import NoReturn
 
 from usertcp.link.undo import SIGNALS
 
@@ -20,12 +21,23 @@ def forked(work: Callable[[], object], channel: int) -> int:
     ``channel`` is its standard input. It has a session of its own, no terminal's signals reach it, and those that end
     us in order it does not hear.
     """
-    process = os.fork()
-    if process:
+    former = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    try:
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # until it ignores them it has our handlers
+        process = os.fork()
+        if process == 0:
+            _live(work, channel, former)
         return process
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, former)
+
+
+def _live(work: Callable[[], object], channel: int, mask: set[int | signal.Signals]) -> NoReturn:
+    """The whole life of the process."""
     status = 1
     try:
         _be_apart(channel)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         work()
         status = 0
     except BaseException:

@@ -34,20 +34,21 @@ def entrust() -> Made | None:
     What it was to be undone by (a ``with`` block, ``Made.remove``) has no effect any more; it happens, and is waited
     for, when what is given back is removed, at the end of this process at the latest. Without anything made: None.
     """
-    items = undo.take_over()
-    if not items:
-        return None
-    ours, theirs = os.pipe()
-    try:
-        janitor = forked(lambda: _clean(items), ours)
-    except BaseException:
-        os.close(theirs)
-        undo.give_back(items)
-        raise
-    finally:
-        os.close(ours)
-    _channels.add(theirs)
-    return Made("what a janitor looks after", None, lambda: _dismiss(janitor, theirs))
+    with undo.deferred():  # a signal finds either us or the janitor in charge
+        items = undo.take_over()
+        if not items:
+            return None
+        ours, theirs = os.pipe()
+        try:
+            janitor = forked(lambda: _clean(items), ours)
+        except BaseException:
+            os.close(theirs)
+            undo.give_back(items)
+            raise
+        finally:
+            os.close(ours)
+        _channels.add(theirs)
+        return Made("what a janitor looks after", None, lambda: _dismiss(janitor, theirs))
 
 
 def _clean(items: list[Made]) -> None:

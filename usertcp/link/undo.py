@@ -85,7 +85,7 @@ SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)  # what ends a p
 
 
 @contextmanager
-def _deferred() -> Iterator[None]:
+def deferred() -> Iterator[None]:
     """Handlers of signals that come within the block run after it. Only the main thread has any to defer."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -114,7 +114,7 @@ def apart(work: Callable[[], T]) -> T:
         except BaseException as error:
             failures.append(error)
 
-    with _deferred():
+    with deferred():
         thread = threading.Thread(target=run, name="usertcp-provision", daemon=True)
         thread.start()
         thread.join()
