@@ -6,6 +6,7 @@ are those of ip-netns(8). Making and removing namespaces is in :mod:`usertcp.lin
 """
 
 import ctypes
+import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -49,6 +50,21 @@ def unshare() -> None:
     if _libc.unshare(CLONE_NEWNET) != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Within the block nobody else who asks for it makes a namespace, of us or by ip-netns(8), which locks the same.
+
+    The first on a machine mounts RUN_DIR on itself; if two did, names would be hidden under the second mount.
+    """
+    os.makedirs(RUN_DIR, exist_ok=True)
+    directory = os.open(RUN_DIR, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(directory)
 
 
 @contextmanager

@@ -113,7 +113,8 @@ class Namespace(Made):
         def make() -> Namespace:
             try:
                 namespaces.unshare()
-                pyroute2_netns.attach(chosen, "thread-self")
+                with namespaces.alone():
+                    pyroute2_netns.attach(chosen, "thread-self")
                 made = cls(chosen, chosen, lambda: _remove_namespace(chosen))
                 with IPRoute() as route:
                     route.link("set", index=index_of(route, "lo"), state="up")
