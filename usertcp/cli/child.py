@@ -9,6 +9,7 @@ import resource
 import signal
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final, NoReturn
 
 PASSED_ON: Final = frozenset(
@@ -43,7 +44,8 @@ class Child:
     def close(self) -> int:
         """End it if it still runs, and hear signals again; its status."""
         if self.status is None:
-            os.kill(self._pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(self._pid, signal.SIGTERM)
         self._watcher.join()
         signal.pthread_sigmask(signal.SIG_SETMASK, self._former)
         assert self.status is not None

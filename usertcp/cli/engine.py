@@ -17,7 +17,7 @@ import json
 import selectors
 import socket
 import subprocess
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Final
@@ -221,7 +221,8 @@ class _Crew:
     def go(self) -> None:
         """All are there."""
         for control in self._members.values():
-            control.sendall(GO)
+            with suppress(BrokenPipeError):  # it has failed since, and is waited for
+                control.sendall(GO)
 
     def wait(self) -> int:
         """Until all have ended, or one has failed; its exit status."""

@@ -1,10 +1,12 @@
 """The console script: ready before anything else is, so that Ctrl-C and closed streams are no surprise to the rest.
 
-Loading the subcommands takes a good part of a second; an interrupt in it ends the program as quietly as one later.
-A standard stream that the caller has closed becomes /dev/null: nothing comes from it, and what goes there is lost.
+Loading the subcommands takes a good part of a second; an interrupt in it ends the program as quietly as one later, and
+so does one in Python's own end. A standard stream that the caller has closed becomes /dev/null: nothing comes from it,
+and what goes there is lost. Children can be waited for, even if the caller has ignored SIGCHLD (wait(2), *Notes*).
 """
 
 import os
+import signal
 import sys
 from typing import Final
 
@@ -16,12 +18,14 @@ _STREAMS: Final = (("stdin", "r"), ("stdout", "w"), ("stderr", "w"))  # by descr
 def main() -> None:
     """Run the command line of this process, and exit."""
     try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         _fill_closed_streams()
         from usertcp.cli.group import run
 
         status = run()
     except KeyboardInterrupt:
         status = INTERRUPTED
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     sys.exit(status)
 
 

@@ -23,6 +23,7 @@ import socket
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 import click
@@ -77,8 +78,11 @@ def load(name: str) -> Program:
 
 def _meet(engine: socket.socket) -> None:
     """Say that we are attached, wait until all are, and from then on end when the engine does."""
-    engine.sendall(READY)
-    if engine.recv(len(GO)) != GO:
+    word = b""
+    with suppress(OSError):  # it has ended, perhaps with ours unread
+        engine.sendall(READY)
+        word = engine.recv(len(GO))
+    if word != GO:
         sys.exit(1)
     threading.Thread(target=_end_with, args=(engine,), name="usertcp-engine", daemon=True).start()
 
