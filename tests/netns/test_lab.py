@@ -1,7 +1,9 @@
 """Every scenario, in every role, against the kernel's TCP; the demonstration; and what they leave behind: nothing."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -11,8 +13,11 @@ from usertcp.lab.ladder import Note, Rung
 from usertcp.lab.registry import SCENARIOS
 from usertcp.lab.result import Result
 from usertcp.link import netns, provision
+from usertcp.units import MS
 from usertcp.wire import pcap
 
+HELD_UP: Final = 100 * MS  # what may be too much for a scenario, whose shortest timers are twice as long
+TRIES: Final = 5
 RUNS = [(name, role) for name, scenario in SCENARIOS.items() for role in scenario.roles]
 
 
@@ -20,6 +25,15 @@ def failures(result: Result) -> list[str]:
     """What did not hold, and what was seen instead."""
     assert result.checks
     return [f"{check.statement} (seen: {check.seen})" for check in result.checks if not check.holds]
+
+
+def played(play: Callable[[], Result]) -> Result:
+    """What came of it when the machine let it go on in time: once it must."""
+    for _ in range(TRIES):
+        result = play()
+        if result.holds or result.held_up < HELD_UP:
+            break
+    return result
 
 
 @pytest.mark.rfc(9293, "MUST-24")
@@ -35,7 +49,7 @@ def failures(result: Result) -> list[str]:
 @pytest.mark.rfc(9293, "X-17")
 @pytest.mark.parametrize(("name", "role"), RUNS, ids=[f"{name}-{role}" for name, role in RUNS])
 def test_scenario_every_statement_holds(name: str, role: str) -> None:
-    result = SCENARIOS[name].run(role)
+    result = played(lambda: SCENARIOS[name].run(role))
     assert failures(result) == []
     rungs = result.ladder.rungs()
     assert rungs
@@ -63,7 +77,12 @@ def test_handshake_recorded_the_file_holds_every_segment_of_the_ladder(tmp_path:
 
 def test_demo_one_megabyte_every_statement_holds_and_every_line_is_shown_once() -> None:
     shown: list[Rung | Note] = []
-    result = demo.run(shown.append, size=1_000_000)
+
+    def play() -> Result:
+        shown.clear()
+        return demo.run(shown.append, size=1_000_000)
+
+    result = played(play)
     assert failures(result) == []
     assert shown == result.ladder.lines
 

@@ -80,6 +80,7 @@ class Bench:
         self.config = config or TcpConfig()
         self.ports: Ports = (0, 0)  # the connection whose states stand beside a note
         self.netns = ""
+        self.held_up = 0  # ns that it neither worked nor asked to wait, for the machine had others to run
         self.stack: Stack
         self.pump: Pump
         self.engine: TurnedEngine | None = None  # has the pump, where there are sockets (``lab.sockets``)
@@ -115,7 +116,7 @@ class Bench:
     @property
     def result(self) -> Result:
         """What has come of it so far."""
-        return Result(self.ladder, self.checks)
+        return Result(self.ladder, self.checks, self.held_up)
 
     # -- turning ----------------------------------------------------------------------------------
 
@@ -128,17 +129,21 @@ class Bench:
 
     def until(self, condition: Callable[[], bool], seconds: float = PATIENCE) -> bool:
         """Turn until ``condition`` holds; False if it does not within ``seconds``."""
-        limit = time.monotonic_ns() + from_seconds(seconds)
-        while True:
-            more = self.turn()
-            if condition():
-                return True
-            now = time.monotonic_ns()
-            if now >= limit:
-                return False
-            if not more:
-                due = self.pump.timeout_ns(now) if self.engine is None else self.engine.timeout_ns()
-                self._wait(min(limit - now, due, GRAIN))
+        began = time.monotonic_ns()
+        limit, worked, waited = began + from_seconds(seconds), time.process_time_ns(), 0
+        try:
+            while True:
+                more = self.turn()
+                if condition():
+                    return True
+                now = time.monotonic_ns()
+                if now >= limit:
+                    return False
+                if not more:
+                    due = self.pump.timeout_ns(now) if self.engine is None else self.engine.timeout_ns()
+                    waited += self._wait(min(limit - now, due, GRAIN))
+        finally:
+            self.held_up += time.monotonic_ns() - began - waited - (time.process_time_ns() - worked)
 
     def rest(self, seconds: float) -> None:
         """Let ``seconds`` pass, turning."""
@@ -413,11 +418,15 @@ class Bench:
     def _now(self) -> int:
         return time.monotonic_ns() - self.gate.zero
 
-    def _wait(self, nanoseconds: int) -> None:
-        timeout = min(nanoseconds, NEVER) / SEC
-        if timeout > 0:
-            waits = self.pump if self.engine is None else self.engine
-            select.select([] if self.gate.closed else [waits.fileno()], [], [], timeout)
+    def _wait(self, nanoseconds: int) -> int:
+        """Until something comes, or time is up; ns that it took, but no more than was asked for."""
+        timeout = min(nanoseconds, NEVER)
+        if timeout <= 0:
+            return 0
+        began = time.monotonic_ns()
+        waits = self.pump if self.engine is None else self.engine
+        select.select([] if self.gate.closed else [waits.fileno()], [], [], timeout / SEC)
+        return min(time.monotonic_ns() - began, timeout)
 
 
 def gaps(rungs: Iterable[Rung]) -> list[float]:

@@ -21,10 +21,14 @@ class Check:
 
 @dataclass(slots=True)
 class Result:
-    """One run: the ladder, and every statement of the scenario with its verdict."""
+    """One run: the ladder, and every statement of the scenario with its verdict.
+
+    ``held_up``  nanoseconds that the machine ran others meanwhile: what was to come at once may have come that late
+    """
 
     ladder: Ladder
     checks: list[Check] = field(default_factory=list)
+    held_up: int = 0
 
     @property
     def holds(self) -> bool:
