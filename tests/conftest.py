@@ -11,6 +11,9 @@ from usertcp.pytest_plugin import require_root
 # An algorithm of the tests' own inherits from a class of the core, which a compiled one does not allow.
 collect_ignore = ["sim/test_linux_cubic.py", "sim/test_fairness.py"] if compiled() else []
 
+# Names that nobody has are asked for; where there is no name server that takes long enough to end a test's patience.
+os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:1")
+
 # A loaded machine is no bug: no deadlines. In CI the same examples every time; elsewhere new ones.
 settings.register_profile("here", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("here"), derandomize=True, print_blob=True)

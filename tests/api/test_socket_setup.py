@@ -597,7 +597,7 @@ def test_connections_one_after_another_leave_no_descriptor_thread_or_entry() -> 
             server.close()
             client.close()
         until(lambda: not broker[0].table and not broker[1].table)
-        until(lambda: len(os.listdir("/proc/self/fd")) == before)
+        until(lambda: len(os.listdir("/proc/self/fd")) <= before)
         assert not broker[0].closing
         assert not broker[1].arrivals
 
@@ -770,7 +770,7 @@ def test_engine_survives_nonsense_on_its_own_sockets(engine: us.Engine) -> None:
     client, server = local_pair(engine)
     client.close()
     server.close()
-    assert not engine.local.broker.arrivals
+    until(lambda: not engine.local.broker.arrivals)
 
 
 def test_connections_many_at_once_all_end(engine: us.Engine) -> None:

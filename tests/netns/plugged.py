@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.netns.peer import BLOCK, blocks, digest
-from tests.netns.programs import Peer
+from tests.netns.programs import PATIENCE, Peer
 from usertcp import blocking
 from usertcp.blocking import Conn, Host
 from usertcp.link.base import Link
@@ -98,7 +98,7 @@ def exchange_as(role: str, here: Plugged, size: int, *options: str | int) -> Con
     options = ("--send", size, "--seed", THEIRS, *options)
     if role == "client":
         with Peer(here.space, "exchange", KERNEL, 5001, "--listen", *options).ready() as peer:
-            conn = here.host.connect((KERNEL, 5001), timeout=10)
+            conn = here.host.connect((KERNEL, 5001), timeout=PATIENCE)
             received = exchange(conn, size, OURS)
             report = peer.report()
     else:
@@ -106,7 +106,7 @@ def exchange_as(role: str, here: Plugged, size: int, *options: str | int) -> Con
             here.host.listen((STACK, 5001)) as listener,
             Peer(here.space, "exchange", STACK, 5001, "--connect", *options) as peer,
         ):
-            listener.settimeout(10)
+            listener.settimeout(PATIENCE)
             conn = listener.accept()
             received = exchange(conn, size, OURS)
             report = peer.report()
@@ -115,7 +115,7 @@ def exchange_as(role: str, here: Plugged, size: int, *options: str | int) -> Con
     return conn
 
 
-def until(condition: Callable[[], bool], seconds: float = 10.0) -> bool:
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> bool:
     """Wait until ``condition()``; whether it came true in time."""
     end = time.monotonic() + seconds
     while not condition():

@@ -6,6 +6,7 @@ program said on stderr is part of the failure.
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final, Self
 
 from tests.netns.peer import blocks
+from usertcp.driver import control
 from usertcp.link import netns
 
 ROOT: Final = Path(__file__).parents[2]
@@ -122,6 +124,13 @@ class Peer(Program):
         return report
 
 
+def traces(pid: int) -> list[str]:
+    """What a subcommand made that is still there: its namespaces and control sockets."""
+    spaces = [name for name in netns.names() if name.startswith(f"usertcp-{pid}-")]
+    sockets = [path.name for path in control.RUN_DIR.glob(f"*usertcp-{pid}*")]
+    return spaces + [name for name in sockets if re.search(rf"-{pid}\b", name)]  # and not of 1234 for 123
+
+
 def usertcp(*arguments: str | int | Path) -> list[str]:
     """The command line of this checkout's usertcp."""
     return [sys.executable, "-c", "from usertcp.cli.main import main; main()", *map(str, arguments)]
@@ -156,7 +165,7 @@ def nginx(space: str | None, folder: Path, files: Path, host: str, port: int) ->
 def wait_for_listener(space: str | None, host: str, port: int, program: Program) -> None:
     """Until something listens on ``host:port`` in ``space``; fails when the program ends before."""
     wanted = f":{port:04X}"
-    until = time.monotonic() + 10
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         if program.process.poll() is not None:
             program.finish()

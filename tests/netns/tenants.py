@@ -4,6 +4,7 @@ A child is told what to do by a function and speaks with the test over a pipe. I
 imported, because the interpreter may lie where that user cannot read.
 """
 
+import ctypes
 import encodings.idna  # noqa: F401
 import multiprocessing
 import os
@@ -24,6 +25,10 @@ from usertcp.link import netns, provision
 ONE: Final = 65533  # users without rights
 OTHER: Final = 65532
 GROUP: Final = 65531
+
+CLONE_NEWNS: Final = 0x20000  # linux/sched.h
+MS_REC: Final = 0x4000  # linux/mount.h
+MS_PRIVATE: Final = 0x40000
 
 Work = Callable[..., None]
 
@@ -59,7 +64,7 @@ class Served(Program):
 
     def rows(self) -> list[dict[str, Any]]:
         """Its connections and listeners, but for what only waits for time to pass."""
-        return [row for row in control.query(self.name) if row["state"] != "TIME-WAIT"]
+        return [row for row in control.query(self.name, timeout=PATIENCE) if row["state"] != "TIME-WAIT"]
 
     def ports(self) -> list[int]:
         """The local ports of its listeners."""
@@ -145,6 +150,23 @@ class Child:
         self._pipe.close()
 
 
+def among_no_other_names(work: Callable[[], None]) -> None:
+    """``work()`` in a process that has all names of namespaces to itself: it finds no orphans but its own, and nobody
+    else (``usertcp down``) removes those."""
+    with Child(0, _named_apart, work) as child:
+        child.finish()
+
+
+def _named_apart(_: Connection, work: Callable[[], None]) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    os.makedirs(netns.RUN_DIR, exist_ok=True)
+    folder = os.path.realpath(netns.RUN_DIR).encode()
+    assert libc.unshare(CLONE_NEWNS) == 0
+    assert libc.mount(b"none", b"/", None, MS_REC | MS_PRIVATE, None) == 0
+    assert libc.mount(b"none", folder, b"tmpfs", 0, None) == 0
+    work()
+
+
 class Tenant(Child):
     """One that is attached to the engine at ``door``: ``work(pipe, engine, *arguments)``."""
 
@@ -157,4 +179,15 @@ def _attached(pipe: Connection, door: Path, work: Work, *arguments: object) -> N
         work(pipe, engine, *arguments)
 
 
-__all__ = ["GROUP", "ONE", "OTHER", "Child", "Connection", "Served", "Tenant", "folder", "served"]
+__all__ = [
+    "GROUP",
+    "ONE",
+    "OTHER",
+    "Child",
+    "Connection",
+    "Served",
+    "Tenant",
+    "among_no_other_names",
+    "folder",
+    "served",
+]

@@ -13,7 +13,7 @@ COMMAND = [sys.executable, "-m", "benchmarks.loss", "--quick", "--seconds", "1",
 def test_quick_run_measures_every_cell_of_it_intact_and_leaves_nothing(tmp_path: Path) -> None:
     written = tmp_path / "results.json"
     with Program(None, [*COMMAND, "--json", str(written)], environment={"COLUMNS": "160"}) as program:
-        said = program.finish(code=None, timeout=60).decode()
+        said = program.finish(code=None).decode()
     assert program.process.returncode in (0, 1), program.errors  # a second says nothing about the ratios
     results = json.loads(written.read_text())
     held = {check["statement"].split(" ")[0]: check["holds"] for check in results["checks"]}
@@ -29,7 +29,7 @@ def test_quick_run_measures_every_cell_of_it_intact_and_leaves_nothing(tmp_path:
 
 def test_calibration_finds_two_kernels_alike() -> None:
     with Program(None, [*COMMAND, "--calibrate", "--seconds", "2"], environment={"COLUMNS": "160"}) as program:
-        said = program.finish(code=None, timeout=60).decode()
+        said = program.finish(code=None).decode()
     assert "no ratio is below" in said
     assert "FAILS  SHA" not in said
     assert program.process.returncode in (0, 1), program.errors
@@ -40,7 +40,7 @@ def test_an_interrupted_run_leaves_nothing() -> None:
         while "-2" not in [name[-2:] for name in netns.names() if name.startswith(f"usertcp-{program.process.pid}-")]:
             assert program.process.poll() is None
         program.interrupt()
-        program.finish(code=None, timeout=60)
+        program.finish(code=None)
     assert program.process.returncode != 0
     assert [name for name in netns.names() if name.startswith(f"usertcp-{program.process.pid}-")] == []
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.programs import POWERLESS, ROOT, Program, usertcp
+from tests.netns.programs import PATIENCE, POWERLESS, ROOT, Program, usertcp
 from usertcp.link import netns, provision
 from usertcp.link.tap import TapLink
 
@@ -25,7 +25,7 @@ def fails(*arguments: str | float | Path, code: int = 1, prefix: tuple[str, ...]
 def failed(command: list[str], code: int = 1) -> str:
     """The same for a command that runs usertcp."""
     done = subprocess.run(
-        command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL
+        command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, stdin=subprocess.DEVNULL
     )
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
     assert "Traceback" not in done.stderr
@@ -209,7 +209,7 @@ def test_device_under_a_running_stack_is_removed_connection_says_so(space: str) 
         running("nc", "-l", "--tap", "tap0", "--netns", space, 7000) as nc,
     ):
         tap.remove()
-        nc.process.wait(30)
+        nc.process.wait(PATIENCE)
         assert nc.process.stderr is not None
         text = nc.process.stderr.read().decode()
     assert nc.process.returncode == 1
@@ -253,13 +253,13 @@ def test_peer_that_vanishes_connection_ends_with_a_message(space: str) -> None:
     with provision.create_tap("tap0", netns=space):
         with netns.inside(space):
             server = socket.create_server((KERNEL, 7000))
-        server.settimeout(30)
+        server.settimeout(PATIENCE)
         with server, Program(None, usertcp("nc", "--tap", "tap0", "--netns", space, KERNEL, 7000)) as nc:
             peer, _ = server.accept()
             with peer:
                 peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
             assert nc.process.stderr is not None
-            assert nc.process.wait(30) == 1
+            assert nc.process.wait(PATIENCE) == 1
             cause, _ = cause_and_cure(nc.process.stderr.read().decode())
     assert cause == f"the connection to {KERNEL} port 7000: Connection reset by peer"
 
@@ -321,7 +321,7 @@ def test_output_of_get_that_cannot_be_written_is_known_before_anything_is_asked(
 
 def test_lab_file_that_cannot_be_written_says_so_before_the_first_run(tmp_path: Path) -> None:
     command = usertcp("lab", "refused", "--role", "client", "--svg", tmp_path / "no" / "file.svg")
-    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 1
     assert "drawing" in cause_and_cure(done.stderr)[0]
     assert done.stdout == ""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.netns.programs import ROOT, Program, usertcp
+from tests.netns.programs import PATIENCE, ROOT, Program, usertcp
 from usertcp.link import provision
 
 KERNEL, STACK = "10.9.0.1", "10.9.0.2"
@@ -20,7 +20,7 @@ def space() -> Iterator[str]:
 
 def client(*arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
     done = subprocess.run(
-        usertcp("perf", *arguments), check=False, cwd=ROOT, capture_output=True, text=True, timeout=60,
+        usertcp("perf", *arguments), check=False, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)

@@ -1,6 +1,7 @@
 """The subcommands at work: up and down, ss, ping, http-serve with many clients, get with redirects, lab and demo."""
 
 import json
+import os
 import re
 import socket
 import subprocess
@@ -12,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.netns.programs import ROOT, Program, usertcp
+from tests.netns.programs import PATIENCE, ROOT, Program, usertcp
+from tests.netns.tenants import among_no_other_names
 from usertcp.link import netns, provision
 from usertcp.wire import pcap
 
@@ -30,7 +32,7 @@ def space() -> Iterator[str]:
 def works(*arguments: str | int | float | Path, code: int = 0) -> str:
     """What a command line that must end with ``code`` said on stdout."""
     done = subprocess.run(
-        usertcp(*map(str, arguments)), check=False, cwd=ROOT, capture_output=True, text=True, timeout=60,
+        usertcp(*map(str, arguments)), check=False, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE,
         stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == code, (done.returncode, done.stdout, done.stderr)
@@ -102,14 +104,15 @@ def test_up_twice_is_refused_with_what_to_type_and_the_first_stays(two: tuple[st
     works("down", "--netns", host)
 
 
-def test_down_removes_what_a_killed_run_left(space: str) -> None:
-    with Program(None, usertcp("nc", "-l", 7000)) as nc:
-        assert b"listening" in nc.remark()
-        left = f"usertcp-{nc.process.pid}-"
-        assert any(name.startswith(left) for name in netns.names())
-    assert any(name.startswith(left) for name in netns.names())
-    works("down")
-    assert not any(name.startswith(left) for name in netns.names())
+def test_down_removes_what_a_killed_run_left() -> None:
+    def work() -> None:
+        with Program(None, usertcp("nc", "-l", 7000)) as nc:
+            assert b"listening" in nc.remark()
+        assert [name.startswith(f"usertcp-{nc.process.pid}-") for name in netns.names()] == [True]
+        works("down")
+        assert netns.names() == []
+
+    among_no_other_names(work)
 
 
 # -- the kernel's own address --------------------------------------------------------------------------------------
@@ -130,7 +133,7 @@ def test_http_serve_on_the_hosts_address_is_reached_at_its_usual_port(
     with Program(None, usertcp("http-serve", tmp_path, *options)) as server:
         assert b"8000, from other hosts on the wire of up0" in server.remark()
         with netns.inside(world):
-            client = socket.create_connection((HOST, 8000), 10)
+            client = socket.create_connection((HOST, 8000), PATIENCE)
         with client, client.makefile("rb") as file:
             client.sendall(b"GET /file HTTP/1.0\r\n\r\n")
             assert file.read().endswith(b"\r\n\r\ncontent")
@@ -148,11 +151,14 @@ def test_several_stacks_on_the_hosts_address_beside_programs_of_the_host(shared:
 
 
 def test_reader_of_what_is_received_has_gone_is_no_fault_of_the_peer(redirecting: str) -> None:
-    url = f"http://{KERNEL}:8080/end"
-    command = " ".join(f"'{part}'" for part in usertcp("get", "--netns", redirecting, url))
-    script = f"{{ {command}; echo $? >&2; }} | true"
-    done = subprocess.run(["bash", "-c", script], check=False, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.stderr == "1\n"
+    reader, writer = os.pipe()
+    os.close(reader)
+    command = usertcp("get", "--netns", redirecting, f"http://{KERNEL}:8080/end")
+    done = subprocess.run(
+        command, check=False, cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=PATIENCE
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_ss_shows_the_listener_and_the_connection_of_a_running_stack(space: str) -> None:
@@ -162,7 +168,7 @@ def test_ss_shows_the_listener_and_the_connection_of_a_running_stack(space: str)
         (listener,) = json.loads(works("ss", "--json", name))[name]
         assert (listener["state"], listener["local"][1]) == ("LISTEN", 7000)
         with netns.inside(space):
-            client = socket.create_connection((STACK, 7000), 10)
+            client = socket.create_connection((STACK, 7000), PATIENCE)
         with client:
             client.sendall(b"hello")
             assert nc.process.stdout is not None
@@ -210,7 +216,7 @@ def test_http_serve_a_hundred_clients_at_once_all_get_the_file(space: str, tmp_p
 
     def fetch(number: int) -> bool:
         with netns.inside(space):
-            client = socket.create_connection((STACK, 8000), 60)
+            client = socket.create_connection((STACK, 8000), PATIENCE)
         with client:
             client.sendall(f"GET /file?{number} HTTP/1.0\r\n\r\n".encode())
             with client.makefile("rb") as file:
@@ -228,7 +234,7 @@ def test_http_serve_several_requests_on_one_connection_and_one_for_nothing(space
     with Program(None, usertcp("http-serve", tmp_path, "--netns", space)) as server:
         assert b"serving" in server.remark()
         with netns.inside(space):
-            client = socket.create_connection((STACK, 8000), 30)
+            client = socket.create_connection((STACK, 8000), PATIENCE)
         with client, client.makefile("rwb") as file:
             for path, status, size in (("file", b"200", b"7"), ("file", b"200", b"7"), ("none", b"404", b"")):
                 file.write(f"GET /{path} HTTP/1.1\r\nHost: {STACK}\r\n\r\n".encode())
@@ -289,15 +295,15 @@ def test_get_answer_cut_short_leaves_no_file(redirecting: str, tmp_path: Path) -
 
 
 def test_lab_draws_and_records_each_run_under_its_own_name(tmp_path: Path) -> None:
-    text = works("lab", "refused", "--svg", tmp_path / "picture.svg", "--pcap", tmp_path / "wire.pcap")
+    text = works("lab", "handshake", "--svg", tmp_path / "picture.svg", "--pcap", tmp_path / "wire.pcap")
     assert "2 runs, all hold" in text
     assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "picture-refused-client.svg",
-        "picture-refused-server.svg",
-        "wire-refused-client.pcap",
-        "wire-refused-server.pcap",
+        "picture-handshake-client.svg",
+        "picture-handshake-server.svg",
+        "wire-handshake-client.pcap",
+        "wire-handshake-server.pcap",
     ]
-    works("lab", "refused", "--role", "client", "--svg", tmp_path / "one.svg")
+    works("lab", "handshake", "--role", "client", "--svg", tmp_path / "one.svg")
     assert (tmp_path / "one.svg").read_text().startswith("<svg ")
 
 

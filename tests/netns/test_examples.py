@@ -24,7 +24,7 @@ def test_example_runs_and_leaves_nothing(path: object) -> None:
     name = str(path).rpartition("/")[2]
     runner = ["-m", "pytest", "-p", "no:cacheprovider"] if name.startswith("test_") else []
     with Program(None, [sys.executable, *runner, str(path)]) as program:
-        said = program.finish(timeout=30)
+        said = program.finish()
     assert EXPECTED[name] in said
     assert [name for name in netns.names() if name.startswith(f"usertcp-{program.process.pid}-")] == []
 
@@ -35,6 +35,6 @@ def test_simulated_example_run_twice_gives_the_same_digest(name: str) -> None:
     digests = []
     for _ in range(2):
         with Program(None, command) as program:
-            digests += [line for line in program.finish(timeout=30).splitlines() if line.startswith(b"digest")]
+            digests += [line for line in program.finish().splitlines() if line.startswith(b"digest")]
     assert len(digests) == 2
     assert digests[0] == digests[1]

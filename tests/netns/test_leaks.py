@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from tests.netns.peer import blocks
 from tests.netns.plugged import KERNEL, STACK, Plugged, descriptors, living_connections, newly_living, plugged, until
-from tests.netns.programs import Peer
+from tests.netns.programs import PATIENCE, Peer
 from usertcp import aio
 from usertcp.net.stack import Stack
 from usertcp.tcp.config import TcpConfig
@@ -58,8 +58,8 @@ def dial(here: Plugged, count: int) -> None:
 
 def echo_once(here: Plugged, number: int) -> None:
     data = b"".join(blocks(SIZE, number))
-    with here.host.connect((KERNEL, ECHO), timeout=10) as conn:
-        conn.settimeout(10)
+    with here.host.connect((KERNEL, ECHO), timeout=PATIENCE) as conn:
+        conn.settimeout(PATIENCE)
         conn.sendall(data)
         conn.shutdown()
         received = b""
@@ -74,10 +74,10 @@ def serve(here: Plugged, count: int) -> None:
         here.host.listen((STACK, ECHO)) as listener,
         Peer(here.space, "clients", STACK, ECHO, "--count", count, "--together", 1, "--size", SIZE).ready() as peer,
     ):
-        listener.settimeout(10)
+        listener.settimeout(PATIENCE)
         for _ in range(count):
             with listener.accept() as conn:
-                conn.settimeout(10)
+                conn.settimeout(PATIENCE)
                 received = b""
                 while chunk := conn.recv():
                     received += chunk
@@ -90,7 +90,7 @@ def test_2000_connects_one_after_another_leave_nothing() -> None:
     with plugged(tcp=TCP) as here, Peer(here.space, "echo", KERNEL, ECHO).ready() as peer:
         before = descriptors()
         grew = grown(lambda rounds: dial(here, rounds), here.stack)
-        assert until(lambda: descriptors() == before)
+        assert until(lambda: descriptors() <= before)
         assert peer.report() == {"served": WARM_UP + MANY}
         assert newly_living(earlier) == []
         assert grew < SLACK
@@ -101,7 +101,7 @@ def test_2000_accepts_one_after_another_leave_nothing() -> None:
     with plugged(tcp=TCP) as here:
         before = descriptors()
         grew = grown(lambda rounds: serve(here, rounds), here.stack)
-        assert until(lambda: descriptors() == before)
+        assert until(lambda: descriptors() <= before)
         assert newly_living(earlier) == []
         assert grew < SLACK
 
@@ -125,7 +125,7 @@ async def all_at_once(host: aio.Host, count: int) -> int:
 
 async def drained(stack: Stack) -> None:
     """The loop runs until TIME-WAIT has passed everywhere."""
-    for _ in range(500):
+    for _ in range(6000):
         if not list(stack.connections()):
             break
         await asyncio.sleep(0.01)
@@ -144,7 +144,7 @@ def test_500_connects_at_once_leave_nothing() -> None:
                 before = descriptors()
                 assert await all_at_once(host, TOGETHER) == TOGETHER
                 await drained(host.stack)
-                assert until(lambda: descriptors() == before)
+                assert until(lambda: descriptors() <= before)
                 assert peer.report() == {"served": TOGETHER + 10}
 
     asyncio.run(scenario())
@@ -170,7 +170,7 @@ def test_500_accepts_at_once_leave_nothing() -> None:
             server.close()
             await server.wait_closed()
             await drained(host.stack)
-            assert until(lambda: descriptors() == before)
+            assert until(lambda: descriptors() <= before)
 
     asyncio.run(scenario())
     assert newly_living(earlier) == []

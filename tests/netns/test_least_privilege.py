@@ -16,7 +16,7 @@ import usertcp.socket as us
 from tests.api.test_engine import controlled
 from tests.netns.peer import blocks, digest
 from tests.netns.plugged import KERNEL, STACK, until
-from tests.netns.programs import PATIENCE, Peer, Program, usertcp
+from tests.netns.programs import PATIENCE, Peer, Program, traces, usertcp
 from tests.netns.tenants import ONE, OTHER, Child, Connection, Served, Tenant, folder, served
 from usertcp.driver import control, messages, privilege
 from usertcp.errors import SetupError
@@ -88,7 +88,9 @@ def test_engine_and_guard_may_do_nothing_and_serve_users_without_rights(engine: 
 
 def test_janitor_has_nothing_open_but_its_channel(engine: Served) -> None:
     assert rights(engine.janitor)["Uid"] == "0 0 0 0"
-    opened = [os.readlink(file) for file in Path(f"/proc/{engine.janitor}/fd").iterdir()]
+    folder = Path(f"/proc/{engine.janitor}/fd")
+    assert until(lambda: len(list(folder.iterdir())) == 3)  # it may not have had its turn yet
+    opened = [os.readlink(file) for file in folder.iterdir()]
     assert sum(name.startswith("pipe:") for name in opened) == len(opened) - 1 == 2  # the channel and stderr
     assert "/dev/null" in opened
 
@@ -222,8 +224,7 @@ def test_workers_and_who_looks_after_them_may_do_nothing() -> None:
         program.process.terminate()
         program.finish(code=143)
         assert [link.name for link in provision.links(space.name)] == ["lo"]
-    left = [path for pid in workers for path in control.RUN_DIR.glob(f"usertcp-{pid}*")]
-    assert left == []
+    assert [left for pid in workers for left in traces(pid)] == []
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
@@ -248,12 +249,6 @@ def test_address_shared_with_the_kernel_is_the_kernel_s_again(number: signal.Sig
 
 
 # -- ends --------------------------------------------------------------------------------------------------------------
-
-
-def traces(pid: int) -> list[str]:
-    """What a subcommand made that is still there."""
-    spaces = [name for name in netns.names() if name.startswith(f"usertcp-{pid}-")]
-    return spaces + [path.name for path in control.RUN_DIR.glob(f"usertcp-{pid}*")]
 
 
 @pytest.mark.parametrize("number", WAYS, ids=lambda number: number.name)

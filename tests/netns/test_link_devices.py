@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.netns.programs import PATIENCE
 from usertcp.errors import SetupError
 from usertcp.frame import PLAIN, FrameMeta
 from usertcp.link import provision
@@ -46,14 +47,14 @@ def pair(space: Namespace) -> Iterator[Namespace]:
         yield other
 
 
-def frames(link: Link, patience: float = 0.2) -> list[tuple[bytes, FrameMeta]]:
-    """What arrives until nothing has for ``patience`` seconds."""
-    got = []
+def frames(link: Link, patience: float = PATIENCE) -> list[tuple[bytes, FrameMeta]]:
+    """What arrives within ``patience`` seconds, and from then on until nothing more has for a moment."""
+    got: list[tuple[bytes, FrameMeta]] = []
     while True:
         item = link.read()
         if item is not None:
             got.append((bytes(item[0]), item[1]))
-        elif not select.select([link], [], [], patience)[0]:
+        elif not select.select([link], [], [], 0.2 if got else patience)[0]:
             return got
 
 
@@ -183,7 +184,7 @@ def test_packet_own_address_shows_what_is_for_us_only(space: Namespace, pair: Na
         ((data, meta),) = frames(ours)
         assert data.endswith(b"hello")
         assert meta.csum_valid  # the kernel next door left the checksum out
-        assert kinds(frames(others, 0)) == [ethernet.ARP]  # the broadcast
+        assert kinds(frames(others)) == [ethernet.ARP]  # the broadcast
 
 
 def test_packet_what_we_send_does_not_come_back(space: Namespace, pair: Namespace) -> None:
@@ -256,9 +257,10 @@ def test_packet_hosts_address_behind_the_guard_sees_our_ports_and_the_kernel_kee
         assert [item.state for item in provision.tcp_states(space.name)] == ["SYN-SENT"]
         with pair.run(lambda: socket.create_server((HOST, 8080))) as server, syn(space, 8080) as theirs:
             server.accept()[0].close()
+            select.select([theirs], [], [], PATIENCE)
             assert theirs.recv(1) == b""
         with syn(space, 8081) as refused:
-            select.select([], [refused], [], 1)
+            select.select([], [refused], [], PATIENCE)
             assert refused.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED
         assert frames(link, 0) == []
 
@@ -268,5 +270,5 @@ def test_without_the_guard_the_kernel_resets(space: Namespace, pair: Namespace) 
         PacketLink.open("b0", address=HOST, netns=pair.name, host_ports=(61000, 61010)),
         syn(space, 61005) as ours,
     ):
-        select.select([], [ours], [], 1)
+        select.select([], [ours], [], PATIENCE)
         assert ours.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.netns.programs import PATIENCE
 from usertcp.errors import SetupError
 from usertcp.link import interfaces, provision
 from usertcp.link.provision import Namespace
@@ -56,4 +57,4 @@ def test_stack_on_a_ready_tap_opens_without_loading_what_makes_devices(space: st
         "assert 'pyroute2' not in sys.modules and 'usertcp.link.provision' not in sys.modules\n"
     )
     with provision.create_tap("tap0", netns=space, address="10.9.0.1/24"):
-        subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", program], check=True, timeout=PATIENCE)

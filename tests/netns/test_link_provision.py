@@ -1,5 +1,7 @@
 """Namespaces, devices, addresses, routes, rules and settings: made, refused with a cure, and gone without a trace."""
 
+import fcntl
+import gc
 import os
 import signal
 import socket
@@ -12,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from pyroute2 import netns as pyroute2_netns
 
-from tests.netns.programs import POWERLESS, which
+from tests.netns.programs import PATIENCE, POWERLESS, which
+from tests.netns.tenants import among_no_other_names
 from usertcp.errors import SetupError
 from usertcp.link import netns, provision, settings
 from usertcp.link.guard import guard
@@ -41,11 +45,32 @@ def test_fifty_namespaces_with_a_tap_leave_no_descriptor_thread_or_name() -> Non
     def held() -> tuple[list[str], int, list[str]]:
         return sorted(os.listdir("/proc/self/fd")), threading.active_count(), [n for n in netns.names() if mark() in n]
 
+    gc.collect()  # what earlier tests have left
     before = held()
     for _ in range(50):
         with Namespace.create() as made, provision.create_tap("tap0", netns=made.name):
             pass
     assert held() == before
+
+
+def test_namespaces_are_made_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first ones of two programs at once would mount the folder of names twice."""
+    attach, locked = pyroute2_netns.attach, []
+
+    def look(*words: str) -> None:
+        folder = os.open(netns.RUN_DIR, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            locked.append(words)
+        os.close(folder)
+        attach(*words)
+
+    monkeypatch.setattr(pyroute2_netns, "attach", look)
+    with Namespace.create():
+        assert locked
+        with netns.alone():  # it is over
+            pass
 
 
 def test_thread_returns_from_a_namespace_also_when_what_it_ran_failed(space: Namespace) -> None:
@@ -200,8 +225,7 @@ def test_half_open_connections_are_listed_on_both_sides(space: Namespace) -> Non
         client.connect_ex(("10.1.0.2", 81))
         with server:
             assert [item.state for item in provision.tcp_states(space.name)] == ["SYN-SENT"]
-            there = {item.state for item in provision.tcp_states(other.name)}
-    assert there == {"LISTEN", "SYN-RECEIVED"}
+            await_states(lambda: {item.state for item in provision.tcp_states(other.name)}, {"LISTEN", "SYN-RECEIVED"})
 
 
 PROGRAM = """
@@ -245,21 +269,25 @@ def test_program_ended_by_a_signal_leaves_nothing(space: Namespace, number: sign
         assert netns.exists(name)
         assert picture(space) != before
         program.send_signal(number)
-        assert program.wait(10) != 0
+        assert program.wait(PATIENCE) != 0
     assert not netns.exists(name)
     assert picture(space) == before
 
 
-def test_program_that_was_killed_leaves_orphans_that_are_known_and_no_rules(space: Namespace) -> None:
-    with started(space) as (program, name):
-        assert f"namespace {name}" not in provision.stale()
-        program.kill()
-        program.wait(10)
-    assert rules(space) == ""  # the kernel dropped the guard with its owner
-    assert f"namespace {name}" in provision.stale()
-    assert "device tap7" in space.run(provision.stale)
-    assert f"namespace {name}" in provision.remove_stale()
-    assert not netns.exists(name)
+def test_program_that_was_killed_leaves_orphans_that_are_known_and_no_rules() -> None:
+    def work() -> None:
+        with Namespace.create() as space:
+            with started(space) as (program, name):
+                assert f"namespace {name}" not in provision.stale()
+                program.kill()
+                program.wait(PATIENCE)
+            assert rules(space) == ""  # the kernel dropped the guard with its owner
+            assert f"namespace {name}" in provision.stale()
+            assert "device tap7" in space.run(provision.stale)
+            assert f"namespace {name}" in provision.remove_stale()
+            assert not netns.exists(name)
+
+    among_no_other_names(work)
 
 
 def test_without_root_every_road_ends_with_a_cause_and_a_cure() -> None:
@@ -286,7 +314,7 @@ for road in roads:
         print("done?")
 """
     cmd = [*POWERLESS, sys.executable, "-c", script]
-    done = subprocess.run(cmd, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(cmd, capture_output=True, text=True, timeout=PATIENCE, check=False)
     lines = done.stdout.splitlines()
     assert len(lines) == 9, done.stderr
     assert all("root" in line for line in lines), lines

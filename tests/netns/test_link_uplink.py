@@ -13,7 +13,7 @@ from hashlib import sha256
 
 import pytest
 
-from tests.netns.programs import which
+from tests.netns.programs import PATIENCE, which
 from usertcp import blocking
 from usertcp.errors import SetupError
 from usertcp.link import provision, uplink
@@ -92,11 +92,11 @@ def transfer(near: Namespace, far: Namespace, address: str, gateway: str, seen_a
     thread = threading.Thread(target=serve)
     thread.start()
     with server, blocking.open(tap="utcp0", netns=near.name, address=address, gateway=gateway) as host:
-        with host.connect((FAR, 5001), timeout=10) as conn:
+        with host.connect((FAR, 5001), timeout=PATIENCE) as conn:
             conn.sendall(data)
             conn.shutdown(socket.SHUT_WR)
             received = b"".join(iter(conn.recv, b""))
-        thread.join(30)
+        thread.join(PATIENCE)
     assert report == [seen_as, sha256(data).hexdigest()]
     assert sha256(received).hexdigest() == report[1]
 
@@ -113,7 +113,7 @@ def test_bridge_reaches_a_host_two_hops_away_and_is_undone(net: tuple[Namespace,
     with put_up(near, mode="bridge"):
         transfer(near, far, "192.0.2.60/24", "192.0.2.254", "192.0.2.60")
         with far.run(lambda: socket.create_server((FAR, 5002))) as server:  # the host itself is still on the network
-            near.run(lambda: socket.create_connection((FAR, 5002), 5)).close()
+            near.run(lambda: socket.create_connection((FAR, 5002), PATIENCE)).close()
             assert server.accept()[1][0] == "192.0.2.1"
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from tests.netns.peer import digest
 from tests.netns.plugged import KERNEL, OURS, STACK, THEIRS, Received, exchange
-from tests.netns.programs import Peer, usertcp
+from tests.netns.programs import PATIENCE, Peer, usertcp
 from usertcp import blocking
 from usertcp.blocking import Host
 from usertcp.link import provision
@@ -49,7 +49,7 @@ def opened(kind: str, space: str, mtu: int, **words: Any) -> Iterator[Host]:
 def exchanged(host: Host, space: str, size: int) -> TcpInfo:
     """``size`` bytes both ways at once, both digests checked; the connection's figures."""
     with Peer(space, "exchange", KERNEL, 5001, "--listen", "--send", size, "--seed", THEIRS).ready() as peer:
-        conn = host.connect((KERNEL, 5001), timeout=10)
+        conn = host.connect((KERNEL, 5001), timeout=PATIENCE)
         received = exchange(conn, size, OURS)
         report = peer.report()
     assert received == Received(size, digest(size, THEIRS))
@@ -134,7 +134,7 @@ def test_path_narrower_than_both_ends_is_discovered_each_way(offloads: str, mtu:
         provision.add_route("default", via="198.51.100.2", netns=far)
         options = ("--listen", "--send", 5 * MB, "--seed", THEIRS)
         with Peer(far, "exchange", "198.51.100.1", 5001, *options).ready() as peer:
-            conn = host.connect(("198.51.100.1", 5001), timeout=10)
+            conn = host.connect(("198.51.100.1", 5001), timeout=PATIENCE)
             received = exchange(conn, 5 * MB, OURS)
             report = peer.report(120)
         assert received == Received(5 * MB, digest(5 * MB, THEIRS))

@@ -49,7 +49,7 @@ def test_curl_fetches_20_mb_from_http_serve(space: str, files: Path, tmp_path: P
         curl(space, "-o", target, f"http://{STACK}:8000/data")
         assert sha256(target) == digest(SIZE, SEED)
         server.interrupt()
-        server.finish(code=130, timeout=20)
+        server.finish(code=130)
 
 
 def test_get_fetches_20_mb_from_nginx(space: str, files: Path, tmp_path: Path) -> None:

@@ -50,6 +50,6 @@ def test_interrupted_soak_leaves_nothing() -> None:
         while not spaces():
             assert program.process.poll() is None
         program.interrupt()
-        program.finish(code=None, timeout=60)
+        program.finish(code=None)
     assert program.process.returncode != 0
     assert spaces() == []

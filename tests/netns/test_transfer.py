@@ -8,7 +8,7 @@ import pytest
 
 from tests.netns.peer import digest
 from tests.netns.plugged import KERNEL, OURS, THEIRS, Received, exchange, exchange_as, plugged
-from tests.netns.programs import Peer
+from tests.netns.programs import PATIENCE, Peer
 from tests.support.pure import pure_only
 from usertcp.link.faults import Corrupt, Drop, Duplicate, Reorder
 from usertcp.link.netns import inside
@@ -96,7 +96,7 @@ def test_zero_window_for_30_s_both_ways_recovers() -> None:
     tcp = TcpConfig(receive_buffer=64 * KIB, receive_buffer_max=0, send_buffer=64 * KIB, send_buffer_max=0)
     options = ("--send", size, "--seed", THEIRS, "--pause", str(closed_for), "--rcvbuf", 32768, "--sndbuf", 32768)
     with plugged(tcp=tcp) as here, Peer(here.space, "exchange", KERNEL, 5001, "--listen", *options).ready() as peer:
-        conn = here.host.connect((KERNEL, 5001), timeout=10)
+        conn = here.host.connect((KERNEL, 5001), timeout=PATIENCE)
         received = exchange(conn, size, OURS, first=wait_and_look)
         report = peer.report()
     ((their_window, our_probes, our_window, unread),) = seen

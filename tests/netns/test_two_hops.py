@@ -19,7 +19,7 @@ from pyroute2 import IPRoute
 
 from tests.netns.peer import digest
 from tests.netns.plugged import Received, exchange
-from tests.netns.programs import Peer, Program, usertcp, which
+from tests.netns.programs import PATIENCE, Peer, Program, usertcp, which
 from usertcp import blocking
 from usertcp.link import netns, provision
 
@@ -87,7 +87,7 @@ def undone(space: str) -> Iterator[None]:
 def transfer(net: Net, host: blocking.Host, seen_as: str) -> None:
     """10 MB both ways with the far host, which sees ``seen_as`` as its peer."""
     with Peer(net.far, "exchange", FAR, 5001, "--listen", "--send", SIZE, "--seed", 2).ready() as peer:
-        with host.connect((FAR, 5001), timeout=10) as conn:
+        with host.connect((FAR, 5001), timeout=PATIENCE) as conn:
             received = exchange(conn, SIZE, 1)
         report = peer.report()
     assert received == Received(SIZE, digest(SIZE, 2))
@@ -131,7 +131,7 @@ def test_packet_link_with_its_own_address_is_reached_from_two_hops_away(net: Net
     with undone(net.near), blocking.open(packet="eth0", netns=net.near, address=OWN, gateway=GATEWAY) as host:
         options = ("--connect", "--send", SIZE, "--seed", 2)
         with host.listen((own, 5001)) as listener, Peer(net.far, "exchange", own, 5001, *options) as peer:
-            listener.settimeout(10)
+            listener.settimeout(PATIENCE)
             with listener.accept() as conn:
                 received = exchange(conn, SIZE, 1)
             report = peer.report()

@@ -11,7 +11,7 @@ import pytest
 from benchmarks.flood import TAP, Plan, measure
 from tests.netns.peer import digest
 from tests.netns.plugged import KERNEL, OURS, STACK, THEIRS, Plugged, Received, exchange, plugged
-from tests.netns.programs import Peer
+from tests.netns.programs import PATIENCE, Peer
 from usertcp.blocking import Conn
 from usertcp.lab import forge
 from usertcp.link import netns
@@ -92,7 +92,7 @@ def test_transfer_under_blind_attack_arrives_intact() -> None:
         plugged() as here,
         Peer(here.space, "exchange", KERNEL, 5001, "--listen", "--send", size, "--seed", THEIRS).ready() as peer,
     ):
-        conn = here.host.connect((KERNEL, 5001), timeout=10)
+        conn = here.host.connect((KERNEL, 5001), timeout=PATIENCE)
         assert conn.getsockname()[0] == STACK
         with guesses(here, conn) as sent:
             received = exchange(conn, size, OURS)

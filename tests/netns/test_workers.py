@@ -87,13 +87,13 @@ def test_flow_that_was_silent_for_long_is_still_its_workers(space: Namespace) ->
 
 def test_worker_that_fails_ends_all(space: Namespace) -> None:
     with engine(space, "fail") as program:
-        program.finish(code=1, timeout=30)
+        program.finish(code=1)
     assert "this one fails" in program.errors or "Input/output error" in program.errors
 
 
 def test_program_that_cannot_be_loaded_is_refused_before_anything_is_made() -> None:
     with Program(None, usertcp("engine", "--workers", 2, "no_such_module:serve")) as program:
-        program.finish(code=1, timeout=30)
+        program.finish(code=1)
     assert "cannot load 'no_such_module:serve'" in program.errors
 
 
@@ -103,14 +103,14 @@ def test_several_workers_on_a_tun_for_one_are_refused() -> None:
         provision.create_tap("tun0", netns=made.name, address=f"{KERNEL}/24", tun=True),
         engine(made, "fail") as program,
     ):
-        program.finish(code=1, timeout=30)
+        program.finish(code=1)
     assert "'tun0' is no TUN that several can attach to" in program.errors
     assert "a worker did not start" in program.errors
 
 
 def test_several_workers_on_a_tap_are_refused() -> None:
     with Program(None, usertcp("engine", "--workers", 2, "--tap", "tap0", f"{MODULE}:fail")) as program:
-        program.finish(code=1, timeout=30)
+        program.finish(code=1)
     assert "several workers share a TUN" in program.errors
 
 

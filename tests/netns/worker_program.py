@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from tests.netns.peer import BLOCK, blocks
+from tests.netns.programs import PATIENCE
 from usertcp.aio import Host
 from usertcp.blocking import Host as BlockingHost
 
@@ -52,7 +53,7 @@ async def echo_and_call(host: Host, port: str, calls: str, size: str) -> None:
 
 def listen_long(host: BlockingHost) -> None:
     """One connection to the kernel, on which it is silent for longer than a TUN remembers a flow by itself."""
-    with host.connect(KERNEL_SERVER, timeout=5) as conn:
+    with host.connect(KERNEL_SERVER, timeout=PATIENCE) as conn:
         total = hashlib.sha256()
         while data := conn.recv(BLOCK):
             total.update(data)
