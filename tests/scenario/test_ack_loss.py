@@ -26,6 +26,7 @@ def test_rfc5681_4_2_acks_lost_nothing_is_sent_again(lost: Callable[[int], bool]
     assert s.window[0] >= 20 * MSS
 
 
+@pytest.mark.rfc(2018, "§5")
 @pytest.mark.parametrize("lost", list(LOST_ACKS.values())[:2], ids=list(LOST_ACKS)[:2])  # a window of two has two ACKs
 @pytest.mark.rfc(2018, "§4")
 @pytest.mark.parametrize("timestamps", [False, True])

@@ -5,7 +5,7 @@ import pytest
 from tests.support.script import IRS, PLAIN, Script, with_options
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.receiver import MAX_DUPLICATE_ACKS
-from usertcp.units import MS, NEVER
+from usertcp.units import MS, NEVER, SEC
 from usertcp.wire.tcp import EMPTY
 
 MSS = 1460
@@ -17,6 +17,7 @@ def burst(first: int, count: int, size: int = MSS) -> list[str]:
     return [f". {start}:{start + size}({size}) ack 1 win 1000" for start in starts]
 
 
+@pytest.mark.rfc(5681, "§4.2 delay")
 @pytest.mark.rfc(9293, "SHLD-18")
 @pytest.mark.rfc(9293, "MUST-40")
 @pytest.mark.parametrize("delay", [40 * MS, 200 * MS, 499 * MS])
@@ -30,6 +31,7 @@ def test_one_small_segment_is_acknowledged_after_the_delay(delay: int) -> None:
     assert s.user.next_deadline() == NEVER
 
 
+@pytest.mark.rfc(5681, "§4.2 delay")
 @pytest.mark.rfc(9293, "MUST-40")
 def test_delay_of_half_a_second_is_no_setting() -> None:
     with pytest.raises(ValueError, match="delayed_ack"):
@@ -38,6 +40,7 @@ def test_delay_of_half_a_second_is_no_setting() -> None:
         Script.established().user.configure(delayed_ack=500 * MS)
 
 
+@pytest.mark.rfc(5681, "§4.2 delay")
 @pytest.mark.rfc(9293, "SHLD-18")
 def test_delay_runs_from_the_first_segment_not_acknowledged() -> None:
     s = Script.established()
@@ -59,6 +62,7 @@ def test_ack_rides_on_data_sent_meanwhile() -> None:
     s.expect_nothing()
 
 
+@pytest.mark.rfc(5681, "§4.2 delay")
 @pytest.mark.rfc(9293, "SHLD-19")
 def test_every_second_full_segment_is_acknowledged_at_once() -> None:
     s = Script.established()
@@ -67,6 +71,7 @@ def test_every_second_full_segment_is_acknowledged_at_once() -> None:
         s.expect(*([f". 1:1(0) ack {1 + (i + 1) * MSS}"] if i % 2 else []))
 
 
+@pytest.mark.rfc(5681, "§4.2 delay")
 @pytest.mark.rfc(9293, "SHLD-19")
 def test_half_size_segments_are_acknowledged_for_two_full_ones() -> None:
     s = Script.established()
@@ -126,11 +131,28 @@ def test_first_segments_user_that_answers_ends_the_haste() -> None:
     s.expect_nothing()
 
 
+@pytest.mark.rfc(5681, "§4.2 one")
 @pytest.mark.rfc(9293, "MUST-58")
 def test_batch_is_acknowledged_once() -> None:
     s = Script.established()
     s.peer(*burst(1, 10))
     s.expect(f". 1:1(0) ack {1 + 10 * MSS}")
+
+
+@pytest.mark.rfc(5681, "§4.2 one")
+@pytest.mark.parametrize("sack", [False, True])
+@pytest.mark.parametrize(
+    "line", ["1:201(200)", "51:201(150)", "1:101(100)", "201:301(100)", "151:401(250)", "50:450(400)"]
+)
+def test_segment_brings_one_ack_whatever_is_new_or_old_in_it(line: str, sack: bool) -> None:
+    options = "mss 1460" + ",sackOK" * sack
+    s = Script.established(with_options(sack=sack), options=options)
+    s.peer(". 1:101(100) ack 1 win 1000", ". 201:301(100) ack 1 win 1000")
+    s.advance(1 * SEC)
+    s.take()
+    s.peer(f". {line} ack 1 win 1000")
+    s.advance(1 * SEC)
+    assert len(s.take()) == 1
 
 
 @pytest.mark.rfc(9293, "MUST-59")

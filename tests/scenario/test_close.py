@@ -409,6 +409,7 @@ def test_time_wait_closed_by_the_user_drops_unread_data_at_once() -> None:
     assert s.user.readable == 0
 
 
+@pytest.mark.rfc(6191, "§2")
 @pytest.mark.rfc(9293, "SHLD-4")
 @pytest.mark.rfc(9293, "MAY-2")
 @pytest.mark.parametrize(("seq", "reusable"), [(1, False), (2**31 + 100, False), (3, True), (100_000, True)])

@@ -44,6 +44,7 @@ def taken(s: Script) -> list[int]:
     return [(seg.seq - ISS - 1) % 2**32 // MSS for seg in s.take() if seg.payload]
 
 
+@pytest.mark.rfc(5681, "§3.1 initial window")
 @pytest.mark.rfc(6928, "§2")
 @pytest.mark.parametrize(("mss", "segments"), [(1460, 10), (1000, 10), (536, 10), (4000, 3), (8960, 2)])
 def test_initial_window_is_ten_segments_or_so(mss: int, segments: int) -> None:
@@ -52,6 +53,65 @@ def test_initial_window_is_ten_segments_or_so(mss: int, segments: int) -> None:
     assert len(s.take()) == segments
 
 
+@pytest.mark.rfc(5681, "§3.1 handshake")
+@pytest.mark.parametrize("passive", [False, True])
+@pytest.mark.parametrize("sack", [False, True])
+@pytest.mark.parametrize("name", ["reno", "cubic"])
+def test_handshake_leaves_the_window_as_it_is(name: str, sack: bool, passive: bool) -> None:
+    options = f"mss {MSS}" + ",sackOK" * sack
+    s = Script.established(with_options(congestion=name, sack=sack), options=options, passive=passive)
+    assert s.user.snd.cc.cwnd == 10 * MSS
+
+
+@pytest.mark.rfc(5681, "§3.1 lost SYN")
+@pytest.mark.parametrize(("lost", "segments"), [(0, 10), (1, 10), (2, 1), (3, 1)])
+def test_syn_lost_twice_begins_with_one_segment(lost: int, segments: int) -> None:
+    s = Script.opening(BIG)
+    for _ in range(lost):
+        s.advance_to_next_deadline()
+    s.peer(f"S. 0:0(0) ack 1 win 65535 <mss {MSS}>")
+    s.take()
+    s.write(bytes(20 * MSS))
+    assert len(taken(s)) == segments
+
+
+@pytest.mark.rfc(5681, "§3.1 ssthresh")
+@pytest.mark.parametrize("name", ["reno", "cubic"])
+def test_ssthresh_is_out_of_reach_until_there_is_congestion(name: str) -> None:
+    s = sending(config=with_options(congestion=name))
+    assert s.user.snd.cc.ssthresh > 1 << 30  # the largest window there can be (RFC 7323 §2.3)
+    taken(s)
+    ack(s, 0, 3)
+    assert s.user.snd.cc.ssthresh < 10 * MSS
+
+
+@pytest.mark.rfc(5681, "§2 cwnd")
+@pytest.mark.parametrize("win", [1000, 3500, 9999, 14_000, 65535])
+def test_no_more_is_out_than_either_window_allows(win: int) -> None:
+    s = sending(win=win)
+    acked = 0
+    for _ in range(200):
+        snd = s.user.snd
+        assert snd.outstanding <= min(snd.cc.cwnd, win)
+        for seg in s.take():
+            assert (seg.seq + len(seg.payload) - ISS - 1) % 2**32 <= acked + min(snd.cc.cwnd, win)
+        acked += min(snd.outstanding, MSS)
+        s.peer(f". 1:1(0) ack {1 + acked} win {win}")
+    assert acked > 20 * MSS
+
+
+@pytest.mark.rfc(5681, "§3.1 slow start")
+@pytest.mark.rfc(3465, "§2.1")
+@pytest.mark.parametrize("parts", [1, 2, 10, 1000])
+def test_ack_that_is_divided_gains_nothing(parts: int) -> None:
+    s = sending()
+    taken(s)
+    for part in range(1, parts + 1):
+        s.peer(f". 1:1(0) ack {1 + part * MSS // parts} win 65535")
+    assert s.user.snd.cc.cwnd == 11 * MSS
+
+
+@pytest.mark.rfc(5681, "§3.1 slow start")
 @pytest.mark.rfc(9293, "MUST-19")
 @pytest.mark.rfc(5681, "§3.1")
 def test_slow_start_doubles_in_a_round_trip() -> None:
@@ -62,6 +122,7 @@ def test_slow_start_doubles_in_a_round_trip() -> None:
     assert s.user.snd.cc.cwnd == 20 * MSS
 
 
+@pytest.mark.rfc(5681, "§3.1 avoidance")
 @pytest.mark.rfc(9293, "MUST-19")
 @pytest.mark.rfc(5681, "§3.1")
 def test_congestion_avoidance_adds_one_segment_in_a_round_trip() -> None:
@@ -78,6 +139,7 @@ def test_congestion_avoidance_adds_one_segment_in_a_round_trip() -> None:
     assert s.user.snd.cc.cwnd == 16 * MSS
 
 
+@pytest.mark.rfc(5681, "§3.2 step 1")
 @pytest.mark.rfc(3042, "§2")
 def test_two_duplicates_let_two_new_segments_go() -> None:
     s = sending()
@@ -96,7 +158,7 @@ def test_third_duplicate_sends_the_lost_segment_and_halves() -> None:
     assert s.user.snd.cc.ssthresh == 5 * MSS  # where the window is brought to, ACK by ACK (RFC 9937)
 
 
-@pytest.mark.rfc(5681, "§3.2")
+@pytest.mark.rfc(5681, "§3.2 step 2")
 def test_segments_of_limited_transmit_do_not_count_when_halving() -> None:
     """RFC 5681 §3.2 step 2."""
     s = sending()
@@ -106,6 +168,8 @@ def test_segments_of_limited_transmit_do_not_count_when_halving() -> None:
     assert s.user.snd.cc.ssthresh == 5 * MSS
 
 
+@pytest.mark.rfc(5681, "§3.2 steps 3 to 6")
+@pytest.mark.rfc(5681, "§4.3 rate")
 @pytest.mark.rfc(6582, "§3.2")
 def test_recovery_full_ack_ends_it_with_half_the_window() -> None:
     s = sending()
@@ -141,8 +205,9 @@ def test_duplicates_after_a_time_out_of_what_was_sent_before_do_not_halve_again(
     assert s.user.snd.phase == LOSS
 
 
-@pytest.mark.rfc(9293, "MUST-19")
+@pytest.mark.rfc(5681, "§3.1 time-out")
 @pytest.mark.rfc(5681, "§3.1")
+@pytest.mark.rfc(9293, "MUST-19")
 def test_time_out_starts_over_from_one_segment() -> None:
     s = sending(10)
     taken(s)
@@ -214,6 +279,25 @@ def test_window_update_is_no_duplicate() -> None:
     for win in range(60_000, 60_010):
         s.peer(f". 1:1(0) ack 1 win {win}")
     assert taken(s) == []
+    assert s.user.snd.phase == OPEN
+
+
+@pytest.mark.rfc(5681, "§2")
+def test_ack_while_nothing_is_out_is_no_duplicate() -> None:
+    s = Script.established(BIG, options=f"mss {MSS}")
+    s.peer(*[". 1:1(0) ack 1 win 65535"] * 5)
+    s.write(bytes(10 * MSS))
+    assert taken(s) == list(range(10))
+    assert ack(s, 0, 2) == []
+    assert s.user.snd.phase == OPEN
+    assert ack(s, 0) == [0]
+
+
+@pytest.mark.rfc(5681, "§2")
+def test_ack_with_a_fin_is_no_duplicate() -> None:
+    s = sending()
+    taken(s)
+    s.peer(*["F. 1:1(0) ack 1 win 65535"] * 3)
     assert s.user.snd.phase == OPEN
 
 

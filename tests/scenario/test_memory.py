@@ -64,6 +64,7 @@ def test_exhausted_text_in_the_window_is_taken_as_far_as_the_minimum_and_the_res
     assert s.read() == b"b" * (8000 - MIN_CAPACITY)
 
 
+@pytest.mark.rfc(2018, "§8 newest")
 @pytest.mark.rfc(2018, "§8")
 def test_exhausted_what_was_sacked_is_kept_and_what_was_not_is_not_sacked() -> None:
     s, memory = scarce(left=8 * KIB)

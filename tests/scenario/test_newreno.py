@@ -53,7 +53,6 @@ def test_rfc6582_3_2_step_3_partial_ack_of_a_part_of_a_segment_sends_from_there(
 
 
 @pytest.mark.rfc(6582, "§3.2 step 3")
-@pytest.mark.rfc(6582, "§4")
 def test_rfc6582_3_2_step_3_first_partial_ack_restarts_the_timer_and_the_next_one_does_not() -> None:
     """The impatient variant: many losses end in a time-out instead of a round trip each."""
     s = reno(10, more=0)

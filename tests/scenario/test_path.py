@@ -173,6 +173,19 @@ def test_fragmentation_needed_with_timestamps_leaves_room_for_them() -> None:
     assert s.user.snd.cc.mss == 948
 
 
+@pytest.mark.rfc(5681, "§3.1 MTU")
+def test_fragmentation_needed_leaves_a_grown_window_its_number_of_segments() -> None:
+    s = Script.established()
+    s.write(bytes(30 * 1460))
+    for n in range(1, 11):
+        s.peer(f". 1:1(0) ack {1 + n * 1460} win 65535")
+    assert s.user.snd.cc.cwnd == 20 * 1460
+    s.take()
+    icmp(s, FRAGMENTATION_NEEDED, 1 + 10 * 1460, 1000)
+    assert s.user.snd.cc.cwnd == 20 * 960
+    assert len(s.take()) == 20
+
+
 @pytest.mark.rfc(5927, "§7")
 @pytest.mark.parametrize("mtu", [0, 68, 551])
 def test_fragmentation_needed_claims_too_small_an_mtu_are_not_believed(mtu: int) -> None:

@@ -175,6 +175,7 @@ def test_rfc9937_7_user_that_stalls_in_recovery_catches_up() -> None:
     assert s.pipe == 10 * MSS
 
 
+@pytest.mark.rfc(8985, "§9.3")
 @pytest.mark.rfc(9937, "§6.2")
 @pytest.mark.rfc(8985, "§6.2")
 def test_rfc9937_6_2_recovery_that_the_reordering_timer_begins_sends_one_segment() -> None:

@@ -315,6 +315,7 @@ def test_rfc8985_7_3_one_probe_at_a_time_then_the_rto_from_the_probe_on() -> Non
 # --- what the probe is ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc(8985, "§9.3")
 @pytest.mark.rfc(8985, "§7.3")
 def test_rfc8985_7_3_probe_is_new_data_beyond_the_congestion_window() -> None:
     s = Flight.of(10)

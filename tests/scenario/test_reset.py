@@ -31,6 +31,7 @@ def errno_of(s: Script) -> int | None:
 # --- received ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc(5961, "§3.2 exact")
 @pytest.mark.rfc(9293, "X-4")
 @pytest.mark.rfc(9293, "MUST-12")
 @pytest.mark.parametrize("flags", ["R", "R."])
@@ -56,6 +57,7 @@ def test_reset_elsewhere_in_the_window_is_asked_about(state: State, offset: int)
     at.s.expect_state(state)
 
 
+@pytest.mark.rfc(5961, "§3.2 outside")
 @pytest.mark.rfc(9293, "X-4")
 @pytest.mark.parametrize("offset", [-1, -1000, -(2**31) + 5, 65535, 65536, 2**30])
 @pytest.mark.parametrize("state", SYNCHRONIZED)
@@ -201,6 +203,18 @@ def test_bare_acks_with_old_timestamps_are_answered_sparingly() -> None:
     s = Script.established(with_options(timestamps=True), options="mss 1460,TS val 100 ecr 0")
     for _ in range(1000):
         s.peer(". 1:1(0) ack 1 win 1000 <nop,nop,TS val 99 ecr 0>")
+    assert MIN_CHALLENGES <= len(s.take()) < MAX_CHALLENGES
+
+
+@pytest.mark.rfc(5961, "§7")
+@pytest.mark.parametrize("offset", [100, -100, 100_000])
+@pytest.mark.parametrize("flags", ["S", "S."])
+def test_forged_syns_are_answered_as_sparingly_wherever_they_lie(flags: str, offset: int) -> None:
+    s = Script.established()
+    for i in range(1000):
+        seq = 1 + offset + i & MASK32
+        s.peer(f"{flags} {seq}:{seq}(0)" + " ack 1" * flags.endswith("."))
+    s.expect_state(State.ESTABLISHED)
     assert MIN_CHALLENGES <= len(s.take()) < MAX_CHALLENGES
 
 

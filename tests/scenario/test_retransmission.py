@@ -33,6 +33,7 @@ def send_and_ack_after(s: Script, rtt: int, seq: int, size: int = 100) -> None:
 # --- the time-out -----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc(6298, "§3 often")
 @pytest.mark.rfc(9293, "MUST-18")
 @pytest.mark.rfc(6298, "§2")
 def test_rto_follows_the_formulas_sample_by_sample() -> None:
@@ -79,8 +80,8 @@ def test_karn_ack_of_what_was_sent_twice_is_no_sample_and_the_backoff_stays() ->
     assert s.user.snd.rtt.rto == 300 * MS
 
 
+@pytest.mark.rfc(7323, "§4.1")
 @pytest.mark.rfc(9293, "MUST-18")
-@pytest.mark.rfc(7323, "§4")
 def test_timestamps_give_a_sample_of_what_was_sent_twice() -> None:
     s = Script.opening(with_options(timestamps=True))
     s.advance(100 * MS)
@@ -94,6 +95,19 @@ def test_timestamps_give_a_sample_of_what_was_sent_twice() -> None:
     s.peer(f". 1:1(0) ack 101 win 65535 <nop,nop,TS val 1 ecr {echoed}>")
     assert s.user.snd.rtt.srtt == 100 * MS * 7 // 8 + 350 * MS // 8
     assert s.user.snd.rtt.backoffs == 0
+
+
+@pytest.mark.rfc(7323, "§4.1")
+@pytest.mark.parametrize("line", [". 1:1(0) ack 1", "P. 1:11(10) ack 1"])
+def test_echo_on_what_acknowledges_nothing_new_is_no_sample(line: str) -> None:
+    s = Script.opening(with_options(timestamps=True))
+    s.advance(100 * MS)
+    s.peer("S. 0:0(0) ack 1 win 65535 <mss 1460,sackOK,TS val 0 ecr 0>")
+    s.write(bytes(100))
+    before = (s.user.snd.rtt.srtt, s.user.snd.rtt.rttvar)
+    s.advance(90 * MS)
+    s.peer(f"{line} win 65535 <nop,nop,TS val 1 ecr 5>")
+    assert (s.user.snd.rtt.srtt, s.user.snd.rtt.rttvar) == before
 
 
 def test_timestamp_echo_from_the_future_is_no_sample() -> None:

@@ -187,7 +187,7 @@ def test_rfc8985_6_3_time_out_without_any_answer_marks_all() -> None:
     assert s.pipe == MSS
 
 
-@pytest.mark.rfc(5681, "§3.1")
+@pytest.mark.rfc(5681, "§3.1 time-out")
 @both
 def test_rfc5681_3_1_time_out_again_of_the_same_segment_leaves_ssthresh(sack: bool) -> None:
     s = Flight.of(10, sack=sack, more=0)
@@ -199,7 +199,7 @@ def test_rfc5681_3_1_time_out_again_of_the_same_segment_leaves_ssthresh(sack: bo
     assert s.window == (MSS, ssthresh)
 
 
-@pytest.mark.rfc(5681, "§3.1")
+@pytest.mark.rfc(5681, "§3.1 time-out")
 def test_rfc5681_3_1_time_out_in_a_recovery_leaves_ssthresh() -> None:
     """What is outstanding has been paid for; the window starts over all the same."""
     s = Flight.answered(20, more=0)

@@ -32,6 +32,20 @@ def test_without_both_ends_consent_there_are_no_blocks(ours: bool, theirs: bool)
     assert piece(s, 11, 21) == []
 
 
+@pytest.mark.rfc(2018, "§2")
+@pytest.mark.parametrize("passive", [False, True])
+def test_consent_is_on_the_syn_alone(passive: bool) -> None:
+    s = Script.established(SACK, options="mss 1460,sackOK", passive=passive)
+    s.write(bytes(5000))
+    s.peer(". 1001:1101(100) ack 1461 win 65535")
+    s.user.shutdown_write()
+    s.poll()
+    s.user.abort()
+    sent = s.take()
+    assert len(sent) > 5
+    assert not any(seg.options.sack_permitted for seg in sent)
+
+
 @pytest.mark.rfc(2018, "§4")
 def test_block_with_the_segment_that_just_came_is_first() -> None:
     s = sacking()
@@ -97,6 +111,7 @@ def test_blocks_go_when_the_gap_fills() -> None:
     assert not s.user.options(s.now)
 
 
+@pytest.mark.rfc(2018, "§4")
 def test_blocks_ride_on_data_too() -> None:
     s = sacking()
     piece(s, 11, 21)

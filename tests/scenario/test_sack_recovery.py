@@ -77,6 +77,7 @@ def test_rfc6675_5_many_losses_scattered_over_a_window_each_is_sent_again_once(s
     assert s.window[1] == 10 * MSS
 
 
+@pytest.mark.rfc(2018, "§5.1")
 @pytest.mark.rfc(6675, "§5")
 def test_rfc6675_5_two_segments_sacked_are_not_enough() -> None:
     s = Flight.answered(10)
@@ -245,7 +246,7 @@ def test_rfc6675_3_records_are_as_many_as_holes_and_not_as_segments() -> None:
     assert len(s.user.snd.board) == 2
 
 
-@pytest.mark.rfc(2018, "§4")
+@pytest.mark.rfc(2018, "§5")
 def test_rfc2018_4_block_that_covers_half_a_segment_reports_none_of_it() -> None:
     """A record is only cut between segments: what is not wholly there is sent again as a whole."""
     s = Flight.answered(10, more=0)
@@ -255,7 +256,7 @@ def test_rfc2018_4_block_that_covers_half_a_segment_reports_none_of_it() -> None
     assert [(r.start - s.user.snd.una) // MSS for r in sacked] == [3]
 
 
-@pytest.mark.rfc(2018, "§4")
+@pytest.mark.rfc(2018, "§5")
 @pytest.mark.parametrize("block", ["1:1", "3001:2001", "9001:12001", "11001:12001", f"{MASK32 - 5000}:1"])
 def test_rfc2018_4_block_that_cannot_be_is_ignored(block: str) -> None:
     """Empty, turned round, past SND.NXT, long past."""
@@ -308,7 +309,8 @@ def test_rfc6675_5_losses_around_the_wrap_are_mended_wherever_they_lie(shift: in
 # --- a peer that reneges ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.rfc(2018, "§5")
+@pytest.mark.rfc(2018, "§5 left edge")
+@pytest.mark.rfc(2018, "§5 time-out")
 @pytest.mark.rfc(2018, "§8")
 def test_rfc2018_8_reneging_peer_gets_after_the_time_out_what_it_threw_away() -> None:
     """It reported 1 to 9, then lost its memory: segment 0 arrives, and it asks for 1."""
@@ -336,7 +338,8 @@ def test_rfc2018_8_sacked_data_stays_in_the_buffer_until_it_is_acknowledged() ->
     assert len(s.user.snd.buffer) == 10 * MSS
 
 
-@pytest.mark.rfc(2018, "§5")
+@pytest.mark.rfc(2018, "§5 left edge")
+@pytest.mark.rfc(2018, "§5 time-out")
 @pytest.mark.rfc(6675, "§5.1")
 def test_rfc6675_5_1_time_out_with_sacked_data_sends_the_first_segment_again() -> None:
     s = Flight.answered(10, more=0)
@@ -352,6 +355,7 @@ def test_rfc6675_5_1_time_out_with_sacked_data_sends_the_first_segment_again() -
 # --- limited transmit -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc(5681, "§3.2 step 1")
 @pytest.mark.rfc(3042, "§2")
 @pytest.mark.parametrize("sack", [False, True])
 def test_rfc3042_2_limited_transmit_one_new_segment_for_each_of_the_first_two_duplicates(sack: bool) -> None:
@@ -364,6 +368,7 @@ def test_rfc3042_2_limited_transmit_one_new_segment_for_each_of_the_first_two_du
     assert s.window[1] == 2 * MSS  # and are not counted when it is halved (RFC 5681 §3.2 step 2)
 
 
+@pytest.mark.rfc(5681, "§3.2 step 1")
 @pytest.mark.rfc(3042, "§2")
 def test_rfc3042_2_limited_transmit_duplicate_without_new_sack_information_sends_nothing() -> None:
     """RFC 3042 §2: with SACK, only a duplicate that reports something new."""
@@ -374,6 +379,7 @@ def test_rfc3042_2_limited_transmit_duplicate_without_new_sack_information_sends
     assert s.phase == "OPEN"
 
 
+@pytest.mark.rfc(5681, "§3.2 step 1")
 @pytest.mark.rfc(3042, "§2")
 @pytest.mark.parametrize("sack", [False, True])
 def test_rfc3042_2_limited_transmit_keeps_to_the_peers_window(sack: bool) -> None:

@@ -180,7 +180,7 @@ def test_rfc1191_6_3_path_becomes_narrower_after_a_time_out() -> None:
     carry_all(s, edge(10), 560)
 
 
-@pytest.mark.rfc(2018, "§4")
+@pytest.mark.rfc(2018, "§5")
 def test_rfc2018_4_blocks_of_small_segments_after_the_path_became_narrower_are_understood() -> None:
     """Records of two sizes: what was 1000 bytes went again in pieces of 660."""
     s = Flight.answered(10, more=0)

@@ -55,6 +55,36 @@ def test_every_segment_bears_our_clock_and_the_newest_of_theirs() -> None:
 
 
 @pytest.mark.rfc(7323, "§3.2")
+def test_reset_bears_them_too() -> None:
+    s = stamped(100)
+    s.advance(25 * MS)
+    s.user.abort()
+    s.expect("R. 1:1(0) ack 1 <nop,nop,TS val 25 ecr 100>")
+
+
+@pytest.mark.rfc(7323, "§3.2")
+def test_reset_without_an_ack_echoes_nothing() -> None:
+    s = stamped(100)
+    s.user.close()
+    s.poll()
+    s.take()
+    s.peer("P. 1:11(10) ack 2 win 1000 <nop,nop,TS val 130 ecr 0>")
+    s.expect_state(State.CLOSED)
+    (seg,) = s.take()
+    assert s.render(seg).startswith("R 2:2(0)")
+    assert (seg.options.has_ts, seg.options.tsecr) == (True, 0)
+
+
+@pytest.mark.rfc(7323, "§3.2")
+def test_reset_where_they_were_not_agreed_on_bears_none() -> None:
+    s = Script.established(TS, options="mss 1460")
+    s.user.abort()
+    s.poll()
+    (seg,) = s.take()
+    assert not seg.options.has_ts
+
+
+@pytest.mark.rfc(7323, "§3.2")
 def test_segment_without_them_is_dropped_silently() -> None:
     s = stamped()
     s.peer("P. 1:11(10) ack 1 win 1000")
@@ -157,11 +187,19 @@ def test_older_syn_or_fin_or_ack_changes_nothing() -> None:
     s.expect_state(State.ESTABLISHED)
 
 
-@pytest.mark.rfc(7323, "§5.3")
+@pytest.mark.rfc(7323, "§5.2")
 def test_older_reset_is_believed() -> None:
     s = stamped(100)
     s.peer("R 1:1(0) <nop,nop,TS val 1 ecr 0>")
     s.expect_state(State.CLOSED)
+
+
+@pytest.mark.rfc(7323, "§5.2")
+def test_nothing_is_learned_from_a_resets_timestamps() -> None:
+    s = stamped(100)
+    s.peer("R 500:500(0) <nop,nop,TS val 5000 ecr 0>")
+    assert recent(s) == 100
+    s.expect(". 1:1(0) ack 1 win 65535 <nop,nop,TS val 0 ecr 100>")
 
 
 @pytest.mark.rfc(7323, "§5.2")

@@ -199,6 +199,7 @@ def test_user_timeout_holds_at_a_closed_window_too() -> None:
 # --- a window that shrinks --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.rfc(7323, "§2.4")
 @pytest.mark.rfc(9293, "MUST-34")
 @pytest.mark.rfc(9293, "SHLD-15")
 def test_shrunk_window_nothing_new_is_sent_past_its_edge() -> None:
@@ -213,6 +214,7 @@ def test_shrunk_window_nothing_new_is_sent_past_its_edge() -> None:
     s.expect(f". {1 + 4 * MSS}:{1 + 5 * MSS}({MSS})", f". {1 + 5 * MSS}:{1 + 6 * MSS}({MSS})")
 
 
+@pytest.mark.rfc(7323, "§2.4 (4)")
 @pytest.mark.rfc(9293, "SHLD-16")
 @pytest.mark.rfc(9293, "MAY-7")
 def test_shrunk_window_old_data_inside_is_sent_again_and_none_outside() -> None:

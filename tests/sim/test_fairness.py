@@ -34,7 +34,7 @@ def play(
     return Experiment(bottleneck, flows, settle=settle, seed=seed).run(seconds * SEC)
 
 
-@pytest.mark.rfc(9438, "§5.3")
+@pytest.mark.rfc(9438, "§5.6")
 @pytest.mark.parametrize("apart", [0, 2 * SEC])
 def test_two_cubic_flows_share_fairly(apart: int) -> None:
     outcome = play("cubic", "cubic", apart=apart, seconds=40)

@@ -154,8 +154,8 @@ def _first_check_sequence(conn: "Connection", seg: Segment, seq: int, now: int) 
 
 def _acknowledge_suspicious(conn: "Connection", seg: Segment, now: int) -> None:
     """An ACK for what is old, out of the window or forged. Bare ACKs are answered sparingly, so that two ends that
-    disagree do not answer each other for ever."""
-    if seg.length == 0:
+    disagree do not answer each other for ever, and SYNs as well, wherever they lie (RFC 5961 §4, §7)."""
+    if seg.length == 0 or seg.flags & SYN:
         _challenge(conn, now)
     else:
         conn.rcv.ack = ACK_NOW

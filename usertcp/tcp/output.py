@@ -217,15 +217,19 @@ def _send_duplicates(conn: "Connection", tx: Transmit, now: int) -> bool:
 
 
 def _send_reset(conn: "Connection", tx: Transmit, now: int) -> bool:
+    """A reset, with timestamps if they were agreed on (RFC 7323 §3.2). False: the sink was full."""
     assert conn.reset_due is not None
     seq, ack, flags = conn.reset_due
-    header = wire.header(conn.sport, conn.dport, seq & MASK32, ack & MASK32, flags, 0)
+    echo = conn.rcv.ts_recent if flags & ACK else 0
+    options = wire.timestamps(conn.ts_now(now), echo) if conn.ts_ok else b""
+    header = wire.header(conn.sport, conn.dport, seq & MASK32, ack & MASK32, flags, 0, options)
     if not tx.send(conn, header, NO_TEXT, 0, 0, NOT_ECT):
         return False
     conn.reset_due = None
     conn.segments_out += 1
     if conn.tracer is not None:
-        seg = wire.Segment(conn.sport, conn.dport, seq & MASK32, ack & MASK32, flags, 0)
+        parsed = wire.parse_options(memoryview(options))
+        seg = wire.Segment(conn.sport, conn.dport, seq & MASK32, ack & MASK32, flags, 0, 0, parsed)
         conn.tracer.on_segment(conn, True, seg, now)
     return True
 

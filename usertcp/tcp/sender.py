@@ -402,7 +402,7 @@ class Sender:
     def restarts_timer(self) -> bool:
         """Whether the ACK just taken restarts the retransmission timer (RFC 6298 §5.3): without SACK only the first
         partial one of a recovery does, so that many losses end in a time-out and not in a round trip each
-        (RFC 6582 §4)."""
+        (RFC 6582 §3.2 step 3)."""
         return self.sack_ok or self.phase != RECOVERY or self.partial_acks <= 1
 
     def on_ecn(self, marked: int, now: int) -> None:

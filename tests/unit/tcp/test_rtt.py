@@ -41,6 +41,7 @@ def test_steady_samples_bring_the_rto_to_the_least_margin_above_srtt() -> None:
     assert rtt.rto == 60 * MS
 
 
+@pytest.mark.rfc(6298, "§4")
 @pytest.mark.rfc(6298, "§2.4")
 def test_short_samples_leave_the_rto_the_least_margin_above_srtt() -> None:
     rtt = _estimator()

@@ -115,13 +115,14 @@ class CongestionControl(ABC):
 
     @property
     def mss(self) -> int:
-        """SMSS, bytes. A new value changes the initial window while it still is one, else only the steps."""
+        """SMSS, bytes. With a smaller one the window has as many segments as before, and not as many bytes: else what
+        was found to be too large would go again as a larger burst (RFC 5681 §3.1)."""
         return self._mss
 
     @mss.setter
     def mss(self, mss: int) -> None:
-        if self.cwnd == initial_window(self._mss):
-            self.cwnd = initial_window(mss)
+        if mss < self._mss:
+            self.cwnd = self.cwnd * mss // self._mss
         self._mss = mss
         self.cwnd = max(self.cwnd, mss)
 

@@ -32,6 +32,7 @@ def test_initial_window_of_a_segment_size_is_ten_segments_or_14600_bytes(mss: in
     assert initial_window(mss) == NewReno(mss).cwnd == expected
 
 
+@pytest.mark.rfc(5681, "§3.1 ssthresh")
 def test_fresh_window_begins_in_slow_start() -> None:
     assert NewReno(MSS).ssthresh == UNLIMITED
 
@@ -42,14 +43,19 @@ def test_fresh_window_told_another_mss_starts_from_its_initial_window() -> None:
     assert (cc.mss, cc.cwnd) == (536, 5360)
 
 
-def test_grown_window_told_another_mss_keeps_its_bytes() -> None:
-    cc = NewReno(1460)
-    _ack(cc, 1460, 14600)
+@pytest.mark.rfc(5681, "§3.1 MTU")
+@pytest.mark.parametrize("name", NAMES)
+def test_grown_window_told_a_smaller_mss_has_as_many_segments(name: str) -> None:
+    cc = create(name, 1460)
+    cc.cwnd = 16060
     cc.mss = 1000
-    assert cc.cwnd == 16060
+    assert cc.cwnd == 11000
+    cc.mss = 900
+    cc.mss = 900
+    assert cc.cwnd == 9900
 
 
-@pytest.mark.rfc(5681, "§3.1")
+@pytest.mark.rfc(5681, "§3.1 lost SYN")
 def test_lost_syn_begins_with_one_segment() -> None:
     cc = NewReno(MSS)
     cc.on_syn_lost()
@@ -63,6 +69,7 @@ def test_time_out_after_a_lost_syn_ends_slow_start_early() -> None:
     assert (cc.cwnd, cc.ssthresh) == (MSS, 2 * MSS)
 
 
+@pytest.mark.rfc(5681, "§3.1 slow start")
 @pytest.mark.rfc(3465, "§2.2")
 def test_slow_start_acknowledged_in_bursts_doubles_in_a_round_trip() -> None:
     cc = NewReno(MSS)
@@ -80,7 +87,7 @@ def test_slow_start_reaching_ssthresh_goes_on_in_congestion_avoidance() -> None:
     assert cc.cwnd == 12 * MSS
 
 
-@pytest.mark.rfc(5681, "§3.1")
+@pytest.mark.rfc(5681, "§3.1 avoidance")
 def test_congestion_avoidance_grows_one_segment_a_round_trip() -> None:
     cc = _avoiding(20 * MSS)
     for _ in range(19):
@@ -109,6 +116,7 @@ def test_window_hardly_used_does_not_grow() -> None:
     assert avoiding.cwnd == 20 * MSS
 
 
+@pytest.mark.rfc(5681, "§3.1 avoidance")
 @pytest.mark.rfc(3465, "§2.1")
 def test_congestion_avoidance_acknowledged_in_bursts_still_takes_steps_of_one_segment() -> None:
     cc = _avoiding(20 * MSS)
@@ -120,6 +128,7 @@ def test_congestion_avoidance_acknowledged_in_bursts_still_takes_steps_of_one_se
     assert cc.cwnd == 22 * MSS
 
 
+@pytest.mark.rfc(5681, "§3.1 equation (4)")
 @pytest.mark.rfc(5681, "§3.2")
 def test_loss_halves_the_window() -> None:
     cc = _avoiding(20 * MSS)
@@ -129,6 +138,7 @@ def test_loss_halves_the_window() -> None:
     assert cc.cwnd == 10 * MSS
 
 
+@pytest.mark.rfc(5681, "§3.1 equation (4)")
 @pytest.mark.rfc(7661, "§4.4.1")
 def test_loss_while_the_application_is_the_limit_halves_what_was_in_use() -> None:
     cc = _avoiding(40 * MSS)
@@ -143,7 +153,7 @@ def test_loss_while_the_application_is_the_limit_halves_what_was_in_use() -> Non
     assert again.ssthresh == 20 * MSS
 
 
-@pytest.mark.rfc(5681, "§3.1")
+@pytest.mark.rfc(5681, "§3.1 equation (4)")
 def test_loss_with_the_smallest_window_leaves_two_segments() -> None:
     cc = _avoiding(2 * MSS)
     cc.on_congestion(2 * MSS, 0)
@@ -164,14 +174,14 @@ def test_mark_in_slow_start_counts_as_a_loss() -> None:
     assert cc.ssthresh == 5 * MSS
 
 
-@pytest.mark.rfc(5681, "§3.1")
+@pytest.mark.rfc(5681, "§3.1 time-out")
 def test_time_out_starts_over_from_one_segment() -> None:
     cc = _avoiding(20 * MSS)
     cc.on_rto(20 * MSS, 0, reduced=False)
     assert (cc.cwnd, cc.ssthresh) == (MSS, 10 * MSS)
 
 
-@pytest.mark.rfc(5681, "§3.1")
+@pytest.mark.rfc(5681, "§3.1 time-out")
 def test_time_out_of_what_was_reduced_for_already_keeps_ssthresh() -> None:
     cc = _avoiding(20 * MSS)
     cc.on_rto(20 * MSS, 0, reduced=False)
@@ -182,6 +192,7 @@ def test_time_out_of_what_was_reduced_for_already_keeps_ssthresh() -> None:
     assert (cc.cwnd, cc.ssthresh) == (MSS, 2 * MSS)
 
 
+@pytest.mark.rfc(5681, "§3.1 slow start")
 @pytest.mark.rfc(3465, "§2.3")
 def test_slow_start_after_a_time_out_does_not_count_what_had_arrived_before() -> None:
     cc = _avoiding(20 * MSS)
