@@ -27,6 +27,7 @@ from usertcp.driver.origin import Loose, described, here, warn_unclosed
 from usertcp.errors import os_error
 from usertcp.link.base import Link
 from usertcp.net.stack import Stack
+from usertcp.tcp.buffers import SMALL
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.info import TcpInfo
@@ -344,27 +345,29 @@ class Conn(_Endpoint):
         """Hand in all of ``data``. After an error it is not known how much of it was."""
         host = self._host
         with host._lock:
-            if self._says(data):
-                return
             size = len(data) if isinstance(data, bytes) else memoryview(data).nbytes
-            if not size:
+            count = self._says(data)
+            if count == size:
                 return
             deadline = NEVER if self._timeout is None else host._deadline(self._timeout)
-            count = self._send(data, deadline)
+            if not count:
+                count = self._send(data, deadline)
             if count < size:
                 view = memoryview(data).cast("B")
                 while count < size:
                     count += self._send(view[count:], deadline)
 
     def _says(self, data: Buffer) -> int:
-        """Send ``data`` if that is a matter of one small segment; its bytes, or 0."""
+        """Send ``data`` if that can be done in one step; its bytes, or 0."""
         host = self._host
         if self._closed or host._closed:
             raise os_error(errno.EBADF)
         pump = host._pump
         count = pump.say(self.core, data)
         if count:
-            if host._sleeps_until or pump.blocked:
+            if count > SMALL and not host._leading and pump.should_look(self.core):
+                host._turn()
+            elif host._sleeps_until or pump.blocked or host.stack.stirred:
                 host._flush()
             else:
                 host._stints += 1

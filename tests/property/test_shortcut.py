@@ -65,7 +65,8 @@ class End:
     wire: deque[tuple[bytes, FrameMeta]] = field(default_factory=deque)  # what it sent and nobody has got yet
     conn: Connection | None = None
     target: bytearray | None = None  # offered to the connection
-    said: int = 0  # messages that left at once
+    said: int = 0  # what was handed in and left at once
+    quiet: bool = False  # the last of it, after which nothing was left to do
 
     def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:
         arrives = PLAIN
@@ -136,7 +137,7 @@ class World:
             if conn is None:
                 continue
             if dice.random() < 0.4 and conn.writable:
-                self.write(end, conn, bytes(dice.choice([1, 1, 100, 1448, 5000, 60_000])))
+                self.write(end, conn, bytes(dice.choice([1, 1, 100, 1448, 5000, 60_000, 90_000])))
             if end.target is not None and dice.random() < 0.7:
                 landed, end.target = end.target[: conn.take_back()], None
                 self.log.append((bytes(landed), conn.readable))
@@ -156,6 +157,7 @@ class World:
 
     def write(self, end: End, conn: Connection, data: bytes) -> None:
         """The user hands in ``data``, and half of the time it leaves at once."""
+        end.quiet = False
         if self.dice.random() < 0.5:
             conn.write(data)
             return
@@ -163,6 +165,7 @@ class World:
         said = 0 if end.shortcut.closed else end.stack.say(conn, data, self.now, end)
         assert said in (0, len(data))
         end.said += said > 0
+        end.quiet = said > 0 and not end.stack.stirred
         if not said and conn.writable:
             conn.write(data)
         end.stack.poll(self.now, end)
@@ -447,6 +450,43 @@ def spoken(world: World, client: End, server: End) -> Connection:
         world.carry_all()
     assert conn.snd.una == conn.snd.nxt
     return conn
+
+
+def streamed(*, closed: bool, offload: bool, sizes: list[int]) -> tuple[list[Any], int, int]:
+    """What is to be seen of a stream that is written in pieces of ``sizes``, in turn, to a reader who takes all; how
+    many pieces left at once, and after how many of these no turn was needed."""
+    world, client, server = opened(closed=closed, offload=offload)
+    ours, theirs = client.conn, server.conn
+    assert ours is not None
+    assert theirs is not None
+    ours.configure(send_buffer=4096 * KIB)
+    theirs.configure(receive_buffer=4096 * KIB)
+    dice, done = random.Random(3), 0
+    for n in range(250):
+        size = sizes[n % len(sizes)]
+        client.quiet = False
+        if ours.snd.buffer.free > size:
+            client.stack.poll(world.now, client)
+            world.write(client, ours, bytes(size))
+            done += client.quiet
+        if dice.random() < 0.4:
+            world.now += 100 * US
+            world.carry_all()
+            if theirs.readable:
+                theirs.read(1 << 22)
+        world.note()
+    return plain(world.log), client.said, done
+
+
+@pytest.mark.parametrize("offload", [True, False])
+@pytest.mark.parametrize("sizes", [[256 * KIB], [70_000, 100, 300_000], [66_000, 20_000]])
+def test_stream_that_leaves_within_the_users_calls_is_the_same_as_by_turns(offload: bool, sizes: list[int]) -> None:
+    ways = [streamed(closed=closed, offload=offload, sizes=sizes) for closed in (False, True)]
+    for i, (one, other) in enumerate(zip(ways[0][0], ways[1][0], strict=True)):
+        assert one == other, f"entry {i}"
+    _, said, quiet = ways[0]
+    assert said > 30
+    assert quiet > 20
 
 
 def test_message_after_a_long_silence_does_not_leave_at_once_for_the_window_decays() -> None:

@@ -196,8 +196,8 @@ class Pump:
             return True
 
     def say(self, conn: Connection, data: Buffer) -> int:
-        """Hand in ``data`` for ``conn`` and send it, if that is a matter of one small segment (:meth:`Stack.say`);
-        its bytes. 0: nothing has changed."""
+        """Hand in ``data`` for ``conn`` and send it, if that can be done in one step (:meth:`Stack.say`); its bytes.
+        0: nothing has changed."""
         if self.failure is not None or self._ticks:
             return 0
         self.blocked = False

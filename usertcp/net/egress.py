@@ -193,11 +193,13 @@ class Egress:
         gso_size: int,
         ecn: int,
     ) -> bool:
-        """A frame with ``length`` bytes of text, in whose header the numbers stand."""
-        front, meta = len(frame), template.meta
-        if gso_size or front + length != template.size or template.gso_size or front != template.header:
-            meta = self._suit(template, front, length, gso_size)
+        """A frame with ``length`` bytes of text, in whose header the numbers stand; with ``gso_size``, more than one
+        segment."""
+        front = len(frame)
+        if front + length != template.size or gso_size != template.gso_size or front != template.header:
+            template.suit(front + length, gso_size, front)
         template.fill(frame, ecn)
+        meta = template.meta
         if not self._checksum:
             meta = PLAIN
             template.finish(frame, payload)

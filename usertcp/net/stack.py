@@ -33,9 +33,11 @@ from usertcp.net.neighbor import NeighborCache, Owner
 from usertcp.net.route import Routes
 from usertcp.net.shortcut import Frame, Shortcut
 from usertcp.net.stats import Drop, Stats
+from usertcp.tcp.buffers import SMALL
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.cookies import Cookies
+from usertcp.tcp.express import pour
 from usertcp.tcp.listener import Listener
 from usertcp.tcp.memory import UNBOUNDED, Memory
 from usertcp.tcp.message import say
@@ -312,12 +314,18 @@ class Stack:
         return bool(heap) and heap[0][0] <= now and self.next_deadline() <= now
 
     def say(self, conn: Connection, data: Buffer, now: int, sink: Sink) -> int:
-        """``conn.put(data)`` and :meth:`poll` in one, where ``data`` goes at once as a message alone (``tcp.message``)
-        and nobody else has anything to send; its bytes. 0: that is not so, and nothing has changed."""
+        """``conn.put(data)`` and :meth:`poll` in one, where ``data`` goes at once, as a message alone (``tcp.message``)
+        or as part of a stream (``tcp.express``), and nobody else has anything to send; its bytes. 0: that is not so,
+        and nothing has changed. :attr:`stirred`: a poll is due nevertheless."""
         flow: Flow = conn.flow
         if self._dirty or self._backlog or self._local or self._requests or not flow.next_hop:
             return 0
         self._egress.begin(sink, now)
+        if len(data) > SMALL:
+            taken = pour(conn, data, now, self._egress)
+            if taken and (deadline := min(conn.timers.due)) < flow.wake:
+                self._schedule(conn, deadline)
+            return taken
         taken = say(conn, data, now, self._egress)
         if self._requests:  # who the next hop is has to be asked
             self._egress.flush()

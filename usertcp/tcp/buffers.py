@@ -34,7 +34,7 @@ SMALL: Final = 2048  # bytes of a message for which no ring is taken, at most: t
 NOTHING: Final = memoryview(bytearray())  # offered by nobody
 
 
-def _bytewise(data: Buffer) -> memoryview:
+def bytewise(data: Buffer) -> memoryview:
     """``data`` as a view of single bytes, whatever its items were."""
     view = memoryview(data)
     return view if view.format == "B" and view.ndim == 1 else view.cast("B")
@@ -134,31 +134,35 @@ class SendBuffer:
             message = data if type(data) is bytes else bytes(data)
             if len(message) <= SMALL and self.keep(message):
                 return len(message)
-        self._spill()
-        view = _bytewise(data)
-        n = len(view)
-        room = self.free
-        if n > room:
-            n = room
-            view = view[:n]
-        if not n:
-            return 0
-        if self._kept is not None or (keepable(data) and self._ring.memory.has(n)):
-            return self._keep(view)
-        ring = self._ring
+        view = bytewise(data)
+        n = min(len(view), self.free)
+        return self.append(view[:n], n) if n else 0
+
+    def append(self, data: Buffer, n: int) -> int:
+        """Take ``data``, bytes or a view of single ones, ``n`` of them, of which ``free`` says that there is room for them; errors as of
+        :meth:`write`. Fewer are taken only when the machine has no memory for more."""
+        if self.alone is not None:
+            self._spill()
+        kept, ring = self._kept, self._ring
+        if keepable(data, n) and (kept is not None or ring.memory.has(n)):
+            if kept is None:
+                kept = self._kept = References(ring.memory, self.end)
+            kept.keep(memoryview(data))
+            self.end += n
+            return n
+        if kept is not None:
+            return self._copy(kept, memoryview(data))
         start, end = self.start, self.end
         if end + n - start > ring.capacity:
             self._grow(end + n)
-        ring.write(end, view)
+        ring.write(end, data)
         self.end = end + n
         return n
 
-    def _keep(self, view: memoryview) -> int:
-        """Take ``view``, of which a reference is kept, or which comes after such, and for which there is memory; the
-        ring is used again when all of that is acknowledged."""
-        if self._kept is None:
-            self._kept = References(self._ring.memory, self.end)
-        taken = self._kept.append(view)
+    def _copy(self, kept: References, view: memoryview) -> int:
+        """Take a copy of ``view``, which comes after references; the ring is used again when all of those are
+        acknowledged."""
+        taken = kept.copy(view)
         self.end += taken
         if not taken:
             raise os_error(errno.ENOBUFS)
@@ -185,7 +189,7 @@ class SendBuffer:
         if self._kept is None:
             self.end += n
             return
-        _ = self._keep(self._spare[:n])
+        _ = self._copy(self._kept, self._spare[:n])
         self._spare = NOTHING
 
     def views(self, seq: int, n: int) -> list[memoryview]:
@@ -411,7 +415,7 @@ class ReceiveBuffer:
 
     def read_into(self, target: bytearray | memoryview) -> int:
         """Fill ``target`` as far as there are bytes, and let go of them; return how many."""
-        view = _bytewise(target)
+        view = bytewise(target)
         n = self.nxt - self.read_seq
         if n < len(view):
             view = view[:n]

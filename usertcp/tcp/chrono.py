@@ -46,9 +46,13 @@ class Chrono:
         else:
             state = _reason(conn)
         if state != self.state:
-            self.spent[self.state] += now - self.since
-            self.state = state
-            self.since = now
+            self.enter(state, now)
+
+    def enter(self, state: int, now: int) -> None:
+        """``state``, another one, holds from ``now`` on."""
+        self.spent[self.state] += now - self.since
+        self.state = state
+        self.since = now
 
     def rest(self, now: int) -> None:
         """The same, and all of it is acknowledged."""

@@ -12,12 +12,15 @@ the same story with and without this file and compares every byte.
 from typing import TYPE_CHECKING
 
 from usertcp.tcp import message, output
+from usertcp.tcp.buffers import bytewise
+from usertcp.tcp.chrono import BUSY
 from usertcp.tcp.ecn import NOT_ECN
 from usertcp.tcp.receiver import ACK_DELAYED, ACK_NONE, ACK_NOW
 from usertcp.tcp.recovery import OPEN
 from usertcp.tcp.sender import COMPANY
+from usertcp.tcp.ring import Buffer
 from usertcp.tcp.state import ALONE, CALM, WRITABLE, State
-from usertcp.tcp.timeouts import rearm
+from usertcp.tcp.timeouts import rearm, text_sent
 from usertcp.tcp.timers import DELAYED_ACK
 from usertcp.units import MASK32, NEVER
 from usertcp.wire.ecn import NOT_ECT
@@ -34,6 +37,7 @@ def poll(conn: "Connection", now: int, tx: output.Transmit, budget: int) -> bool
             return output.poll(conn, now, tx, budget)
         conn.calm = CALM
         conn.snd.lone = message.bound(conn)
+        conn.snd.whole = _whole(conn) if conn.snd.lone else 0
     snd, rcv = conn.snd, conn.rcv
     if snd.buffer.end > snd.nxt:
         if snd.nxt == snd.una:
@@ -53,9 +57,7 @@ def poll(conn: "Connection", now: int, tx: output.Transmit, budget: int) -> bool
     if rcv.ack == ACK_NOW:
         if conn.sack_ok or rcv.duplicates <= 1:
             return not _transmit_ack(conn, now, tx)
-    elif (
-        rcv.buffer.read_seq + rcv.buffer.limit - rcv.edge < rcv.mss <= rcv.buffer.limit // 2
-    ):  # no window update is due
+    elif _keeps_window(conn):
         if rcv.ack == ACK_NONE:
             return False
         assert rcv.ack == ACK_DELAYED
@@ -104,14 +106,14 @@ def _send_text(conn: "Connection", now: int, tx: output.Transmit, budget: int) -
     handed over at a time, as a train.
     """
     snd, rcv = conn.snd, conn.rcv
-    board, rate, buffer, cc = snd.board, snd.rate, snd.buffer, snd.cc
-    payload = snd.mss - TIMESTAMPS_LEN if conn.ts_ok else snd.mss
+    board, cc = snd.board, snd.cc
+    payload = _payload(conn)
     burst, nodelay, edge = conn.max_burst, conn.config.nodelay, rcv.edge
-    una, end = snd.una, buffer.end
+    una, end = snd.una, snd.buffer.end
     first = nxt = snd.nxt
     whole, allowed, right = burst - burst % payload, min(cc.cwnd, snd.flight), una + snd.wnd
     header = None
-    cc.on_send(now, app_limited=rate.app_limited > 0, flight=board.in_flight)
+    cc.on_send(now, app_limited=snd.rate.app_limited > 0, flight=board.in_flight)
     while True:
         flight = board.in_flight
         available = end - nxt
@@ -136,24 +138,110 @@ def _send_text(conn: "Connection", now: int, tx: output.Transmit, budget: int) -
             header = message.header(conn, now, nxt, flags)
         else:
             repeat(header, nxt & MASK32, flags)
-        views = buffer.views(nxt, length)
-        if not tx.send(conn, header, views, length, payload if length > payload else 0, NOT_ECT):
-            if snd.nxt == first:
+        if not _hand_over(conn, now, tx, header, nxt, length, payload):
+            if nxt == first:
                 rcv.edge = edge
             return True
-        if nxt == first:
-            snd.last_sent_at = now
-            rcv.quick = 0
-            message.acknowledged(conn)
-        conn.segments_out += 1
-        if length % payload:
-            snd.small_end = nxt + length
-        if nxt == una:
-            snd.unacked_since = now
-        record = board.push(nxt, nxt + length, now, payload)
-        rate.on_send(record, flight + length, now, idle=not flight)
-        snd.nxt = nxt = nxt + length
+        nxt += length
         budget -= -(-length // burst)
+
+
+def _hand_over(
+    conn: "Connection", now: int, tx: output.Transmit, header: bytearray, nxt: int, length: int, payload: int
+) -> bool:
+    """Send ``length`` bytes of text from SND.NXT on, in segments of ``payload``. False: the sink was full, and nothing
+    has changed."""
+    snd, board = conn.snd, conn.snd.board
+    views = snd.buffer.views(nxt, length)
+    if not tx.send(conn, header, views, length, payload if length > payload else 0, NOT_ECT):
+        return False
+    conn.rcv.quick = 0
+    message.acknowledged(conn)
+    conn.segments_out += 1
+    if length % payload:
+        snd.small_end = nxt + length
+    if nxt == snd.una:
+        snd.unacked_since = now
+    flight = board.in_flight
+    record = board.push(nxt, nxt + length, now, payload)
+    snd.rate.on_send(record, flight + length, now, idle=not flight)
+    snd.last_sent_at = now
+    snd.nxt = nxt + length
+    return True
+
+
+def pour(conn: "Connection", data: Buffer, now: int, tx: output.Transmit) -> int:
+    """Take ``data`` of the user, all of it, and send what is whole super-segments now, if nothing is the matter with
+    ``conn`` and there is at least one; the bytes taken. 0: it is not so, and nothing has changed. What else may go, if
+    anything, is left to a turn, which ``conn`` asks for then.
+
+    As of a stream nearly always, the rest waits for what the user writes next, as ``sender`` would have it wait: then
+    there is nothing to be decided in a turn.
+    """
+    if conn.calm != CALM:
+        return 0
+    if type(data) is not bytes:
+        data = bytewise(data)
+    snd, burst, size = conn.snd, conn.max_burst, len(data)
+    buffer, whole, nxt, flight = snd.buffer, snd.whole, snd.nxt, snd.board.in_flight
+    available = buffer.end - nxt + size
+    room, window = min(snd.cc.cwnd, snd.flight) - flight, snd.una + snd.wnd - nxt
+    spare = min(available - 1, room, window) - burst
+    if (
+        not whole
+        or spare < 0
+        or size >= buffer.free
+        or not conn.ready & WRITABLE
+        or (nxt == snd.una and now - snd.last_sent_at > snd.rtt.rto)  # a start from idleness
+    ):
+        return 0
+    length, edge = whole * min(1 + spare // whole, conn.train), conn.rcv.edge
+    try:
+        taken = buffer.append(data, size)
+    except OSError:  # the machine has no memory: who asks again will hear of it
+        return 0
+    if taken < size:
+        conn.host.dirty(conn)
+        return taken
+    snd.cc.on_send(now, app_limited=snd.rate.app_limited > 0, flight=flight)
+    if not _hand_over(conn, now, tx, message.header(conn, now, nxt, ACK), nxt, length, snd.lone):
+        conn.rcv.edge = edge
+        conn.host.dirty(conn)
+        return size
+    text_sent(conn, now)
+    left, flight = available - length, flight + length
+    if (
+        left < burst
+        and left <= window - length
+        and left <= room - length
+        and flight >= COMPANY <= 2 * burst
+        and snd.defers(burst)
+        and _keeps_window(conn)
+    ):
+        snd.rate.on_user_idle(flight)
+        snd.note_usage(flight, full=False)
+        if conn.chrono.state != BUSY:
+            conn.chrono.enter(BUSY, now)
+    else:
+        conn.host.dirty(conn)
+    return size
+
+
+def _payload(conn: "Connection") -> int:
+    """Text in a full segment."""
+    return conn.snd.mss - TIMESTAMPS_LEN if conn.ts_ok else conn.snd.mss
+
+
+def _whole(conn: "Connection") -> int:
+    """Text in a whole super-segment; 0: the device takes none."""
+    payload = _payload(conn)
+    return conn.max_burst - conn.max_burst % payload
+
+
+def _keeps_window(conn: "Connection") -> bool:
+    """Whether no window update is due."""
+    rcv = conn.rcv
+    return rcv.buffer.read_seq + rcv.buffer.limit - rcv.edge < rcv.mss <= rcv.buffer.limit // 2
 
 
 def _transmit_ack(conn: "Connection", now: int, tx: output.Transmit) -> bool:

@@ -16,13 +16,14 @@ from typing import Final, TypeAlias
 from usertcp.tcp.memory import SHARE, Memory
 from usertcp.units import KIB
 
+_FULL: Final = memoryview(b"")
 WORTH_IT: Final = 16 * KIB  # bytes; to copy less is cheaper than to remember it
 STEP: Final = 64 * KIB  # bytes of small pieces that are put together
 
 
-def keepable(data: bytes | bytearray | memoryview) -> bool:
-    """Whether a reference to ``data`` can stand for it: large ``bytes``, or a stretch of such."""
-    if len(data) < WORTH_IT:
+def keepable(data: bytes | bytearray | memoryview, size: int) -> bool:
+    """Whether a reference to ``data``, of ``size`` bytes, can stand for it: large ``bytes``, or a stretch of such."""
+    if size < WORTH_IT:
         return False
     return type(data) is bytes or (type(data) is memoryview and type(data.obj) is bytes and data.c_contiguous)
 
@@ -39,7 +40,7 @@ class References:
         self._memory = memory
         self._pieces: list[Piece] = []
         self._ends: list[int] = []  # of each piece, to find one by
-        self._block = memoryview(b"")  # the memory for copies that the last piece is in; ``_filled`` bytes of it are
+        self._block = _FULL  # the memory for copies that the last piece is in; ``_filled`` bytes of it are
         self._filled = 0
         self.charged = 0
         self.start = self.end = start
@@ -55,16 +56,17 @@ class References:
         left = max(memory.limit - memory.used, 0)
         return max(left >> SHARE if memory.pressed else left, memory.minimum - self.charged - beside)
 
-    def append(self, view: memoryview) -> int:
-        """Take ``view`` (of bytes) behind what is there; how much of it. The budget has memory for it, the buffer has
-        asked; the machine may have less."""
+    def keep(self, view: memoryview) -> None:
+        """Take ``view``, of bytes that nobody can change, behind what is there. The budget has memory for it, the
+        buffer has asked."""
+        self._charge(len(view))
+        self._block = _FULL
+        self._filled = 0
+        self._add(view, len(view))
+
+    def copy(self, view: memoryview) -> int:
+        """The same for any ``view`` of bytes; how much of it was taken: the machine may have less memory."""
         start = self.end
-        if keepable(view):
-            self._charge(len(view))
-            self._block = view[:0]
-            self._filled = 0
-            self._add(view, len(view))
-            return self.end - start
         while len(view):
             if self._filled == len(self._block):
                 size = STEP if self._memory.has(STEP) else len(view)

@@ -97,6 +97,7 @@ class Sender:
         "usage_end",
         "usage_flight",
         "usage_full",
+        "whole",
         "wl1",
         "wl2",
         "wnd",
@@ -160,6 +161,7 @@ class Sender:
         self.unacked_since = 0  # when progress last stood still: the user timeout runs from here
         self.last_sent_at = 0
         self.lone = 0  # bytes that a message alone may have, while nothing is the matter (``message``)
+        self.whole = 0  # bytes of text in a whole super-segment, while nothing is the matter (``express``); 0: none
         self.decayed_at = 0  # when the window was last reduced for idleness (ns)
         self.usage_flight = 0  # the most in flight since ``usage_end`` was noted, and whether that was all that may be
         self.usage_full = False
@@ -601,6 +603,10 @@ class Sender:
         full = held_back and room < payload <= window
         if not held_back and room > 0:
             self.rate.on_user_idle(pipe)
+        self.note_usage(pipe, full=full)
+
+    def note_usage(self, pipe: int, *, full: bool) -> None:
+        """All that may be sent now is out, ``pipe`` bytes; ``full``: the window was the limit."""
         if full or self.una >= self.usage_end or (not self.usage_full and pipe > self.usage_flight):
             self.usage_full = full
             self.usage_flight = pipe

@@ -92,6 +92,17 @@ def rearm(conn: "Connection", now: int, *, restart: bool = False) -> None:
         due[timer.SWS_OVERRIDE] = now + SWS_OVERRIDE_DELAY
 
 
+def text_sent(conn: "Connection", now: int) -> None:
+    """:func:`rearm` when text has just left, nothing is the matter, and no user timeout was asked for."""
+    snd, due = conn.snd, conn.timers.due
+    if due[timer.RETRANSMIT] == NEVER:
+        due[timer.RETRANSMIT] = now + snd.rtt.rto
+        due[timer.SWS_OVERRIDE] = NEVER
+    if snd.tlp.sampled:
+        at = now + snd.tlp.timeout(snd.rtt.srtt, snd.nxt - snd.una <= snd.cc.mss)
+        due[timer.LOSS_PROBE] = min(at, due[timer.RETRANSMIT])
+
+
 def rest(conn: "Connection") -> None:
     """:func:`rearm` and :func:`arm_user_timeout` when all that was sent is acknowledged, and nothing waits to be."""
     conn.timers.due[timer.OF_SENDING] = timer.AT_REST
