@@ -25,7 +25,7 @@ from usertcp.frame import FrameMeta, Source
 from usertcp.net.flow import Flow
 from usertcp.net.stats import Stats
 from usertcp.tcp.connection import Connection
-from usertcp.tcp.predicted import room_in_burst, settle, take_burst, take_message, take_predicted
+from usertcp.tcp.predicted import room_in_burst, settle, take_answer, take_burst, take_message, take_predicted
 from usertcp.tcp.timewait import reusable_by
 from usertcp.units import MASK32
 from usertcp.wire import ethernet, ipv4, tcp
@@ -151,7 +151,10 @@ class Shortcut:
             end - least < LEAST_OF_BURST
             and conn.calm
             and not flow.queued
-            and take_message(conn, seq, ack, wnd, tsval, tsecr, text, flow.wake, now)
+            and (
+                take_message(conn, seq, ack, wnd, tsval, tsecr, text, flow.wake, now)
+                or (not text and take_answer(conn, seq, ack, wnd, tsval, flow.wake, now))
+            )
         ):
             stats.segments_in += 1
             return True

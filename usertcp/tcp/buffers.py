@@ -139,8 +139,8 @@ class SendBuffer:
         return self.append(view[:n], n) if n else 0
 
     def append(self, data: Buffer, n: int) -> int:
-        """Take ``data``, bytes or a view of single ones, ``n`` of them, of which ``free`` says that there is room for them; errors as of
-        :meth:`write`. Fewer are taken only when the machine has no memory for more."""
+        """Take ``data``, bytes or a view of single ones, ``n`` of them, for which there is room as ``free`` has it;
+        errors as of :meth:`write`. Fewer are taken only when the machine has no memory for more."""
         if self.alone is not None:
             self._spill()
         kept, ring = self._kept, self._ring

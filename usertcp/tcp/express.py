@@ -17,8 +17,8 @@ from usertcp.tcp.chrono import BUSY
 from usertcp.tcp.ecn import NOT_ECN
 from usertcp.tcp.receiver import ACK_DELAYED, ACK_NONE, ACK_NOW
 from usertcp.tcp.recovery import OPEN
-from usertcp.tcp.sender import COMPANY
 from usertcp.tcp.ring import Buffer
+from usertcp.tcp.sender import COMPANY
 from usertcp.tcp.state import ALONE, CALM, WRITABLE, State
 from usertcp.tcp.timeouts import rearm, text_sent
 from usertcp.tcp.timers import DELAYED_ACK
@@ -209,22 +209,34 @@ def pour(conn: "Connection", data: Buffer, now: int, tx: output.Transmit) -> int
         conn.host.dirty(conn)
         return size
     text_sent(conn, now)
-    left, flight = available - length, flight + length
-    if (
-        left < burst
-        and left <= window - length
-        and left <= room - length
-        and flight >= COMPANY <= 2 * burst
-        and snd.defers(burst)
-        and _keeps_window(conn)
-    ):
-        snd.rate.on_user_idle(flight)
-        snd.note_usage(flight, full=False)
-        if conn.chrono.state != BUSY:
-            conn.chrono.enter(BUSY, now)
-    else:
+    if not is_done(conn, now):
         conn.host.dirty(conn)
     return size
+
+
+def is_done(conn: "Connection", now: int) -> bool:
+    """Whether ``conn``, in which nothing is the matter and of which something is on its way, has nothing to do in a
+    turn: what the user has written is sent, or waits for company as :func:`_send_text` would have it wait. Then all is
+    noted that such a turn would leave."""
+    snd, burst = conn.snd, conn.max_burst
+    nxt, flight = snd.nxt, snd.board.in_flight
+    left = snd.buffer.end - nxt
+    if not conn.ready & WRITABLE or not _keeps_window(conn):
+        return False
+    if left:
+        if not (
+            left < burst
+            and left <= snd.una + snd.wnd - nxt
+            and left <= min(snd.cc.cwnd, snd.flight) - flight
+            and flight >= COMPANY <= 2 * burst
+            and snd.defers(burst)
+        ):
+            return False
+        snd.rate.on_user_idle(flight)
+        snd.note_usage(flight, full=False)
+    if conn.chrono.state != BUSY:
+        conn.chrono.enter(BUSY, now)
+    return True
 
 
 def _payload(conn: "Connection") -> int:

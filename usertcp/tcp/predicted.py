@@ -17,10 +17,11 @@ from typing import TYPE_CHECKING, Final
 
 from usertcp.tcp.arrives import after_ack, measure, take_text
 from usertcp.tcp.ecn import NOT_ECN
+from usertcp.tcp.express import is_done
 from usertcp.tcp.message import answered, enter
 from usertcp.tcp.receiver import ACK_DELAYED, ACK_NOW
-from usertcp.tcp.state import ALONE, CAN_SEND, DOUBTED, READABLE, WRITABLE, State
-from usertcp.tcp.timeouts import rest
+from usertcp.tcp.state import ALONE, CALM, CAN_SEND, DOUBTED, READABLE, WRITABLE, State
+from usertcp.tcp.timeouts import rest, text_acked
 from usertcp.tcp.timers import DELAYED_ACK
 from usertcp.units import KIB, MASK32, NEVER
 
@@ -122,6 +123,39 @@ def take_message(
     return True
 
 
+def take_answer(conn: "Connection", seq: int, ack: int, wnd: int, tsval: int, wake: int, now: int) -> bool:
+    """:func:`take_predicted`, and the turn that follows, in one for a segment without text that acknowledges a part of
+    a stream, ``conn`` being one in which nothing is the matter and for which nothing was due. False: it is not that,
+    and nothing has changed. True: as of :func:`take_message`."""
+    rcv, snd = conn.rcv, conn.snd
+    acked, window = ack - snd.una & MASK32, wnd << snd.shift
+    if (
+        conn.calm != CALM
+        or seq != rcv.nxt & MASK32
+        or not 0 < acked < snd.nxt - snd.una
+        or snd.una + acked + window < snd.nxt
+        or (tsval - rcv.ts_recent) & MASK32 >= _HALF
+        or not conn.ready & WRITABLE
+        or not snd.lone
+        or not snd.expects(acked)
+    ):
+        return False
+    conn.segments_in += 1
+    conn.last_received_at = now
+    if rcv.nxt <= rcv.last_ack_sent:  # RFC 7323 §4.3 (2)
+        rcv.ts_recent, rcv.ts_recent_at = tsval, now
+    snd.wl1, snd.wl2 = rcv.nxt, snd.una + acked
+    snd.wnd = window
+    if window > snd.max_wnd:
+        snd.max_wnd = window
+    snd.on_expected_ack(acked, now)
+    conn.bytes_acked += acked
+    text_acked(conn, now)
+    if not is_done(conn, now) or min(conn.timers.due) < wake:
+        conn.host.dirty(conn)
+    return True
+
+
 def _delays(conn: "Connection", wake: int, now: int) -> bool:
     """Whether no window update is due, and the ACK of what came waits for company. False: nothing has changed."""
     rcv, due = conn.rcv, conn.timers.due
@@ -163,7 +197,7 @@ def _take_ack(conn: "Connection", acked: int, window: int, now: int) -> None:
     if acked or snd.wl1 <= rcv.nxt:
         snd.wl1, snd.wl2 = rcv.nxt, snd.una + acked
     if acked:
-        if window < snd.wnd:
+        if snd.una + acked + window < snd.nxt:  # the peer has taken back some of it
             conn.calm = DOUBTED
         if window != snd.wnd:
             snd.wnd = window

@@ -84,8 +84,7 @@ def rearm(conn: "Connection", now: int, *, restart: bool = False) -> None:
     if not outstanding or not snd.may_probe:
         due[timer.LOSS_PROBE] = NEVER
     elif restart or snd.last_sent_at == now or due[timer.LOSS_PROBE] == NEVER:
-        timeout = snd.tlp.timeout(snd.rtt.srtt, outstanding <= snd.cc.mss)
-        due[timer.LOSS_PROBE] = min(now + timeout, due[timer.RETRANSMIT])
+        _set_probe(conn, now)
     if outstanding or not snd.silly_blocked():
         due[timer.SWS_OVERRIDE] = NEVER
     elif due[timer.SWS_OVERRIDE] == NEVER:
@@ -99,8 +98,22 @@ def text_sent(conn: "Connection", now: int) -> None:
         due[timer.RETRANSMIT] = now + snd.rtt.rto
         due[timer.SWS_OVERRIDE] = NEVER
     if snd.tlp.sampled:
-        at = now + snd.tlp.timeout(snd.rtt.srtt, snd.nxt - snd.una <= snd.cc.mss)
-        due[timer.LOSS_PROBE] = min(at, due[timer.RETRANSMIT])
+        _set_probe(conn, now)
+
+
+def text_acked(conn: "Connection", now: int) -> None:
+    """The same when some, but not all, of what was sent has just been acknowledged."""
+    due = conn.timers.due
+    due[timer.RETRANSMIT], due[timer.REORDER] = now + conn.snd.rtt.rto, NEVER
+    _set_probe(conn, now)
+
+
+def _set_probe(conn: "Connection", now: int) -> None:
+    """Start the timer of the tail loss probe (RFC 8985 §7.2)."""
+    snd, due = conn.snd, conn.timers.due
+    at = now + snd.tlp.timeout(snd.rtt.srtt, snd.nxt - snd.una <= snd.cc.mss)
+    limit = due[timer.RETRANSMIT]
+    due[timer.LOSS_PROBE] = at if at < limit else limit
 
 
 def rest(conn: "Connection") -> None:
