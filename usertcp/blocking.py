@@ -363,11 +363,11 @@ class Conn(_Endpoint):
         if self._closed or host._closed:
             raise os_error(errno.EBADF)
         pump = host._pump
+        if len(data) > SMALL and not host._leading and pump.should_look(self.core):
+            host._look()
         count = pump.say(self.core, data)
         if count:
-            if count > SMALL and not host._leading and pump.should_look(self.core):
-                host._turn()
-            elif host._sleeps_until or pump.blocked or host.stack.stirred:
+            if host._sleeps_until or pump.blocked or host.stack.stirred:
                 host._flush()
             else:
                 host._stints += 1

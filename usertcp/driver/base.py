@@ -208,9 +208,25 @@ class Pump:
                 raise
             return 0
 
+    def look(self) -> None:
+        """Take what has come, for who is about to write: what is to be said of it may leave with that."""
+        if self.failure is not None:
+            return
+        try:
+            now = self.turned_at = self.clock()
+            if self._ticks:
+                self.link.tick(now)
+            self.blocked = self.ailing = False
+            _ = self._take_slice(SLICE_FRAMES, SLICE_BYTES)
+        except BaseException as error:
+            if not self._mend(error):
+                raise
+        if self.stack.news or self._dying is not None:
+            _ = self.flush()
+
     def should_look(self, conn: Connection) -> bool:
-        """Whether who has written to ``conn`` should have a turn and not only :meth:`flush`, to see what is
-        acknowledged: there may soon be no room for more, or nobody has looked for a while."""
+        """Whether who writes to ``conn`` should see what is acknowledged, by :meth:`look` before it or by a turn after
+        it: there may soon be no room for more, or nobody has looked for a while."""
         snd = conn.snd
         return snd.board.in_flight > snd.buffer.limit >> 1 or self.clock() - self.turned_at > LOOK
 

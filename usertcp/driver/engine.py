@@ -145,6 +145,11 @@ class Engine:
             self._watch_link()
         return more or bool(self._posted)
 
+    @property
+    def posted(self) -> bool:
+        """Whether something waits that :meth:`post` was given."""
+        return bool(self._posted)
+
     def step(self, timeout_ns: int = 0) -> bool:
         """Wait at most ``timeout_ns``, then do everything that is to be done. True: there is more to do at once."""
         if self._closed:

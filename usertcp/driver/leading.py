@@ -221,6 +221,14 @@ class Attended(Watch):
         if self._pump.blocked:
             self._look_in.notify()
 
+    def _look(self) -> None:
+        """Look at what has come in, for who is about to write, and leave it to that to answer. Nobody leads."""
+        if self._engine.posted:
+            self._turn()
+        else:
+            self._stints += 1
+            self._pump.look()
+
     def _keep(self) -> None:
         """The keeper's thread."""
         seen, looks = -1, 0

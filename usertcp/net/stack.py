@@ -77,9 +77,7 @@ class StackConfig:
     limits: Limits = field(default_factory=Limits)  # what strangers may take
     neighbor_capacity: int = 512  # ARP entries
     neighbor_queue: int = 101  # packets that wait for one ARP reply (Linux, unres_qlen)
-    memory: int = (
-        256 * MIB
-    )  # what the buffers of all connections may take, bytes (``tcp.memory``): eight of the largest
+    memory: int = 256 * MIB  # what the buffers of all connections may take (``tcp.memory``): eight of the largest
 
 
 class Stack:
@@ -318,15 +316,20 @@ class Stack:
         or as part of a stream (``tcp.express``), and nobody else has anything to send; its bytes. 0: that is not so,
         and nothing has changed. :attr:`stirred`: a poll is due nevertheless."""
         flow: Flow = conn.flow
-        if self._dirty or self._backlog or self._local or self._requests or not flow.next_hop:
+        dirty = self._dirty
+        if len(dirty) > flow.queued or self._backlog or self._local or self._requests or not flow.next_hop:
             return 0
         self._egress.begin(sink, now)
         if len(data) > SMALL:
+            queued, flow.queued = flow.queued, False  # what it had to do is done with this
+            dirty.clear()
             taken = pour(conn, data, now, self._egress)
-            if taken and (deadline := min(conn.timers.due)) < flow.wake:
+            if queued and not taken:
+                self.dirty(conn)
+            elif (deadline := min(conn.timers.due)) < flow.wake:
                 self._schedule(conn, deadline)
             return taken
-        taken = say(conn, data, now, self._egress)
+        taken = say(conn, data, now, self._egress) if not dirty else 0
         if self._requests:  # who the next hop is has to be asked
             self._egress.flush()
         if flow.wake > now + min(conn.snd.rtt.rto, MAX_ACK_DELAY) and conn.calm == ALONE:
@@ -540,8 +543,6 @@ class Stack:
 
     def take_ready(self) -> list[Connection | Listener | Pinger]:
         """What became ready since the last call, in order, each once."""
-        if not self.news:
-            return []
         ready = list(self.news)
         self.news.clear()
         return ready
@@ -648,8 +649,7 @@ class Stack:
 
     def _is_ours(self, key: bytes) -> bool:
         """Whether the segments of a flow come to our queue of the device."""
-        caps = self.caps
-        return caps.queues == 1 or flow_hash(key) % caps.queues == caps.queue
+        return self.caps.queues == 1 or flow_hash(key) % self.caps.queues == self.caps.queue
 
     def _occupied(self, key: bytes, now: int) -> bool:
         """Whether a new connection cannot have the flow ``key``: another has it, and needs it, or its segments come to
