@@ -1,5 +1,6 @@
 """``usertcp ss``: the connections of running stacks, asked over their control sockets."""
 
+import errno
 import json
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from usertcp.cli.causes import doing
+from usertcp.cli.host import say
 from usertcp.cli.options import console
 from usertcp.driver import control
 from usertcp.driver.origin import BRIEF
@@ -15,6 +17,7 @@ from usertcp.errors import SetupError
 from usertcp.units import MS, SEC
 
 WIDTH: Final = 300 + BRIEF  # columns: more than the longest numbers and places need
+GONE: Final = (errno.ENOENT, errno.ECONNREFUSED, errno.ECONNABORTED)  # says who asks a stack that has ended
 NUMBERS: Final = (
     "recv-q",
     "send-q",
@@ -47,17 +50,32 @@ def ss(name: str | None, stats: bool, as_json: bool) -> None:
     names = [name] if name is not None else running
     answers: dict[str, Any] = {}
     for each in names:
-        with doing(f"asking the stack {each}"):
-            answers[each] = control.query(each, "stats" if stats else "snapshot")
+        answer = _asked(each, "stats" if stats else "snapshot", among_others=name is None)
+        if answer is not None:
+            answers[each] = answer
     if as_json:
         click.echo(json.dumps(answers, indent=2))
         return
     if not answers:
         click.echo("no stack is running")
     for each, answer in answers.items():
-        with doing(f"asking the stack {each}"):
-            title = f"{each} on {control.query(each, 'link')}"
-        console(width=WIDTH).print(_counters(title, answer) if stats else _table(title, answer))
+        link = _asked(each, "link", among_others=name is None)
+        if link is not None:
+            title = f"{each} on {link}"
+            console(width=WIDTH).print(_counters(title, answer) if stats else _table(title, answer))
+
+
+def _asked(name: str, command: str, *, among_others: bool) -> Any:
+    """The answer of a stack. None: it has ended since it was found, or does not answer, ``among_others`` who do."""
+    try:
+        with doing(f"asking the stack {name}"):
+            return control.query(name, command)
+    except SetupError as error:
+        if not among_others:
+            raise
+        if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in GONE:
+            say(f"usertcp: warning: {error.cause}")
+        return None
 
 
 def _counters(title: str, counted: dict[str, int]) -> Table:

@@ -425,6 +425,38 @@ def test_stream_connection_is_closed_with_the_last_that_uses_it() -> None:
 # -- ss ------------------------------------------------------------------------------------------------------------
 
 
+def asked_of_three(name: str, command: str) -> object:
+    """One stack has ended since it was found, one is stopped, one answers."""
+    if name == "gone":
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory")
+    if name == "stopped":
+        raise TimeoutError("timed out")
+    return "tap0" if command == "link" else []
+
+
+@pytest.mark.parametrize("words", [[], ["--json"]])
+def test_ss_of_all_shows_those_that_answer(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("usertcp.cli.ss.control.stacks", lambda: ["gone", "lives", "stopped"])
+    monkeypatch.setattr("usertcp.cli.ss.control.query", asked_of_three)
+    assert program.run(["ss", *words]) == 0
+    told = capsys.readouterr()
+    assert ("lives" in told.out, "gone" in told.out, "stopped" in told.out) == (True, False, False)
+    (warning,) = told.err.splitlines()
+    assert warning.startswith("usertcp: warning: asking the stack stopped: ")
+
+
+@pytest.mark.parametrize("name", ["gone", "stopped"])
+def test_ss_of_one_that_does_not_answer_fails(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("usertcp.cli.ss.control.stacks", lambda: [name])
+    monkeypatch.setattr("usertcp.cli.ss.control.query", asked_of_three)
+    assert program.run(["ss", name]) == 1
+    assert f"asking the stack {name}: " in capsys.readouterr().err
+
+
 def test_ss_listener_and_connection_in_one_table_nothing_is_cut(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
