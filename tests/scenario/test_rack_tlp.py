@@ -6,7 +6,7 @@ from tests.scenario.flight import MSS, RTT, Flight
 from tests.support.script import ISS, Script, with_options
 from usertcp.tcp import timers as timer
 from usertcp.tcp.tlp import MAX_ACK_DELAY
-from usertcp.units import MASK32, MS, SEC
+from usertcp.units import MASK32, MS, NEVER, SEC
 
 
 def spread(times: tuple[int, ...]) -> Flight:
@@ -168,6 +168,58 @@ def test_rfc8985_6_2_dsack_widens_the_reordering_window_by_a_quarter_of_the_rtt(
     assert reordering_window(s) == 2 * RTT // 4
     repeated_needlessly(s)
     assert reordering_window(s) == 3 * RTT // 4
+
+
+def first_of_a_burst_is_late() -> Flight:
+    """A long steady path that delays some segments by up to a round trip more: the reordering window is as wide as can
+    be, and reaches beyond the retransmission time-out. Ten segments left together, and the first is late."""
+    s = Flight.of(10, more=0, rtt=900 * MS)
+    s.advance(900 * MS)
+    s.ack(10)
+    for _ in range(50):
+        s.user.snd.rtt.sample(900 * MS, 900 * MS)
+    s.user.snd.rack.reordering_seen, s.user.snd.rack.mult = 1, 4
+    s.write(bytes(10 * MSS))
+    assert s.leaving() == list(range(10, 20))
+    s.advance(900 * MS)
+    assert s.ack(10, (11, 20)) == []
+    assert s.user.snd.rtt.rto == 1100 * MS
+    return s
+
+
+@pytest.mark.rfc(8985, "§8")
+@pytest.mark.parametrize("later", [100 * MS, 300 * MS, 890 * MS])
+def test_rfc8985_8_time_out_waits_for_the_verdict_on_what_is_late_and_it_comes(later: int) -> None:
+    s = first_of_a_burst_is_late()
+    s.advance(later)
+    assert s.leaving() == []
+    s.ack(20)
+    assert (s.user.snd.timeouts, s.user.snd.retransmissions) == (0, 0)
+    assert s.user.next_deadline() == NEVER
+
+
+@pytest.mark.rfc(8985, "§8")
+def test_rfc8985_8_time_out_waits_for_the_verdict_on_what_is_late_and_that_is_a_loss() -> None:
+    s = first_of_a_burst_is_late()
+    s.advance(899 * MS)
+    assert s.leaving() == []
+    s.advance(1 * MS)
+    assert s.leaving() == [10]
+    assert s.phase == "RECOVERY"
+    assert s.advance_to_next_deadline() == 1100 * MS  # that is lost as well, and nothing sent later can tell
+    assert s.leaving() == [10]
+    assert s.phase == "LOSS"
+
+
+@pytest.mark.rfc(8985, "§8")
+def test_rfc8985_8_verdict_and_time_out_due_at_once_are_a_loss_and_no_time_out() -> None:
+    """The clock jumps: nobody looked for a while."""
+    s = first_of_a_burst_is_late()
+    s.now += 5 * SEC
+    s.user.on_timers(s.now)
+    s.poll()
+    assert s.leaving() == [10]
+    assert (s.phase, s.user.snd.timeouts) == ("RECOVERY", 0)
 
 
 @pytest.mark.rfc(8985, "§6.2")

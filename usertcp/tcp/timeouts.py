@@ -36,12 +36,17 @@ def on_timers(conn: "Connection", now: int) -> None:
         if which == timer.RETRANSMIT:
             if timer.LOSS_PROBE in due:  # the probe comes first (RFC 8985 §7.2)
                 continue
+            verdict_at = now if timer.REORDER in due else conn.timers.at(timer.REORDER)
+            if verdict_at != NEVER:  # and so does the verdict on what is late, and may be so only (RFC 8985 §8)
+                conn.timers.set(timer.RETRANSMIT, verdict_at + conn.snd.rtt.rto)
+                continue
             _on_retransmit_timeout(conn, now)
         elif which == timer.LOSS_PROBE:
             conn.snd.tlp.due = True
             conn.timers.set(timer.RETRANSMIT, now + conn.snd.rtt.rto)
         elif which == timer.REORDER:
             on_reorder_timeout(conn.snd, now)
+            conn.timers.set(timer.REORDER, conn.snd.reorder_at)
         elif which == timer.PERSIST:
             _on_persist_timeout(conn)
         elif which == timer.DELAYED_ACK:
