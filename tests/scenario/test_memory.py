@@ -138,6 +138,37 @@ def test_closed_connection_gives_back_what_nobody_will_read() -> None:
     assert memory.used == 0
 
 
+def test_pressure_closed_connection_that_is_drained_by_the_byte_is_given_up() -> None:
+    """A peer that takes one now and then would hold for ever what nobody else can end (RFC 6429 §3)."""
+    memory = Memory(4 * MIB)
+    s = Script.established(CONFIG, options=OFFERED, memory=memory)
+    s.write(bytes(50_000))
+    s.peer(". 1:1(0) ack 1 win 0")
+    s.user.close()
+    for at in range(1, 30):  # at ease: as long as it gets on
+        s.advance_to_next_deadline()
+        s.peer(f". 1:1(0) ack {at} win 1")
+        s.peer(f". 1:1(0) ack {at + 1} win 0")
+    s.expect_state(State.FIN_WAIT_1)
+    assert memory.charge(0, 3 * MIB)
+    assert memory.pressed
+    s.take()
+    s.advance_to_next_deadline()
+    s.expect_state(State.CLOSED)
+    assert [s.render(seg).split()[0] for seg in s.take()] == ["R."]
+    assert memory.used == 3 * MIB
+
+
+def test_pressure_open_connection_before_a_closed_window_is_probed_on() -> None:
+    s, _ = scarce(left=MIB)
+    s.write(bytes(1000))
+    s.peer(". 1:1(0) ack 1 win 0")
+    for _ in range(20):
+        s.advance_to_next_deadline()
+        s.peer(". 1:1(0) ack 1 win 0")
+    s.expect_state(State.ESTABLISHED)
+
+
 def test_idle_connection_holds_no_memory() -> None:
     memory = Memory(4 * MIB)
     s = Script.established(CONFIG, options=OFFERED, memory=memory)

@@ -22,6 +22,8 @@ gaps in what arrives   many         few, and none that makes a ring        few, 
 what a ring has beyond kept         given back, once when it begins        given back
 what it holds or owes
 what a user writes     the limit    what the ring holds, or a share        what the ring holds, or the minimum
+closed by its user,    8 probes     reset                                  reset
+and the window closed
 new connections        yes          yes                                    no: a SYN is dropped and counted, an active
                                                                            open is refused
 =====================  ===========  =====================================  ==========================================

@@ -175,8 +175,10 @@ def _suspect(conn: "Connection") -> None:
 
 def _on_persist_timeout(conn: "Connection") -> None:
     """Probe, as long as the peer answers, however often (RFC 9293 §3.8.6.1, MUST-37). But once the user has closed,
-    nobody waits for what an answering peer does not take (RFC 6429 §3)."""
-    if conn.probes > conn.config.r2 or (conn.orphan and conn.snd.backed_off_probes >= ORPHAN_PROBES):
+    nobody waits for what an answering peer does not take (RFC 6429 §3): a peer that takes a byte now and then may hold
+    it as long as there is memory for others."""
+    most = 0 if conn.rcv.buffer.memory.pressed else ORPHAN_PROBES
+    if conn.probes > conn.config.r2 or (conn.orphan and conn.snd.backed_off_probes >= most):
         _timed_out(conn)
         return
     conn.probes += 1
