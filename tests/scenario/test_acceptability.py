@@ -190,13 +190,29 @@ def test_ack_of_what_was_never_sent_is_answered_and_its_text_dropped() -> None:
 @pytest.mark.rfc(5961, "§5")
 def test_ack_older_than_any_window_is_challenged_and_its_text_dropped() -> None:
     s = Script.established(win=1000)
-    s.write(bytes(1000))
-    s.peer(". 1:1(0) ack 1001 win 1000")
+    for at in (1, 1001):
+        s.write(bytes(1000))
+        s.peer(f". 1:1(0) ack {at + 1000} win 1000")
     s.take()
-    s.peer("P. 1:6(5) ack 0 win 1000")  # 1001 below SND.UNA, 1 more than MAX.SND.WND
-    s.expect(". 1001:1001(0) ack 1")
+    s.peer("P. 1:6(5) ack 1000 win 1000")  # 1001 below SND.UNA, 1 more than MAX.SND.WND
+    s.expect(". 2001:2001(0) ack 1")
     assert s.user.readable == 0
-    s.peer("P. 1:6(5) ack 1 win 1000")
+    s.peer("P. 1:6(5) ack 1001 win 1000")
+    assert s.user.readable == 5
+
+
+@pytest.mark.rfc(5961, "§5")
+@pytest.mark.parametrize("ack", [0, 4294967295, 4294967000])
+def test_ack_of_what_was_never_sent_is_challenged_though_the_window_is_large(ack: int) -> None:
+    """Of who has sent little there is little to guess, however much the peer would take (as Linux since 6.7)."""
+    s = Script.established(win=65535)
+    s.write(bytes(100))
+    s.peer(". 1:1(0) ack 101 win 65535")
+    s.take()
+    s.peer(f"P. 1:6(5) ack {ack} win 1000")
+    s.expect(". 101:101(0) ack 1")
+    assert s.user.readable == 0
+    s.peer("P. 1:6(5) ack 1 win 65535")
     assert s.user.readable == 5
 
 

@@ -219,7 +219,7 @@ def _fifth_check_ack(conn: "Connection", seg: Segment, seq: int, now: int) -> bo
     if conn.state is State.SYN_RECEIVED:
         if not _ack_of_syn(conn, seg, seq, ack, now):
             return False
-    elif ack > snd.nxt or ack < snd.una - snd.max_wnd:  # RFC 5961 §5
+    elif ack > snd.nxt or ack < max(snd.una - snd.max_wnd, snd.iss + 1):  # RFC 5961 §5; and of what was ever sent
         _challenge(conn, now)
         return False
     elif ack >= snd.una:
