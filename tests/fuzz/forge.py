@@ -71,6 +71,8 @@ class Forgery:
             tsval = conn.rcv.ts_recent if conn is not None else now // 1_000_000
             tsecr = conn.ts_now(now) if conn is not None else 0
             skew = (distance >> 8) - 128 if which & 2 else 0
+            if which & 64:  # so far that the peer's own do not come up to it within the story
+                skew <<= 23
             out += tcp.timestamps(tsval + skew & MASK32, tsecr - (distance & 0xFF if which & 4 else 0) & MASK32)
         if which & 8 and conn is not None:
             left = conn.snd.una + (distance << 2 if which & 2 else distance & 0xFFF)

@@ -34,9 +34,12 @@ def does(name: str, *octets: int) -> bytes:
     return record([kind.__name__ for kind in kinds].index(f"_{name}"), *octets)
 
 
-def segment(flags: int, *, seq: int = 0, off: int = 0, ack: int = 0, size: int = 0, options: int = 0) -> bytes:
+def segment(
+    flags: int, *, seq: int = 0, off: int = 0, ack: int = 0, size: int = 0, options: int = 0, skew: int = 1
+) -> bytes:
     """What a record says of a forged segment: anchors, a distance of ``seq``, the length by its index."""
-    return bytes((flags & 0xFF, 0, seq, *(off & 0xFFFF).to_bytes(2, "big"), ack, 0, 0, 0x40, 0, size, options, 1, 0))
+    numbers = ack, 0, 0, 0x40, 0, size, options, skew, 0
+    return bytes((flags & 0xFF, 0, seq, *(off & 0xFFFF).to_bytes(2, "big"), *numbers))
 
 
 def stack() -> Iterator[Seed]:
@@ -68,6 +71,8 @@ def stack() -> Iterator[Seed]:
         "data-beyond": segment(ACK | PSH, seq=1, off=1, size=5, options=1),
         "data-bad-ack": segment(ACK, ack=4, size=5, options=1),
         "no-timestamp": segment(ACK, size=5),
+        "new-timestamp": segment(ACK | PSH, off=-100, ack=4, size=6, options=67, skew=255),
+        "new-timestamp-syn": segment(SYN, off=-100, size=6, options=67, skew=255),
         "fin-bad-ack": segment(ACK | FIN, ack=5, options=1),
         "sack": segment(ACK, ack=1, options=9),
         "true": segment(ACK, size=5, options=1),
