@@ -35,6 +35,11 @@ TITLES: Final = {
     9438: "CUBIC",
     5482: "the user timeout",
     6093: "urgent data",
+    3042: "limited transmit",
+    5682: "F-RTO",
+    5927: "ICMP attacks",
+    6056: "ephemeral ports",
+    1122: "hosts (of what RFC 9293 does not repeat)",
 }
 HEAD: Final = """# Conformance
 

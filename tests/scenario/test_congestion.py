@@ -297,8 +297,11 @@ def test_ack_while_nothing_is_out_is_no_duplicate() -> None:
 def test_ack_with_a_fin_is_no_duplicate() -> None:
     s = sending()
     taken(s)
-    s.peer(*["F. 1:1(0) ack 1 win 65535"] * 3)
+    ack(s, 0, 2)
+    s.peer("F. 1:1(0) ack 1 win 65535")
     assert s.user.snd.phase == OPEN
+    s.peer(". 2:2(0) ack 1 win 65535")
+    assert s.user.snd.phase == RECOVERY
 
 
 @pytest.mark.rfc(5681, "§2")

@@ -98,8 +98,8 @@ def test_rfc5682_2_1_step_3b_spurious_time_out_of_a_window_in_slow_start_goes_on
     assert s.window[0] >= 10 * MSS
 
 
+@pytest.mark.rfc(5682, "§2.1 step 1 again")
 @both
-@pytest.mark.rfc(5682, "§2.1")
 def test_rfc5682_2_1_two_time_outs_of_the_same_segment_then_spurious_gives_all_back(sack: bool) -> None:
     """The algorithm begins again from step 1 with each time-out."""
     s = timed_out(sack=sack)

@@ -184,7 +184,7 @@ def test_rfc3042_2_invented_duplicates_before_a_recovery_let_two_segments_go() -
     assert len(sent) <= 3
 
 
-@pytest.mark.rfc(5682, "§2.1")
+@pytest.mark.rfc(5682, "§2.1 step 3a")
 def test_rfc5682_2_1_without_sack_invented_duplicates_after_a_time_out_let_no_more_go_than_new_data_left() -> None:
     s = Flight.of(10, sack=False)
     s.advance_to_next_deadline()

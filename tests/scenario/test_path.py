@@ -70,6 +70,7 @@ def test_syn_sent_as_linux_every_error_aborts_if_so_wished(kind: int) -> None:
     s.expect_state(State.CLOSED)
 
 
+@pytest.mark.rfc(5927, "§5.2")
 @pytest.mark.rfc(9293, "MUST-56")
 @pytest.mark.parametrize("kind", ALL)
 @pytest.mark.parametrize("state", [State.SYN_RECEIVED, *SYNCHRONIZED])

@@ -212,6 +212,18 @@ def test_rfc8985_8_time_out_waits_for_the_verdict_on_what_is_late_and_that_is_a_
 
 
 @pytest.mark.rfc(8985, "§8")
+def test_rfc8985_8_verdict_put_off_because_the_window_has_widened_is_asked_for_again() -> None:
+    s = first_of_a_burst_is_late()
+    s.user.snd.rtt.srtt += 100 * MS
+    s.user.snd.rtt.min_rtt += 100 * MS
+    s.advance(950 * MS)
+    assert s.leaving() == []
+    s.advance(50 * MS)
+    assert s.leaving() == [10]
+    assert s.user.snd.timeouts == 0
+
+
+@pytest.mark.rfc(8985, "§8")
 def test_rfc8985_8_verdict_and_time_out_due_at_once_are_a_loss_and_no_time_out() -> None:
     """The clock jumps: nobody looked for a while."""
     s = first_of_a_burst_is_late()

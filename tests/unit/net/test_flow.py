@@ -114,6 +114,7 @@ def test_ephemeral_range_that_cannot_be_raises(span: tuple[int, int]) -> None:
         Ports(span, random.Random(1).randbytes)
 
 
+@pytest.mark.rfc(6056, "§3.3.1")
 def test_port_zero_bound_until_all_are_held() -> None:
     table = ports(5000, 5009)
     assert sorted(table.bind(A, 0).port for _ in range(10)) == list(range(5000, 5010))
@@ -121,6 +122,7 @@ def test_port_zero_bound_until_all_are_held() -> None:
         table.bind(A, 0)
 
 
+@pytest.mark.rfc(6056, "§3.3.1")
 def test_ephemeral_ports_do_not_come_in_order() -> None:
     table = ports()
     chosen = [table.choose(A, lambda port: False).port for _ in range(20)]
@@ -128,6 +130,7 @@ def test_ephemeral_ports_do_not_come_in_order() -> None:
     assert sorted(chosen) != chosen
 
 
+@pytest.mark.rfc(6056, "§3.3.1")
 def test_one_ephemeral_port_serves_tuples_that_differ() -> None:
     table = ports(5000, 5000)
     kept: list[Binding] = [table.choose(A, lambda port: False) for _ in range(3)]

@@ -66,6 +66,7 @@ def test_who_pings_cannot_count_what_is_sent_to_others(bench: Bench) -> None:
     assert pinged() == before
 
 
+@pytest.mark.rfc(1122, "§3.2.2.6")
 def test_echo_request_to_broadcast_is_not_answered(bench: Bench) -> None:
     bench.give(ip_frame(icmp.echo(True, 7, 9, b"hello"), ipv4.ICMP, dst="10.9.0.255"))
     assert bench.take() == []
@@ -93,6 +94,7 @@ def test_error_that_quotes_a_number_never_sent_is_ignored(bench: Bench) -> None:
     assert conn.state is State.SYN_SENT
 
 
+@pytest.mark.rfc(5927, "§6")
 @pytest.mark.rfc(9293, "MUST-55")
 def test_source_quench_is_discarded(bench: Bench) -> None:
     conn = bench.stack.connect((PEER, 80), bench.now)

@@ -231,6 +231,7 @@ def test_every_drop_reason_has_a_test() -> None:
     assert {reason for reason, _ in SILENT} | {reason for reason, _ in OTHER} == set(Drop)
 
 
+@pytest.mark.rfc(1122, "§4.2.3.10")
 @pytest.mark.rfc(9293, "MUST-57")
 @pytest.mark.parametrize("dst", ["224.0.0.1", "10.9.0.255", "10.9.0.0", "255.255.255.255"])
 def test_syn_to_many_is_dropped_in_silence(dst: str) -> None:
@@ -242,6 +243,7 @@ def test_syn_to_many_is_dropped_in_silence(dst: str) -> None:
     assert bench.drops() == {Drop.NOT_UNICAST: 2}
 
 
+@pytest.mark.rfc(1122, "§4.2.3.10")
 @pytest.mark.rfc(9293, "MUST-63")
 @pytest.mark.parametrize("src", ["0.0.0.0", "127.0.0.1", "224.0.0.5", "10.9.0.255", "255.255.255.255", US, "250.0.0.1"])
 def test_syn_from_an_impossible_source_is_dropped_in_silence(src: str) -> None:
