@@ -107,6 +107,7 @@ class Party:
     def __init__(self) -> None:
         self.out: Stream | None = None
         self.into: Stream | None = None
+        self.name: Any = None  # that it connected with
         self.urgent = False
         self.inline = False
 
@@ -179,11 +180,12 @@ class Program:
         else:
             done, number = self.attempt("connect", sock.connect, address)
         if done or number == errno.EINPROGRESS:
-            party.out, party.into = Stream(), Stream()
-            party.urgent = False
             found, name = self.attempt("names", sock.getsockname)
-            if found:
-                self.opened[name[0].removeprefix("::ffff:"), name[1]] = party  # as the other end sees it
+            if number == errno.EINPROGRESS or name != party.name:  # else what was in progress is done
+                party.out, party.into, party.name = Stream(), Stream(), name
+                party.urgent = False
+                if found:
+                    self.opened[name[0].removeprefix("::ffff:"), name[1]] = party  # as the other end sees it
         sock.settimeout(0)
 
     def accept(self, feed: Feed) -> None:
