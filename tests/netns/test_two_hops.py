@@ -26,6 +26,7 @@ from usertcp.link import netns, provision
 SIZE = 10_000_000
 TAP = "tap0"
 NEAR, GATEWAY, FAR = "192.0.2.1", "192.0.2.254", "198.51.100.1"
+OPERATIONAL = 0x10040  # IFF_RUNNING and IFF_LOWER_UP (netdevice(7)), which the kernel sees to in the background
 CONF = "/proc/sys/net/ipv4/conf"
 OWN = "192.0.2.60/24"  # an address on near's network that nobody has
 
@@ -57,7 +58,12 @@ def picture(space: str) -> dict[str, Any]:
     """Everything that a way out may change in a namespace."""
     with netns.inside(space), IPRoute() as route:
         links = {
-            item.get("ifname"): (item["flags"], item.get("master"), item.get("promiscuity"), item.get("mtu"))
+            item.get("ifname"): (
+                item["flags"] & ~OPERATIONAL,
+                item.get("master"),
+                item.get("promiscuity"),
+                item.get("mtu"),
+            )
             for item in route.get_links()
         }
         addresses = sorted(
