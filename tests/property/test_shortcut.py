@@ -479,7 +479,9 @@ def streamed(*, closed: bool, offload: bool, sizes: list[int]) -> tuple[list[Any
 
 
 @pytest.mark.parametrize("offload", [True, False])
-@pytest.mark.parametrize("sizes", [[256 * KIB], [70_000, 100, 300_000], [66_000, 20_000]])
+@pytest.mark.parametrize(
+    "sizes", [[256 * KIB], [70_000, 100, 300_000], [66_000, 20_000], [256 * KIB, 16_000, 16_000, 16_000]]
+)
 def test_stream_that_leaves_within_the_users_calls_is_the_same_as_by_turns(offload: bool, sizes: list[int]) -> None:
     ways = [streamed(closed=closed, offload=offload, sizes=sizes) for closed in (False, True)]
     for i, (one, other) in enumerate(zip(ways[0][0], ways[1][0], strict=True)):

@@ -172,8 +172,8 @@ def _hand_over(
 
 def pour(conn: "Connection", data: Buffer, now: int, tx: output.Transmit) -> int:
     """Take ``data`` of the user, all of it, and send what is whole super-segments now, if nothing is the matter with
-    ``conn`` and there is at least one; the bytes taken. 0: it is not so, and nothing has changed. What else may go, if
-    anything, is left to a turn, which ``conn`` asks for then.
+    ``conn`` and there is at least one, or all waits for company; the bytes taken. 0: it is not so, and nothing has
+    changed. What else may go, if anything, is left to a turn, which ``conn`` asks for then.
 
     As of a stream nearly always, the rest waits for what the user writes next, as ``sender`` would have it wait: then
     there is nothing to be decided in a turn.
@@ -189,13 +189,12 @@ def pour(conn: "Connection", data: Buffer, now: int, tx: output.Transmit) -> int
     spare = min(available - 1, room, window) - burst
     if (
         not whole
-        or spare < 0
+        or (spare < 0 and not (available < burst and conn.rcv.ack == ACK_NONE and _waits(conn, available)))
         or size >= buffer.free
         or not conn.ready & WRITABLE
         or (nxt == snd.una and now - snd.last_sent_at > snd.rtt.rto)  # a start from idleness
     ):
         return 0
-    length, edge = whole * min(1 + spare // whole, conn.train), conn.rcv.edge
     try:
         taken = buffer.append(data, size)
     except OSError:  # the machine has no memory: who asks again will hear of it
@@ -204,11 +203,13 @@ def pour(conn: "Connection", data: Buffer, now: int, tx: output.Transmit) -> int
         conn.host.dirty(conn)
         return taken
     snd.cc.on_send(now, app_limited=snd.rate.app_limited > 0, flight=flight)
-    if not _hand_over(conn, now, tx, message.header(conn, now, nxt, ACK), nxt, length, snd.lone):
-        conn.rcv.edge = edge
-        conn.host.dirty(conn)
-        return size
-    text_sent(conn, now)
+    if spare >= 0:
+        length, edge = whole * min(1 + spare // whole, conn.train), conn.rcv.edge
+        if not _hand_over(conn, now, tx, message.header(conn, now, nxt, ACK), nxt, length, snd.lone):
+            conn.rcv.edge = edge
+            conn.host.dirty(conn)
+            return size
+        text_sent(conn, now)
     if not is_done(conn, now):
         conn.host.dirty(conn)
     return size
@@ -218,25 +219,31 @@ def is_done(conn: "Connection", now: int) -> bool:
     """Whether ``conn``, in which nothing is the matter and of which something is on its way, has nothing to do in a
     turn: what the user has written is sent, or waits for company as :func:`_send_text` would have it wait. Then all is
     noted that such a turn would leave."""
-    snd, burst = conn.snd, conn.max_burst
-    nxt, flight = snd.nxt, snd.board.in_flight
-    left = snd.buffer.end - nxt
+    snd = conn.snd
+    left, flight = snd.buffer.end - snd.nxt, snd.board.in_flight
     if not conn.ready & WRITABLE or not _keeps_window(conn):
         return False
     if left:
-        if not (
-            left < burst
-            and left <= snd.una + snd.wnd - nxt
-            and left <= min(snd.cc.cwnd, snd.flight) - flight
-            and flight >= COMPANY <= 2 * burst
-            and snd.defers(burst)
-        ):
+        if not _waits(conn, left):
             return False
         snd.rate.on_user_idle(flight)
         snd.note_usage(flight, full=False)
     if conn.chrono.state != BUSY:
         conn.chrono.enter(BUSY, now)
     return True
+
+
+def _waits(conn: "Connection", left: int) -> bool:
+    """Whether ``left`` bytes of text, all that is to be sent, wait for company as :func:`_send_text` has it."""
+    snd, burst = conn.snd, conn.max_burst
+    flight = snd.board.in_flight
+    return (
+        left < burst
+        and left <= snd.una + snd.wnd - snd.nxt
+        and left <= min(snd.cc.cwnd, snd.flight) - flight
+        and flight >= COMPANY <= 2 * burst
+        and snd.defers(burst)
+    )
 
 
 def _payload(conn: "Connection") -> int:
