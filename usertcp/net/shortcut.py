@@ -25,7 +25,9 @@ from usertcp.frame import FrameMeta, Source
 from usertcp.net.flow import Flow
 from usertcp.net.stats import Stats
 from usertcp.tcp.connection import Connection
+from usertcp.tcp.control import take_ack_of_fin, take_fin
 from usertcp.tcp.predicted import room_in_burst, settle, take_answer, take_burst, take_message, take_predicted
+from usertcp.tcp.state import CONTROL, DOUBTED
 from usertcp.tcp.timewait import reusable_by
 from usertcp.units import MASK32
 from usertcp.wire import ethernet, ipv4, tcp
@@ -45,6 +47,7 @@ _WORDS: Final = Struct("! H H")
 _IPV4: Final = b"\x45"  # version 4, five words: no options
 _ONE_PIECE: Final = 0x3FFF  # more fragments, fragment offset
 _EXPECTED: Final = tcp.HEADER_LEN + tcp.TIMESTAMPS_LEN << 10 | tcp.ACK  # data offset and flags
+_ENDS: Final = _EXPECTED | tcp.FIN
 _IGNORED: Final = 0xFFFF ^ tcp.PSH
 _HEADERS: Final = ipv4.HEADER_LEN + tcp.HEADER_LEN + tcp.TIMESTAMPS_LEN
 
@@ -145,17 +148,29 @@ class Shortcut:
         if not meta.csum_valid and not self._sums_up(flow, view[:end]):
             return False
         if word & _IGNORED != _EXPECTED or kind != tcp.NOP_NOP_TS:
+            if (
+                end == least
+                and word & _IGNORED == _ENDS
+                and kind == tcp.NOP_NOP_TS
+                and conn.calm > DOUBTED
+                and take_fin(conn, seq, ack, wnd, tsval, now)
+            ):
+                self._stats.segments_in += 1
+                return True
             return self._take_other(conn, view[:end], now, meta)
         text, stats = view[least:end], self._stats
         if (
             end - least < LEAST_OF_BURST
-            and conn.calm
+            and conn.calm > DOUBTED
             and not flow.queued
             and (
                 take_message(conn, seq, ack, wnd, tsval, tsecr, text, flow.wake, now)
                 or (not text and take_answer(conn, seq, ack, wnd, tsval, flow.wake, now))
             )
         ):
+            stats.segments_in += 1
+            return True
+        if end == least and conn.calm == CONTROL and take_ack_of_fin(conn, seq, ack, wnd, tsval, now):
             stats.segments_in += 1
             return True
         if not take_predicted(conn, seq, ack, wnd, tsval, tsecr, text, meta.gso_size, now):

@@ -11,13 +11,14 @@ caller makes turns of the two and comes back at ``next_deadline`` (calling early
 Whatever the number of connections, a segment costs the same: connections are found by one dictionary look-up, only
 those that declared themselves dirty are polled, round about, and deadlines lie in a heap from which outdated entries
 are taken lazily. Whatever arrives, ``receive`` does not raise: it becomes a counted :class:`~usertcp.net.stats.Drop`.
-No fragments, no IP options, no IPv6, no forwarding.
+No fragments, no IP options, no IPv6, no forwarding. More than 700 lines, because what comes in, what goes out and the
+clock share one table.
 """
 
 import errno
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from usertcp.net.flow import Binding, Flow, Ports, flow_key
 from usertcp.net.icmp import Icmp, Pinger
 from usertcp.net.interface import Interface
 from usertcp.net.listening import Limits, Listening
+from usertcp.net.listing import listing
 from usertcp.net.neighbor import NeighborCache, Owner
 from usertcp.net.route import Routes
 from usertcp.net.shortcut import Frame, Shortcut
@@ -37,7 +39,7 @@ from usertcp.tcp.buffers import SMALL
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.cookies import Cookies
-from usertcp.tcp.express import pour
+from usertcp.tcp.express import calms, pour
 from usertcp.tcp.listener import Listener
 from usertcp.tcp.memory import UNBOUNDED, Memory
 from usertcp.tcp.message import say
@@ -126,6 +128,7 @@ class Stack:
         self._time_wait: dict[Connection, None] = {}  # in the order in which they entered it
         self._dirty: deque[Connection] = deque()
         self.company: Connection | None = None  # whose user is about to go on: its ACK may wait for what he does
+        self._rider: Connection | None = None  # whose ACK waits for that
         self.news: dict[Connection | Listener | Pinger, None] = {}  # what became ready, for :meth:`take_ready`
         self._heap: list[tuple[int, int, Connection]] = []  # (deadline, tie-breaker, connection); see _schedule
         self._serial = 0
@@ -285,9 +288,13 @@ class Stack:
         (the budget is spent, or ``sink`` is full)."""
         heap, asked = self._heap, self._asked
         due = (heap and heap[0][0] <= now) or (asked and asked[0][0] <= now)
+        rider = self._rider
+        if rider is not None and rider is not self.company:  # its ACK goes alone
+            self._rider = None
+            self.dirty(rider)
         frames, requests, local = self._backlog, self._requests, self._local
         if not (due or self._dirty or frames or requests or local or self.memory.pressed != self._pressed):
-            return False
+            return self._rider is not None
         if now < self._latest:
             now = self._latest
         self._latest = now
@@ -307,7 +314,7 @@ class Stack:
             egress.flush()
         if self.memory.pressed != self._pressed:
             self._save_memory()
-        if self._dirty or frames or requests or local:
+        if self._dirty or self._rider or frames or requests or local:
             return True
         return bool(heap) and heap[0][0] <= now and self.next_deadline() <= now
 
@@ -317,19 +324,26 @@ class Stack:
         and nothing has changed. :attr:`stirred`: a poll is due nevertheless."""
         flow: Flow = conn.flow
         dirty = self._dirty
-        if len(dirty) > flow.queued or self._backlog or self._local or self._requests or not flow.next_hop:
+        others = len(dirty) > flow.queued or self._backlog or self._local or self._requests
+        if others or self._rider not in (None, conn) or not flow.next_hop:
             return 0
+        if not conn.calm:
+            calms(conn)
         self._egress.begin(sink, now)
         if len(data) > SMALL:
             queued, flow.queued = flow.queued, False  # what it had to do is done with this
             dirty.clear()
             taken = pour(conn, data, now, self._egress)
+            if taken:
+                self._rider = None
             if queued and not taken:
                 self.dirty(conn)
             elif (deadline := min(conn.timers.due)) < flow.wake:
                 self._schedule(conn, deadline)
             return taken
         taken = say(conn, data, now, self._egress) if not dirty else 0
+        if taken:
+            self._rider = None
         if self._requests:  # who the next hop is has to be asked
             self._egress.flush()
         if flow.wake > now + min(conn.snd.rtt.rto, MAX_ACK_DELAY) and conn.calm == ALONE:
@@ -348,10 +362,12 @@ class Stack:
                 return
             conn = dirty.popleft()
             flow: Flow = conn.flow
-            if (egress.full and flow.next_hop) or (conn is self.company and may_ride(conn)):
+            if egress.full and flow.next_hop:
                 dirty.append(conn)
                 continue
             flow.queued = False
+            if self._rides(conn):
+                continue
             before = egress.sent
             if conn.poll(now, egress, quantum if quantum < budget else budget):
                 self.dirty(conn)
@@ -407,7 +423,7 @@ class Stack:
 
     def next_deadline(self) -> int:
         """When to call ``poll`` again although nothing comes in (ns); 0: at once; NEVER."""
-        if self._dirty or self._backlog or self._local or self._requests:
+        if self._dirty or self._rider or self._backlog or self._local or self._requests:
             return 0
         heap, others = self._heap, self._neighbors.next_deadline() if self._asked else NEVER
         while heap:
@@ -420,6 +436,7 @@ class Stack:
     def look_again(self) -> None:
         """A turn was broken off, anywhere: whatever had been noted as due is noted anew."""
         self._dirty.clear()
+        self._rider = None
         self._heap.clear()
         self._ack_runs.ahead.clear()
         self._shortcut.forget()
@@ -436,7 +453,7 @@ class Stack:
     @property
     def stirred(self) -> bool:
         """Whether something waits for the next ``poll``, whatever the time."""
-        return bool(self._dirty or self._backlog or self._local or self._requests)
+        return bool(self._dirty or self._rider or self._backlog or self._local or self._requests)
 
     # --- the user's side ------------------------------------------------------------------------------------------
 
@@ -558,27 +575,7 @@ class Stack:
     def snapshot(self, now: int) -> list[dict[str, Any]]:
         """Listeners, then connections (their ``TcpInfo`` and more), as ``usertcp ss`` shows them. Times in ns, sizes in
         bytes; nothing but what JSON has."""
-        rows: list[dict[str, Any]] = []
-        for listener in self.listeners():
-            queues = {"receive_queue": len(listener.queue), "send_queue": listener.backlog}
-            rows.append({"state": "LISTEN", "local": listener.local, "remote": None, "ready": listener.ready} | queues)
-        for conn in self._flows.values():
-            info, flow = conn.info(now), conn.flow
-            own = {
-                "state": info.state.value,
-                "local": flow.local,
-                "remote": flow.remote,
-                "ready": conn.ready,
-                "receive_queue": info.unread,
-                "send_queue": info.unacked + info.unsent,
-                "age": now - flow.opened_at,
-                "idle": now - max(info.last_received_at, info.last_sent_at, flow.opened_at),
-                "finished": now - info.fin_at if info.fin_at else None,
-                "opened_by": str(flow.opened_by),
-                "deadline": conn.next_deadline(),
-            }
-            rows.append(asdict(info) | own)
-        return rows
+        return listing(self.listeners(), self._flows.values(), now)
 
     def counters(self) -> dict[str, int]:
         """What was counted so far, by name: ``Stats``, and how the common memory stands (bytes; refused: segments)."""
@@ -591,9 +588,20 @@ class Stack:
     def dirty(self, conn: Connection) -> None:
         """Poll ``conn`` in the next turn."""
         flow: Flow = conn.flow
-        if not flow.queued:
+        if flow.queued:
+            return
+        if not self._rides(conn):
             flow.queued = True
             self._dirty.append(conn)
+
+    def _rides(self, conn: Connection) -> bool:
+        """Whether all that ``conn`` has to say is an ACK that waits for company."""
+        if conn is self.company and may_ride(conn):
+            self._rider = conn
+            return True
+        if conn is self._rider:
+            self._rider = None
+        return False
 
     def notify(self, item: Connection | Listener | Pinger) -> None:
         """``item`` shows up in the next ``take_ready``."""
@@ -613,6 +621,8 @@ class Stack:
             del self._flows[flow.key]
             self._shortcut.forget()
             flow.wake = NEVER
+            if item is self._rider:
+                self._rider = None
             flow.binding.release()
             self._time_wait.pop(item, None)
             if item.passive:

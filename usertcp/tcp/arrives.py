@@ -4,7 +4,7 @@
 
     CLOSED, LISTEN  §3.10.7.1, .2   in ``listener``: there is no connection yet
     SYN-SENT        §3.10.7.3       ``_in_syn_sent``
-    all others      §3.10.7.4       ``_first_check_sequence`` ... ``_eighth_process_fin``
+    all others      §3.10.7.4       ``_first_check_sequence`` ... ``eighth_process_fin``
 
 In front of the eight steps stands header prediction: the next segment of an established stream passes the first four at
 one glance. (What ``predicted`` takes does not even come here.) RFC 5961 (blind attacks), RFC 7323 (PAWS) and RFC 1337
@@ -20,7 +20,7 @@ from usertcp.tcp.output import reset_for
 from usertcp.tcp.receiver import ACK_NOW
 from usertcp.tcp.rtt import TS_TICK
 from usertcp.tcp.seq import keyed
-from usertcp.tcp.state import CAN_RECEIVE, CAN_SEND, EOF, READABLE, URGENT, WRITABLE, State
+from usertcp.tcp.state import CAN_RECEIVE, CAN_SEND, CONTROL, DOUBTED, EOF, READABLE, URGENT, WRITABLE, State
 from usertcp.tcp.timeouts import arm_user_timeout, rearm
 from usertcp.units import MASK32, SEC
 from usertcp.wire.tcp import ACE, ACK, FIN, PSH, RST, SYN, URG, Segment
@@ -59,7 +59,7 @@ def _in_syn_sent(conn: "Connection", seg: Segment, now: int) -> None:
         conn.enter(State.SYN_RECEIVED)
         conn.syn_due = True
         return
-    snd.on_ack(ack, now, echoed_at=_echoed_at(conn, seg.options.tsecr, now))
+    _syn_acked(conn, seg, ack, now)
     snd.wl2 = ack
     conn.establish(now)
     conn.ecn.on_established(conn, seg)
@@ -227,7 +227,7 @@ def _fifth_check_ack(conn: "Connection", seg: Segment, seq: int, now: int) -> bo
     conn.probes = 0
     conn.soft_error = None
     if snd.fin_acked:
-        return _fin_acked(conn, now)
+        return fin_acked(conn, now)
     return True
 
 
@@ -242,7 +242,7 @@ def _ack_of_syn(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) 
     if conn.passive and not seg.length and now < conn.opened_at + conn.config.defer_accept:
         conn.timers.set(timer.RETRANSMIT, conn.opened_at + conn.config.defer_accept)  # then a SYN,ACK asks once more
         return False
-    snd.on_ack(ack, now, echoed_at=_echoed_at(conn, seg.options.tsecr, now))
+    _syn_acked(conn, seg, ack, now)
     snd.wnd = seg.wnd if seg.flags & SYN else seg.wnd << snd.shift  # a SYN's window is never scaled (RFC 7323 §2.2)
     snd.max_wnd = max(snd.max_wnd, snd.wnd)
     snd.wl1, snd.wl2 = seq, ack
@@ -250,6 +250,18 @@ def _ack_of_syn(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) 
     conn.ecn.on_established(conn, seg)
     rearm(conn, now)
     return True
+
+
+def _syn_acked(conn: "Connection", seg: Segment, ack: int, now: int) -> None:
+    """Our SYN is acknowledged: one that was sent once, which is nearly always so, has left no more than its time."""
+    snd = conn.snd
+    if conn.calm == CONTROL and snd.sack_ok:
+        snd.on_answer(now)
+        snd.rate.app_limited = 0  # it was no text that ran out
+        conn.calm = DOUBTED
+        return
+    conn.doubt()
+    snd.on_ack(ack, now, echoed_at=_echoed_at(conn, seg.options.tsecr, now))
 
 
 def _take_ack(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) -> None:
@@ -285,6 +297,8 @@ def after_ack(conn: "Connection", acked: int, now: int) -> None:
             conn.signal(WRITABLE)
     if acked:
         conn.bytes_acked += acked
+        if snd.buffer.start == snd.buffer.end:  # the next turn may be a while off (``predicted.may_ride``)
+            conn.chrono.rest(now)
         rearm(conn, now, restart=snd.restarts_timer)
         arm_user_timeout(conn)
 
@@ -298,7 +312,7 @@ def _echoed_at(conn: "Connection", tsecr: int, now: int) -> int:
     return max(-1, (now // TS_TICK - ticks + 1) * TS_TICK - 1) if ticks < 1 << 31 else -1
 
 
-def _fin_acked(conn: "Connection", now: int) -> bool:
+def fin_acked(conn: "Connection", now: int) -> bool:
     """Our FIN is acknowledged. False: the connection is gone."""
     if conn.state is State.FIN_WAIT_1:
         conn.enter(State.FIN_WAIT_2)
@@ -332,7 +346,7 @@ def _seventh_process_text(conn: "Connection", seg: Segment, seq: int, now: int) 
     if fin:
         rcv.take_fin(seq + len(text))
     if rcv.fin is not None and rcv.fin_reached():
-        _eighth_process_fin(conn, now)
+        eighth_process_fin(conn, now)
 
 
 def take_text(conn: "Connection", seq: int, text: memoryview, segment_size: int, tsecr: int, now: int) -> None:
@@ -353,7 +367,7 @@ def measure(conn: "Connection", tsecr: int, now: int) -> None:
     rcv.tuner.measure(rcv.nxt, rcv.edge, _echoed_at(conn, tsecr, now), conn.snd.rtt.min_rtt, now)
 
 
-def _eighth_process_fin(conn: "Connection", now: int) -> None:
+def eighth_process_fin(conn: "Connection", now: int) -> None:
     """The peer's FIN is in order."""
     conn.rcv.fin_at = now
     if conn.state is State.ESTABLISHED:

@@ -22,6 +22,7 @@ from usertcp.tcp.arrives import segment_arrives
 from usertcp.tcp.cc.registry import create, opening
 from usertcp.tcp.chrono import Chrono
 from usertcp.tcp.config import TcpConfig
+from usertcp.tcp.control import enter as enter_control
 from usertcp.tcp.ecn import NOT_ECN
 from usertcp.tcp.ecn_setup import agree, ask
 from usertcp.tcp.express import poll
@@ -38,18 +39,14 @@ from usertcp.tcp.state import (
     CAN_RECEIVE,
     CAN_SEND,
     CONNECTED,
+    CONTROL,
     DOUBTED,
     EOF,
     FAILED,
-    FRAGMENTATION_NEEDED,
     GONE,
     READABLE,
     REPORTED,
     TRANSITIONS,
-    UNREACHABLE_HOST,
-    UNREACHABLE_NET,
-    UNREACHABLE_PORT,
-    UNREACHABLE_PROTOCOL,
     URGENT,
     WRITABLE,
     State,
@@ -57,19 +54,15 @@ from usertcp.tcp.state import (
 from usertcp.tcp.timeouts import answer_due, arm_user_timeout, on_timers
 from usertcp.tcp.timers import Timers
 from usertcp.tcp.trace import Tracer
+from usertcp.tcp.unreachable import on_unreachable
 from usertcp.units import MASK32, SEC
 from usertcp.wire.tcp import ACK, MAX_OPTIONS_LEN, RST, TIMESTAMPS_LEN, Segment, sack, timestamps
 
 HEADERS: Final = 40  # IPv4 and TCP without options, bytes
 MIN_PATH_MTU: Final = 552  # an ICMP that claims less is not believed (Linux min_pmtu; RFC 5927 §7)
 
-_UNREACHABLE_ERRNO: Final = {
-    UNREACHABLE_NET: errno.ENETUNREACH,
-    UNREACHABLE_HOST: errno.EHOSTUNREACH,
-    UNREACHABLE_PROTOCOL: errno.ENOPROTOOPT,
-    UNREACHABLE_PORT: errno.ECONNREFUSED,
-}
 _TAKES_TEXT: Final = CAN_SEND | {State.SYN_SENT, State.SYN_RECEIVED}  # from the user: queued until it may go
+_OPENS: Final = frozenset({State.SYN_SENT, State.SYN_RECEIVED})  # whose answer ``arrives`` knows to take as expected
 _KEEPS_ALIVE: Final = frozenset(
     {State.ESTABLISHED, State.CLOSE_WAIT, State.FIN_WAIT_1, State.FIN_WAIT_2, State.CLOSING, State.LAST_ACK}
 )
@@ -223,9 +216,15 @@ class Connection:
 
     def doubt(self) -> None:
         """Something happens that is not expected of a connection in which nothing is the matter."""
+        self.write_down()
+        self.calm = DOUBTED
+
+    def write_down(self) -> None:
+        """Make up what was left out of what is on its way alone, if that is so."""
         if self.calm == ALONE:
             enter_message(self)
-        self.calm = DOUBTED
+        elif self.calm == CONTROL:
+            enter_control(self)
 
     def signal(self, bits: int) -> None:
         if bits & ~self.ready:
@@ -246,6 +245,11 @@ class Connection:
 
     def end(self, bits: int = 0) -> None:
         """Enter CLOSED: nothing waits any more, nothing is due but a reset."""
+        self.finish(bits)
+        self.host.dirty(self)
+
+    def finish(self, bits: int = 0) -> None:
+        """:meth:`end` without a turn: nothing is due."""
         self.enter(State.CLOSED)
         self.timers.stop_all()
         self.snd.clear()
@@ -253,7 +257,6 @@ class Connection:
         if self.listener is not None:
             self.listener.on_gone(self)
         self.signal(bits | GONE | EOF | READABLE | WRITABLE)
-        self.host.dirty(self)
 
     def establish(self, now: int) -> None:
         """Enter ESTABLISHED; a FIN that the user has queued meanwhile takes it on (RFC 9293 §3.10.4)."""
@@ -597,8 +600,7 @@ class Connection:
 
     def info(self, now: int = 0) -> TcpInfo:
         """The figures (STATUS, RFC 9293 §3.10.6). ``now``: until when times count that run; 0: their last change."""
-        if self.calm == ALONE:
-            enter_message(self)
+        self.write_down()
         return collect(self, now)
 
     # --- the network (RFC 9293 §3.10.7) ------------------------------------------------------------------------------
@@ -607,7 +609,8 @@ class Connection:
         """Take one segment of this connection, its checksum verified."""
         self.segments_in += 1
         self.last_received_at = now
-        self.doubt()
+        if self.calm != CONTROL or self.state not in _OPENS:
+            self.doubt()
         if self.tracer is not None:
             self.tracer.on_segment(self, False, seg, now)
         segment_arrives(self, seg, now)
@@ -622,28 +625,17 @@ class Connection:
 
     def on_unreachable(self, kind: int, seq: int, mtu: int, now: int) -> None:
         """An ICMP error about our segment ``seq`` (wire number); about nothing in flight: ignored (RFC 5927 §4)."""
-        snd = self.snd
-        if not snd.una <= snd.absolute(seq) < snd.nxt:
-            return
-        if kind == FRAGMENTATION_NEEDED:
-            self.set_path_mtu(mtu, now)
-            return
-        number = _UNREACHABLE_ERRNO.get(kind, errno.EHOSTUNREACH)
-        opening = self.state is State.SYN_SENT or (self.state is State.SYN_RECEIVED and not self.passive)
-        hard = kind in (UNREACHABLE_PORT, UNREACHABLE_PROTOCOL) or self.config.connect_fails_on_icmp
-        if opening and hard:
-            self.fail(number)
-        else:
-            self._complain(number)
+        on_unreachable(self, kind, seq, mtu, now)
 
     def on_path_failed(self, now: int) -> None:
         """The next hop does not answer: an opening connection fails, an open one waits for it (as on Linux)."""
         if self.state is State.SYN_SENT:
             self.fail(errno.EHOSTUNREACH)
         else:
-            self._complain(errno.EHOSTUNREACH)
+            self.complain(errno.EHOSTUNREACH)
 
-    def _complain(self, number: int) -> None:
+    def complain(self, number: int) -> None:
+        """Trouble of the path that ends nothing (SHLD-25)."""
         self.doubt()
         self.soft_error = os_error(number)
         self.report(number)

@@ -9,9 +9,9 @@ Nothing is decided here that ``output`` and ``sender`` would decide otherwise: `
 the same story with and without this file and compares every byte.
 """
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from usertcp.tcp import message, output
+from usertcp.tcp import control, message, output
 from usertcp.tcp.buffers import bytewise
 from usertcp.tcp.chrono import BUSY
 from usertcp.tcp.ecn import NOT_ECN
@@ -19,7 +19,7 @@ from usertcp.tcp.receiver import ACK_DELAYED, ACK_NONE, ACK_NOW
 from usertcp.tcp.recovery import OPEN
 from usertcp.tcp.ring import Buffer
 from usertcp.tcp.sender import COMPANY
-from usertcp.tcp.state import ALONE, CALM, WRITABLE, State
+from usertcp.tcp.state import ALONE, CALM, DOUBTED, WRITABLE, State
 from usertcp.tcp.timeouts import rearm, text_sent
 from usertcp.tcp.timers import DELAYED_ACK
 from usertcp.units import MASK32, NEVER
@@ -29,22 +29,22 @@ from usertcp.wire.tcp import ACK, PSH, TIMESTAMPS_LEN, repeat
 if TYPE_CHECKING:
     from usertcp.tcp.connection import Connection
 
+CLOSES: Final = frozenset({State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK})  # our FIN is to leave, or has left
+
 
 def poll(conn: "Connection", now: int, tx: output.Transmit, budget: int) -> bool:
     """As ``output.poll``: send what may be sent, at most ``budget`` (super-)segments. True: more waits."""
-    if not conn.calm:
-        if not is_plain(conn):
-            return output.poll(conn, now, tx, budget)
-        conn.calm = CALM
-        conn.snd.lone = message.bound(conn)
-        conn.snd.whole = _whole(conn) if conn.snd.lone else 0
+    if conn.calm <= DOUBTED and not calms(conn):
+        if conn.snd.fin_queued and _only_ends(conn, now):
+            return control.send_fin(conn, now, tx)
+        return output.poll(conn, now, tx, budget)
     snd, rcv = conn.snd, conn.rcv
     if snd.buffer.end > snd.nxt:
         if snd.nxt == snd.una:
             if snd.last_sent_at and now - snd.last_sent_at > snd.rtt.rto:  # a start from idleness
                 conn.doubt()
                 return output.poll(conn, now, tx, budget)
-            if budget > 0 and message.is_alone(conn) and conn.ready & WRITABLE:
+            if budget > 0 and message.fits(snd, snd.buffer.end - snd.nxt) and conn.ready & WRITABLE:
                 more = not message.send(conn, now, tx)
                 rearm(conn, now)
                 return more
@@ -67,20 +67,52 @@ def poll(conn: "Connection", now: int, tx: output.Transmit, budget: int) -> bool
     return not output.send_acks(conn, tx, now)
 
 
+def calms(conn: "Connection") -> bool:
+    """Whether nothing is the matter with ``conn``, of which that was in doubt; then it is no longer."""
+    if not is_plain(conn):
+        return False
+    conn.calm = CALM
+    conn.snd.lone = message.bound(conn)
+    conn.snd.whole = _whole(conn) if conn.snd.lone else 0
+    return True
+
+
 def is_plain(conn: "Connection") -> bool:
     """Whether nothing is the matter with ``conn``. That lasts until something general happens to it: ``conn.calm``."""
-    snd, rcv = conn.snd, conn.rcv
     return (
         conn.state is State.ESTABLISHED
-        and conn.ecn is NOT_ECN
+        and conn.rcv.fin is None
+        and not (conn.orphan or conn.snd.fin_queued)
+        and _is_sound(conn)
+    )
+
+
+def _only_ends(conn: "Connection", now: int) -> bool:
+    """Whether all that ``conn`` has to say is its FIN, nothing of it is on its way, and nothing is the matter but that
+    one of the two ends has closed."""
+    snd = conn.snd
+    return (
+        not snd.fin_sent
+        and conn.state in CLOSES
+        and snd.una == snd.nxt == snd.buffer.end
+        and snd.sack_ok
+        and snd.tlp.end < 0
+        and now - snd.last_sent_at <= snd.rtt.rto
+        and _is_sound(conn)
+    )
+
+
+def _is_sound(conn: "Connection") -> bool:
+    """Whether no loss is mended, and nothing is to be said but text, its acknowledgment and a FIN."""
+    snd, rcv = conn.snd, conn.rcv
+    return (
+        conn.ecn is NOT_ECN
         and conn.reset_due is None
         and snd.phase == OPEN
         and snd.una <= snd.nxt <= snd.una + snd.wnd > snd.una >= snd.up
         and rcv.buffer.top == rcv.buffer.nxt
-        and rcv.fin is None
         and not (
-            conn.orphan
-            or conn.syn_due
+            conn.syn_due
             or conn.probe_due
             or conn.keepalive_due
             or conn.override
@@ -90,7 +122,6 @@ def is_plain(conn: "Connection") -> bool:
             or conn.soft_error
             or rcv.dsacks
             or snd.board.lost
-            or snd.fin_queued
             or snd.dup_credit
             or snd.tlp.due
             or snd.cc.paced

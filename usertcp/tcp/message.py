@@ -3,7 +3,7 @@
 Whoever asks and answers in turn sends nothing else, and pays for each byte of it what a burst of 64 KB costs. Most of
 what is decided for a burst has one answer here: both windows are open and will not be filled, Nagle's rule has nothing
 to wait for (RFC 9293 §3.7.4), no timer of sending runs, and all that the user had goes. ``express`` asks
-:func:`is_alone` when nothing is the matter with a connection; what it does otherwise leaves the same traces. What
+:func:`fits` when nothing is the matter with a connection; what it does otherwise leaves the same traces. What
 acknowledges it is taken by ``predicted``. As long as nothing else happens nobody asks about it, and so nothing is
 written down but its number and when it left: no record in the scoreboard, no timer, no sample of a rate. All of that
 follows from the two, and :func:`enter` makes it up when something happens that was not expected.
@@ -26,6 +26,7 @@ from usertcp.wire.tcp import ACK, PSH, TIMESTAMPS_LEN, plain_header, stamped_hea
 if TYPE_CHECKING:
     from usertcp.tcp.connection import Connection
     from usertcp.tcp.output import Transmit
+    from usertcp.tcp.sender import Sender
 
 
 def bound(conn: "Connection") -> int:
@@ -37,11 +38,9 @@ def bound(conn: "Connection") -> int:
     return min(snd.mss - TIMESTAMPS_LEN, snd.flight)
 
 
-def is_alone(conn: "Connection") -> bool:
-    """Whether all text that waits fits a segment and the peer's window, and is little beside the other one; nothing is
-    the matter with ``conn``, and nothing on its way."""
-    snd = conn.snd
-    length = snd.buffer.end - snd.nxt
+def fits(snd: "Sender", length: int) -> bool:
+    """Whether ``length`` bytes, all that waits, fit a segment and the peer's window, and are little beside the other
+    one; nothing is the matter with the connection, and nothing on its way."""
     return length <= snd.lone and length <= snd.wnd and 2 * length <= snd.cc.cwnd
 
 
@@ -55,9 +54,7 @@ def say(conn: "Connection", data: Buffer, now: int, tx: "Transmit") -> int:
     snd, length = conn.snd, len(data)
     buffer = snd.buffer
     if (
-        length > snd.lone
-        or length > snd.wnd
-        or 2 * length > snd.cc.cwnd
+        not fits(snd, length)
         or not buffer.end == snd.nxt == snd.una
         or now - snd.last_sent_at > snd.rtt.rto
         or not conn.ready & WRITABLE
@@ -96,23 +93,15 @@ def send(conn: "Connection", now: int, tx: "Transmit") -> bool:
 def answered(conn: "Connection", now: int) -> None:
     """The message that is on its way is acknowledged: what it leaves behind, which is what any text would leave that
     used little of the window."""
-    snd, chrono = conn.snd, conn.chrono
-    una, sent_at = snd.nxt, snd.last_sent_at
-    acked, trip, rack = una - snd.una, now - sent_at, snd.rack
-    snd.una = snd.usage_end = una
+    snd = conn.snd
+    acked, una = snd.on_answer(now), snd.una
     if acked < snd.mss - TIMESTAMPS_LEN:
         snd.small_end = una
-    snd.usage_full, snd.usage_flight = False, acked
-    snd.unacked_since = now
+    snd.usage_full, snd.usage_flight, snd.usage_end = False, acked, una
     snd.buffer.clear()
-    snd.rtt.sample(trip, trip)
-    snd.tlp.sampled = True
-    rack.rtt, rack.sent_at, rack.end, rack.fack = trip, sent_at, una, una  # as ``Rack.on_in_order``
-    snd.rate.on_message(acked, trip, now)
-    snd.cc.on_unused(now, acked)
     conn.bytes_acked += acked
     rest(conn)
-    chrono.rest(now)
+    conn.chrono.rest(now)
     conn.calm = CALM
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from usertcp.tcp import timers as timer
 from usertcp.tcp.receiver import ACK_DELAYED, ACK_NOW
-from usertcp.tcp.state import State
+from usertcp.tcp.state import CONTROL, State
 from usertcp.tcp.timeouts import rearm
 from usertcp.units import MASK32
 from usertcp.wire import tcp as wire
@@ -175,7 +175,13 @@ def _send_syn(conn: "Connection", tx: Transmit, now: int) -> bool:
     if not _transmit(conn, tx, now, snd.iss, flags, options + more, NO_TEXT, 0, 1):
         return False
     conn.ecn.on_opening_sent(ecn_flags)
-    snd.on_sent(snd.iss, snd.iss + 1, now, 1)
+    if snd.nxt == snd.iss and not snd.cc.paced:
+        snd.nxt = snd.iss + 1
+        snd.last_sent_at = snd.unacked_since = now
+        conn.calm = CONTROL
+    else:
+        conn.doubt()
+        snd.on_sent(snd.iss, snd.iss + 1, now, 1)
     conn.syn_due = False
     conn.timers.set(timer.RETRANSMIT, now + snd.rtt.rto)
     return True

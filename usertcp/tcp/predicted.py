@@ -56,7 +56,7 @@ def take_predicted(
     answer = (  # to the message alone that is on its way: what else would be asked is known
         conn.calm == ALONE
         and ack == snd.nxt & MASK32
-        and window == snd.wnd
+        and window > 0
         and snd.buffer.end == snd.nxt
         and conn.ready & WRITABLE
     )
@@ -69,6 +69,8 @@ def take_predicted(
         rcv.ts_recent_at = now
     if answer:
         snd.wl1, snd.wl2 = nxt, snd.nxt
+        if window != snd.wnd:
+            snd.offered(window)
         answered(conn, now)
     else:
         _take_ack(conn, acked, window, now)
@@ -90,11 +92,11 @@ def take_message(
     one in any case (ns).
     """
     rcv, snd = conn.rcv, conn.snd
-    nxt, size, buffer = rcv.nxt, len(text), rcv.buffer
+    nxt, size, buffer, window = rcv.nxt, len(text), rcv.buffer, wnd << snd.shift
     if (
         seq != nxt & MASK32
         or ack != snd.nxt & MASK32
-        or wnd << snd.shift != snd.wnd
+        or not window
         or snd.buffer.end != snd.nxt
         or nxt + size > rcv.edge
         or size > rcv.mss
@@ -112,6 +114,8 @@ def take_message(
     if nxt <= rcv.last_ack_sent:  # RFC 7323 §4.3 (2)
         rcv.ts_recent, rcv.ts_recent_at = tsval, now
     snd.wl1, snd.wl2 = nxt, snd.nxt
+    if window != snd.wnd:
+        snd.offered(window)
     if not size:
         return True
     if size <= buffer.wanted and buffer.read_seq == nxt:
@@ -200,13 +204,12 @@ def _take_ack(conn: "Connection", acked: int, window: int, now: int) -> None:
         if snd.una + acked + window < snd.nxt:  # the peer has taken back some of it
             conn.calm = DOUBTED
         if window != snd.wnd:
-            snd.wnd = window
-            if window > snd.max_wnd:
-                snd.max_wnd = window
+            snd.offered(window)
         snd.on_expected_ack(acked, now)
     if acked and conn.ready & WRITABLE and snd.una == snd.nxt == snd.buffer.end:
         conn.bytes_acked += acked
         rest(conn)
+        conn.chrono.rest(now)
     elif acked or not conn.ready & WRITABLE:
         after_ack(conn, acked, now)
 

@@ -135,6 +135,8 @@ class Scoreboard:
 
     def clear(self) -> None:
         """Forget everything."""
+        if not (self._records or self._lost_heap or self.fresh):
+            return
         line = self._timeline
         while line.newer is not line:  # records point at each other: let them go one by one
             self._unlink(line.newer)

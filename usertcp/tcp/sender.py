@@ -255,13 +255,18 @@ class Sender:
         if window == self.wnd:
             return False
         reopened = self.wnd == 0 and window > 0
-        self.wnd = window
-        self.max_wnd = max(self.max_wnd, window)
+        self.offered(window)
         if reopened:
             if self.backed_off_probes:  # closed for a time-out at least: what was sent into it has been refused
                 self.board.mark_all_lost()
             self.backed_off_probes = 0
         return True
+
+    def offered(self, window: int) -> None:
+        """The peer allows ``window`` bytes, as it did before."""
+        self.wnd = window
+        if window > self.max_wnd:
+            self.max_wnd = window
 
     def on_ack(
         self,
@@ -351,6 +356,20 @@ class Sender:
         cc.on_ack(sample)
         if cc.paced or self.pacer.rate:
             self._pace()
+
+    def on_answer(self, now: int) -> int:
+        """:meth:`on_ack` for the answer to what left alone and was not written down (``message``, ``control``): what it
+        leaves behind is what anything would that used little of the window. The bytes acknowledged."""
+        rack, una, sent_at = self.rack, self.nxt, self.last_sent_at
+        acked, trip = una - self.una, now - sent_at
+        self.una = una
+        self.unacked_since = now
+        self.rtt.sample(trip, trip)
+        self.tlp.sampled = True
+        rack.rtt, rack.sent_at, rack.end, rack.fack = trip, sent_at, una, una  # as ``Rack.on_in_order``
+        self.rate.on_message(acked, trip, now)
+        self.cc.on_unused(now, acked)
+        return acked
 
     def _take_blocks(self, blocks: tuple[tuple[int, int], ...]) -> tuple[int, int] | None:
         """Note what the SACK option reports; what it reports as received twice, if it does (RFC 2883 §4)."""

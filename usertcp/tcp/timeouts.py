@@ -121,6 +121,17 @@ def _set_probe(conn: "Connection", now: int) -> None:
     due[timer.LOSS_PROBE] = at if at < limit else limit
 
 
+def arm_lone(conn: "Connection", now: int) -> None:
+    """:func:`rearm` when what has just left is all that is on its way, nothing waits, and nothing is the matter."""
+    snd, due = conn.snd, conn.timers.due
+    due[timer.OF_SENDING] = timer.AT_REST
+    due[timer.RETRANSMIT] = now + snd.rtt.rto
+    if snd.tlp.sampled:
+        _set_probe(conn, now)
+    if conn.config.user_timeout:
+        arm_user_timeout(conn)
+
+
 def rest(conn: "Connection") -> None:
     """:func:`rearm` and :func:`arm_user_timeout` when all that was sent is acknowledged, and nothing waits to be."""
     conn.timers.due[timer.OF_SENDING] = timer.AT_REST

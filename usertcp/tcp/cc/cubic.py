@@ -98,7 +98,7 @@ class Cubic(LossBased):
         self._credit = 0
         self._est_credit = 0
         self._heard = 0
-        self._hystart = HyStart()
+        self._hystart: HyStart | None = None  # made when the window first grows: a short connection's never does
         self._undo = (0, 0, 0, NO_EPOCH, 0, 0)
 
     # --- growth ------------------------------------------------------------------------------------------------------
@@ -131,8 +131,11 @@ class Cubic(LossBased):
         self._epoch = NO_EPOCH
         if self.ssthresh != UNLIMITED:
             return super()._slow_start(sample)
-        self.cwnd += self._hystart.grow(sample, min(sample.acked, sample.flight), self._mss)
-        if self._hystart.over:
+        hystart = self._hystart
+        if hystart is None:
+            hystart = self._hystart = HyStart()
+        self.cwnd += hystart.grow(sample, min(sample.acked, sample.flight), self._mss)
+        if hystart.over:
             self.ssthresh = self._cwnd_prior = self.cwnd
         return 0
 
