@@ -318,8 +318,9 @@ def fin_acked(conn: "Connection", now: int) -> bool:
         conn.enter(State.FIN_WAIT_2)
     elif conn.state is State.CLOSING:
         conn.time_wait(now)
-    elif conn.state is State.LAST_ACK:
-        conn.end()
+    elif conn.state is State.LAST_ACK:  # gone at once: what else comes finds nobody
+        conn.finish()
+        conn.host.forget(conn)
         return False
     return True
 

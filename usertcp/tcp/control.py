@@ -91,11 +91,7 @@ def take_ack_of_fin(conn: "Connection", seq: int, ack: int, wnd: int, tsval: int
     conn.bytes_acked += snd.on_answer(now)
     _note(conn, wnd, tsval, now)
     rest(conn)
-    if conn.state is State.LAST_ACK:
-        conn.finish()
-        conn.host.forget(conn)
-    else:
-        fin_acked(conn, now)
+    if fin_acked(conn, now):
         conn.host.dirty(conn)
     return True
 
