@@ -22,10 +22,11 @@ from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.ecn_policy import Ecn
 from usertcp.tcp.express import is_plain
+from usertcp.tcp.predicted import take_answer
 from usertcp.tcp.sender import Sender
 from usertcp.tcp.state import DOUBTED, WRITABLE, State
 from usertcp.tcp.timers import LOSS_PROBE, RETRANSMIT, USER_TIMEOUT
-from usertcp.units import KIB, MS, NEVER, SEC, US
+from usertcp.units import KIB, MASK32, MS, NEVER, SEC, US
 
 MACS: Final = (bytes.fromhex("020000000001"), bytes.fromhex("020000000002"))
 STEPS: Final = 150
@@ -534,6 +535,53 @@ def test_stream_that_leaves_within_the_users_calls_is_the_same_as_by_turns(offlo
     _, said, quiet = ways[0]
     assert said > 30
     assert quiet > 20
+
+
+def flowing(world: World, client: End) -> Connection:
+    """The client's connection with a stream on its way, of which the last piece left without a turn."""
+    conn = client.conn
+    assert conn is not None
+    assert world.ends[1].conn is not None
+    conn.configure(send_buffer=4096 * KIB)
+    world.ends[1].conn.configure(receive_buffer=4096 * KIB)
+    for n in range(200):
+        client.stack.poll(world.now, client)
+        if client.stack.say(conn, bytes(256 * KIB), world.now, client) and not client.stack.stirred:
+            return conn
+        if not n % 3:
+            conn.write(bytes(256 * KIB))
+        world.now += 100 * US
+        world.carry_all()
+        if world.ends[1].conn.readable:
+            world.ends[1].conn.read(1 << 22)
+    raise AssertionError("no piece left without a turn")
+
+
+def test_what_a_connection_had_to_do_is_done_with_the_next_piece_of_its_stream_or_stays_to_be_done() -> None:
+    world, client, _ = opened(closed=False, offload=True)
+    conn = flowing(world, client)
+    client.stack.dirty(conn)
+    assert client.stack.say(conn, bytes(conn.snd.buffer.free + 1), world.now, client) == 0
+    assert client.stack.stirred
+    conn.snd.cc.cwnd = conn.snd.wnd = 4096 * KIB
+    assert client.stack.say(conn, bytes(100_000), world.now, client) == 100_000
+    assert not client.stack.stirred
+
+
+def test_acknowledgment_that_takes_back_some_of_the_window_is_not_the_expected_answer() -> None:
+    world, client, _ = opened(closed=False, offload=True)
+    conn = flowing(world, client)
+    snd, rcv = conn.snd, conn.rcv
+    acked = 1448
+    least = -(-(snd.nxt - snd.una - acked) >> snd.shift)
+    ack, before = snd.una + acked & MASK32, snd.una
+    numbers = rcv.nxt & MASK32, ack
+    assert not take_answer(conn, *numbers, least - 1, rcv.ts_recent, NEVER, world.now)
+    assert snd.una == before
+    assert take_answer(conn, *numbers, least, rcv.ts_recent, NEVER, world.now)
+    assert snd.una == before + acked
+    assert conn.calm
+    assert is_plain(conn)
 
 
 def test_message_after_a_long_silence_does_not_leave_at_once_for_the_window_decays() -> None:
