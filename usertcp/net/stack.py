@@ -48,6 +48,7 @@ from usertcp.tcp.ring import Buffer
 from usertcp.tcp.rtt import TS_TICK
 from usertcp.tcp.seq import initial_sequence, timestamp_offset, unwrap
 from usertcp.tcp.state import ALONE
+from usertcp.tcp.timers import DELAYED_ACK
 from usertcp.tcp.timewait import outlived, reusable_by
 from usertcp.tcp.tlp import MAX_ACK_DELAY
 from usertcp.tcp.trace import Tracer
@@ -598,6 +599,7 @@ class Stack:
         """Whether all that ``conn`` has to say is an ACK that waits for company."""
         if conn is self.company and may_ride(conn):
             self._rider = conn
+            conn.timers.stop(DELAYED_ACK)  # it is due, and waits for nothing else
             return True
         if conn is self._rider:
             self._rider = None
