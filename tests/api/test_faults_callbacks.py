@@ -329,7 +329,7 @@ def test_interrupt_at_any_line_of_a_turn_leaves_nothing_locked_and_other_connect
             server = threading.Thread(target=serve, args=(listener,))
             server.start()
             busy, quiet = (left.connect((RIGHT, PORT), timeout=PATIENCE) for _ in range(2))
-            until(lambda: not quiet.core.flow.queued, "the ACK of its handshake")  # noqa: B023
+            until(lambda: not left.stack.stirred, "the ACK of its handshake")  # noqa: B023
 
             def work() -> None:
                 ask(busy, TEXT * 3)  # noqa: B023

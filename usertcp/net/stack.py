@@ -289,10 +289,8 @@ class Stack:
         (the budget is spent, or ``sink`` is full)."""
         heap, asked = self._heap, self._asked
         due = (heap and heap[0][0] <= now) or (asked and asked[0][0] <= now)
-        rider = self._rider
-        if rider is not None and rider is not self.company:  # its ACK goes alone
-            self._rider = None
-            self.dirty(rider)
+        if self._rider is not None and self._rider is not self.company:
+            self._unseat()
         frames, requests, local = self._backlog, self._requests, self._local
         if not (due or self._dirty or frames or requests or local or self.memory.pressed != self._pressed):
             return self._rider is not None
@@ -604,6 +602,12 @@ class Stack:
         if conn is self._rider:
             self._rider = None
         return False
+
+    def _unseat(self) -> None:
+        """The ACK that waits for company goes alone."""
+        rider, self._rider = self._rider, None
+        if rider is not None:
+            self.dirty(rider)
 
     def notify(self, item: Connection | Listener | Pinger) -> None:
         """``item`` shows up in the next ``take_ready``."""
