@@ -185,7 +185,7 @@ class Program:
                 party.out, party.into, party.name = Stream(), Stream(), name
                 party.urgent = False
                 if found:
-                    self.opened[name[0].removeprefix("::ffff:"), name[1]] = party  # as the other end sees it
+                    self.opened[_plain(name)] = party
         sock.settimeout(0)
 
     def accept(self, feed: Feed) -> None:
@@ -197,7 +197,7 @@ class Program:
         if not done:
             return
         conn, name = got
-        mate = self.opened.pop(name[:2], None)
+        mate = self.opened.pop(_plain(name), None)
         party = Party()
         party.inline = listening.inline
         if mate is not None:
@@ -369,6 +369,11 @@ class Program:
         assert not stack._ports._bound, "a port is still held"
         assert not engine.broker.arrivals
         assert stack.memory.used == 0, f"{stack.memory.used} bytes are still charged"
+
+
+def _plain(name: tuple[Any, ...]) -> tuple[str, int]:
+    """The address and port of ``name``, of which an IPv6 socket has another form than its peer may have."""
+    return name[0].removeprefix("::ffff:"), name[1]
 
 
 def _polled(sock: us.socket, events: int) -> int:
