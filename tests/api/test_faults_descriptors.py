@@ -303,3 +303,25 @@ def test_descriptor_that_cannot_be_watched_ends_its_connection_and_no_other(
         again, other = connected(left, right)
         for sock in (client, server, again, other):
             sock.close()
+
+
+# -- the end of a stream ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reset", [False, True], ids=["fin", "reset"])
+def test_end_of_a_stream_without_a_descriptor_to_ask_why_is_emfile_and_then_what_it_is(
+    reset: bool, limited: None
+) -> None:
+    """The end of the data alone may be that of a connection that was reset: it is not taken for that of the stream."""
+    with nothing_left(), two_engines() as (left, right):
+        client, server = connected(left, right)
+        if reset:
+            server.setsockopt(us.SOL_SOCKET, us.SO_LINGER, struct.pack("ii", 1, 0))
+        server.close()
+        assert select.select([client], [], [], PATIENCE)[0]
+        with only(0):
+            assert number(lambda: client.recv(10)) == "EMFILE"
+        if reset:
+            assert number(lambda: client.recv(10)) == "ECONNRESET"
+        assert client.recv(10) == b""
+        client.close()
