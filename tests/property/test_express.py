@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.property.test_two_connections import Storm, configs
 from tests.support.pair import TEXT, End, Pair
+from tests.support.pure import pure_only
 from usertcp.tcp import connection, express, output
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
@@ -20,6 +21,8 @@ from usertcp.tcp.ecn_policy import Ecn
 from usertcp.tcp.state import ALONE, CONTROL, DOUBTED, State
 from usertcp.tcp.timeouts import answer_due
 from usertcp.units import MS
+
+pytestmark = pure_only  # both ways are told apart by putting something in between
 
 
 class Recorder:

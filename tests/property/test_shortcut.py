@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.support.pure import pure_only
 from tests.support.reading import Reading
 from usertcp.frame import PLAIN, FrameMeta, LinkCaps, Source
 from usertcp.net.shortcut import Frame, Shortcut
@@ -27,6 +28,8 @@ from usertcp.tcp.sender import Sender
 from usertcp.tcp.state import DOUBTED, WRITABLE, State
 from usertcp.tcp.timers import LOSS_PROBE, RETRANSMIT, USER_TIMEOUT
 from usertcp.units import KIB, MASK32, MS, NEVER, SEC, US
+
+pytestmark = pure_only  # both ways are told apart by putting something in between
 
 MACS: Final = (bytes.fromhex("020000000001"), bytes.fromhex("020000000002"))
 STEPS: Final = 150

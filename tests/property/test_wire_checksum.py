@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.pure import pure_only
 from tests.unit.wire.strategies import u16
 from usertcp.wire import checksum
 
@@ -52,6 +53,7 @@ def test_sum_with_numpy_asked_for_is_the_sum_without(data: bytes, start: int) ->
         assert checksum.sum16(data, start) == plain
 
 
+@pure_only
 def test_without_numpy_python_sums() -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checksum, "_sum_long", None)
