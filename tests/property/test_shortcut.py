@@ -265,24 +265,24 @@ def plain(log: list[Any]) -> list[Any]:
     return [[(frame, meta.gso_size) for frame, meta in entry] if isinstance(entry, list) else entry for entry in log]
 
 
+def give_the_same(kind: type[World], seed: int) -> None:
+    short, general = kind(seed, closed=False), kind(seed, closed=True)
+    short.run()
+    general.run()
+    for i, (one, other) in enumerate(zip(plain(short.log), plain(general.log), strict=True)):
+        assert one == other, f"entry {i}"
+
+
 @example(seed=1159)  # a message comes after the window of one with a higher number was taken (RFC 9293 §3.10.7.4)
 @example(seed=255)  # a burst goes on with a newer timestamp after an ACK was sent (RFC 7323 §4.3)
 @given(seed=st.integers(0, 1 << 32))
 def test_any_traffic_by_the_short_way_and_by_the_general_one_gives_the_same(seed: int) -> None:
-    short, general = World(seed, closed=False), World(seed, closed=True)
-    short.run()
-    general.run()
-    for i, (one, other) in enumerate(zip(plain(short.log), plain(general.log), strict=True)):
-        assert one == other, f"entry {i}"
+    give_the_same(World, seed)
 
 
 @given(seed=st.integers(0, 1 << 32))
 def test_any_short_lives_by_the_short_way_and_by_the_general_one_are_the_same(seed: int) -> None:
-    short, general = Lives(seed, closed=False), Lives(seed, closed=True)
-    short.run()
-    general.run()
-    for i, (one, other) in enumerate(zip(plain(short.log), plain(general.log), strict=True)):
-        assert one == other, f"entry {i}"
+    give_the_same(Lives, seed)
 
 
 def opened(*, closed: bool, offload: bool) -> tuple[World, End, End]:

@@ -18,7 +18,6 @@ from usertcp.tcp.ecn import NOT_ECN
 from usertcp.tcp.receiver import ACK_DELAYED, ACK_NONE, ACK_NOW
 from usertcp.tcp.recovery import OPEN
 from usertcp.tcp.ring import Buffer
-from usertcp.tcp.sender import COMPANY
 from usertcp.tcp.state import ALONE, CALM, DOUBTED, WRITABLE, State
 from usertcp.tcp.timeouts import rearm, text_sent
 from usertcp.tcp.timers import DELAYED_ACK
@@ -155,7 +154,7 @@ def _send_text(conn: "Connection", now: int, tx: output.Transmit, budget: int) -
             length = min(available, right - nxt, allowed - flight)
             if length < available:
                 length = snd.next_new(payload, burst, nodelay)
-            elif length < burst and flight >= COMPANY <= 2 * burst and snd.defers(burst):
+            elif length < burst and snd.awaits_company(burst):
                 length = 0
             elif length % payload and not nodelay and una < snd.small_end:
                 length -= length % payload
@@ -267,13 +266,11 @@ def is_done(conn: "Connection", now: int) -> bool:
 def _waits(conn: "Connection", left: int) -> bool:
     """Whether ``left`` bytes of text, all that is to be sent, wait for company as :func:`_send_text` has it."""
     snd, burst = conn.snd, conn.max_burst
-    flight = snd.board.in_flight
     return (
         left < burst
         and left <= snd.una + snd.wnd - snd.nxt
-        and left <= min(snd.cc.cwnd, snd.flight) - flight
-        and flight >= COMPANY <= 2 * burst
-        and snd.defers(burst)
+        and left <= min(snd.cc.cwnd, snd.flight) - snd.board.in_flight
+        and snd.awaits_company(burst)
     )
 
 

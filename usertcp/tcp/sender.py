@@ -520,11 +520,13 @@ class Sender:
     def _waits(self, length: int, available: int, burst: int) -> bool:
         """Whether ``length`` bytes, less than a ``burst``, wait for the rest of it: for the windows, or, being all that
         is ``available``, for what the user writes next (Linux: tcp_autocorking). The end of a stream does not."""
-        if length == available and (
-            self.board.in_flight < COMPANY or 2 * burst < COMPANY or self.fin_queued or self.up > self.nxt
-        ):
-            return False
+        if length == available:
+            return not self.fin_queued and self.up <= self.nxt and self.awaits_company(burst)
         return self.defers(burst)
+
+    def awaits_company(self, burst: int) -> bool:
+        """Whether less than a ``burst``, all that there is to send, waits for what the user writes next."""
+        return self.board.in_flight >= COMPANY <= 2 * burst and self.defers(burst)
 
     def defers(self, burst: int) -> bool:
         """Whether less than a burst waits until the windows let all of it go: many of them are in the network, whose
