@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from socket import SHUT_RD, SHUT_RDWR, SHUT_WR
 from typing import Any, Final
 
+from usertcp.driver.base import PLENTY
 from usertcp.driver.file import buffered
 from usertcp.driver.leading import Attended, Watch
 from usertcp.driver.open import OpenStack, open_stack, resolve
@@ -37,7 +38,6 @@ from usertcp.tcp.trace import Tracer
 from usertcp.units import NEVER
 
 LINGER: Final = 5.0  # seconds that a closing host waits for acknowledgments
-PLENTY: Final = 32 << 10  # bytes at a time; who receives so much finds more
 CHUNK: Final = 64 << 10  # bytes; what ``recv`` takes when it is not told
 
 _ENDED: Final = EOF | FAILED | GONE  # there is something to be told to who reads

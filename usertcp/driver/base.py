@@ -36,6 +36,7 @@ BUDGET: Final = 64  # frames read, and about as many sent, in one turn
 SLICE_FRAMES: Final = 32  # frames read before the stack may answer
 SLICE_BYTES: Final = 256 << 10  # bytes read before the stack may answer
 OFFER_BYTES: Final = 1 << 20  # the same while a reader waits who takes as much
+PLENTY: Final = 32 << 10  # bytes at a time; who receives so much finds more
 LARGEST: Final = 64 << 10  # bytes of text in one frame, at most
 LOOK: Final = MS // 2  # how long a sender does without looking for acknowledgments, when its buffer is half empty
 ROUNDS: Final = 16  # times that callbacks may cause callbacks within one turn

@@ -25,13 +25,15 @@ from contextvars import copy_context
 from typing import Any, Final
 
 from usertcp.driver.aio import Driver
+from usertcp.driver.base import PLENTY
 from usertcp.driver.origin import Loose, described, warn_unclosed
 from usertcp.driver.socket_view import SocketView
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.state import FAILED, GONE, REPORTED
 
 CHUNK: Final = 64 << 10  # bytes handed to a protocol at a time
-TURN: Final = 256 << 10  # bytes handed to a protocol before others have their turn
+TURN: Final = 1 << 20  # bytes handed to a protocol at a time, at most; more than a turn of the pump's brings, for else
+# what has once heaped up would never be worked off
 
 
 class Transport(_FlowControlMixin, asyncio.Transport):
@@ -187,6 +189,7 @@ class Transport(_FlowControlMixin, asyncio.Transport):
                 protocol.data_received(data)  # type: ignore[attr-defined]
             given += count
         if given:
+            self._gulp(given)
             self._driver.kick()
         if core.at_eof and not (self._eof_seen or self._reading_paused or self._closing):
             if core.ready & FAILED:
@@ -196,6 +199,18 @@ class Transport(_FlowControlMixin, asyncio.Transport):
                 self.close()
             self._hold()
         self._offer()
+
+    def _gulp(self, given: int) -> None:
+        """Bulk of which ``given`` bytes were handed to a protocol with a buffer of its own: go on at once with what the
+        device has, and spare each piece two rounds of the loop."""
+        core, protocol, pump, landed = self.core, self._protocol, self._driver.pump, given
+        while landed >= PLENTY and given < TURN and not (self._reading_paused or self._closing or core.readable):
+            if not isinstance(protocol, asyncio.BufferedProtocol) or protocol is not self._protocol:
+                return
+            landed = pump.gulp(core, _memory_of(protocol))
+            given += landed
+            if landed:
+                protocol.buffer_updated(landed)
 
     def _hold(self) -> None:
         """The peer has closed. Who has nothing more to send is kept by the program alone, so that one who is forgotten
