@@ -1,14 +1,15 @@
-"""Memory in which every sequence number has its place: byte ``s`` lies at ``buf[s & mask]``.
+"""Memory in which every sequence number has its place: byte ``s`` lies at ``buf[s - base & mask]``.
 
 The capacity is a power of two, so the place follows from the number alone: nothing moves when the window slides, and
-data that comes out of order is written where it will be read::
+data that comes out of order is written where it will be read. What was empty begins anew at index 0 (``base``), so that
+who empties it each time goes on in memory that is still in the cache, and finds it in one piece::
 
       numbers    lo                 hi          (hi - lo <= capacity)
                  v                  v
       line   ----[==================)--------------
       buf    [=======)  [===========]           what passes the end goes on at index 0: one or two pieces
              0       ^  ^           capacity
-                     hi & mask, lo & mask
+                     hi and lo, less base, & mask
 
 The ring knows neither which bytes are valid nor how many are wanted at most; its owner (``buffers``) does. Views of it
 may be out while it grows or is released: it then takes new memory and leaves the old to them, and never resizes. What
@@ -27,13 +28,13 @@ _NONE: Final = memoryview(bytearray())  # no memory; writable, so that nothing m
 class Ring:
     """Bytes addressed by sequence number; ``capacity`` in bytes, 0 until something is reserved."""
 
-    __slots__ = ("_mask", "_next", "_view", "capacity", "memory")
+    __slots__ = ("_base", "_mask", "_next", "_view", "capacity", "memory")
 
     def __init__(self, memory: Memory | None = None) -> None:
         """``memory``: the budget; None: no bound."""
         self.memory = memory if memory is not None else Memory()
         self._view = _NONE
-        self._mask = 0
+        self._base = self._mask = 0
         self._next = 0  # how large to begin after a release, bytes
         self.capacity = 0
 
@@ -56,7 +57,7 @@ class Ring:
         if not capacity and hi - lo <= MIN_CAPACITY >= self._next and (view := memory.take_spare()) is not None:
             self._next = MIN_CAPACITY >> 1
             self.capacity = MIN_CAPACITY
-            self._mask = MIN_CAPACITY - 1
+            self._base, self._mask = lo, MIN_CAPACITY - 1
             self._view = view
             return True
         needed = max(MIN_CAPACITY, 1 << (hi - lo - 1).bit_length())
@@ -82,7 +83,7 @@ class Ring:
                 return False
         self._view = view
         self.capacity = capacity
-        self._mask = capacity - 1
+        self._base, self._mask = lo, capacity - 1
         for piece in kept:
             self.write(lo, piece)
             lo += len(piece)
@@ -112,7 +113,7 @@ class Ring:
 
     def write(self, seq: int, data: Buffer) -> None:
         """Copy ``data`` to the numbers from ``seq`` on; the room must be reserved."""
-        i = seq & self._mask
+        i = seq - self._base & self._mask
         end = i + len(data)
         capacity = self.capacity
         if end <= capacity:
@@ -124,7 +125,7 @@ class Ring:
 
     def views(self, seq: int, n: int) -> list[memoryview]:
         """The ``n`` bytes from ``seq`` on, uncopied, in one piece or two; good until their places are written."""
-        i = seq & self._mask
+        i = seq - self._base & self._mask
         end = i + n
         capacity = self.capacity
         if end <= capacity:
@@ -133,7 +134,7 @@ class Ring:
 
     def read_into(self, seq: int, target: bytearray | memoryview) -> None:
         """Fill the whole of ``target`` with the bytes from ``seq`` on."""
-        i = seq & self._mask
+        i = seq - self._base & self._mask
         end = i + len(target)
         capacity = self.capacity
         if end <= capacity:
@@ -144,7 +145,7 @@ class Ring:
 
     def copy(self, seq: int, n: int) -> bytes:
         """A copy of the ``n`` bytes from ``seq`` on."""
-        i = seq & self._mask
+        i = seq - self._base & self._mask
         end = i + n
         capacity = self.capacity
         if end <= capacity:

@@ -97,15 +97,21 @@ def test_small_message_goes_to_the_ring_while_memory_is_scarce() -> None:
 
 
 def test_send_buffer_filled_in_part_holds_that_part() -> None:
-    buffer = _sending(1000)
-    first, second = buffer.offer(600)  # the ring's end lies between
+    buffer = _sending(4000)
+    late = BASE + 4096 - 256
+    for size in (3000, 840):  # up to 256 bytes before the ring's end
+        buffer.write(bytes(size))
+        buffer.ack(BASE + 2999)
+    buffer.ack(late - 1)
+    first, second = buffer.offer(600)
     assert (len(first), len(second)) == (256, 344)
     first[:], second[:44] = _text(300)[:256], _text(300)[256:]
     buffer.filled(300)
-    assert (len(buffer), buffer.free) == (300, 700)
-    assert b"".join(buffer.views(BASE, 300)) == _text(300)
-    assert sum(map(len, buffer.offer(5000))) == 700
-    buffer.filled(700)
+    buffer.ack(late)
+    assert (len(buffer), buffer.free) == (300, 3700)
+    assert b"".join(buffer.views(late, 300)) == _text(300)
+    assert sum(map(len, buffer.offer(5000))) == 3700
+    buffer.filled(3700)
     assert buffer.offer(1) == []
 
 

@@ -5,6 +5,7 @@ from usertcp.tcp.ring import Ring
 from usertcp.units import KIB
 
 BASE = 0xFFFF_FF00
+LATE = BASE + MIN_CAPACITY - 256  # of a ring that began at BASE, 256 bytes before its end
 
 
 def _text(n: int) -> bytes:
@@ -26,13 +27,14 @@ def test_first_byte_reserved_takes_the_least_capacity() -> None:
 def test_span_beyond_capacity_reserved_grows_to_the_power_of_two_and_keeps_bytes() -> None:
     ring = Ring()
     ring.reserve(BASE, BASE + 4096)
-    ring.write(BASE, _text(4096))  # passes the end of the memory: two pieces
-    ring.reserve(BASE, BASE + 4097)
+    ring.write(LATE, _text(4096))  # passes the end of the memory: two pieces
+    ring.reserve(LATE, LATE + 4097)
     assert ring.capacity == 8 * KIB
-    assert ring.copy(BASE, 4096) == _text(4096)
-    ring.reserve(BASE, BASE + 100_000)
+    assert ring.copy(LATE, 4096) == _text(4096)
+    ring.reserve(LATE, LATE + 100_000)
     assert ring.capacity == 128 * KIB
-    assert ring.copy(BASE, 4096) == _text(4096)
+    assert ring.copy(LATE, 4096) == _text(4096)
+    assert len(ring.views(LATE, 4096)) == 1  # what grows begins anew
 
 
 def test_span_within_capacity_reserved_moves_nothing() -> None:
@@ -46,21 +48,30 @@ def test_span_within_capacity_reserved_moves_nothing() -> None:
 def test_text_across_the_end_is_seen_in_two_pieces() -> None:
     ring = Ring()
     ring.reserve(BASE, BASE + MIN_CAPACITY)
-    ring.write(BASE, _text(1000))
-    pieces = ring.views(BASE, 1000)
-    assert [len(piece) for piece in pieces] == [256, 744]  # 0xFFFFFF00 lies 256 bytes before a multiple of 4096
+    ring.write(LATE, _text(1000))
+    pieces = ring.views(LATE, 1000)
+    assert [len(piece) for piece in pieces] == [256, 744]
     assert b"".join(pieces) == _text(1000)
     target = bytearray(1000)
-    ring.read_into(BASE, target)
+    ring.read_into(LATE, target)
     assert target == _text(1000)
-    assert ring.copy(BASE + 1, 998) == _text(1000)[1:999]
+    assert ring.copy(LATE + 1, 998) == _text(1000)[1:999]
 
 
 def test_text_up_to_the_end_is_one_piece() -> None:
     ring = Ring()
     ring.reserve(BASE, BASE + MIN_CAPACITY)
-    ring.write(BASE, _text(256))
-    assert [len(piece) for piece in ring.views(BASE, 256)] == [256]
+    ring.write(LATE, _text(256))
+    assert [len(piece) for piece in ring.views(LATE, 256)] == [256]
+
+
+def test_what_was_emptied_begins_anew_in_one_piece() -> None:
+    ring = Ring()
+    ring.reserve(BASE, BASE + MIN_CAPACITY)
+    ring.release()
+    ring.reserve(LATE, LATE + MIN_CAPACITY)
+    ring.write(LATE, _text(MIN_CAPACITY))
+    assert [bytes(piece) for piece in ring.views(LATE, MIN_CAPACITY)] == [_text(MIN_CAPACITY)]
 
 
 def test_views_out_during_growth_and_release_keep_their_bytes() -> None:
