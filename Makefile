@@ -64,7 +64,7 @@ fuzz: ## fuzz the stack, the parsers, the socket API and the engine, a minute ea
 	@$(BIN)/python -m tests.fuzz $(ARGS)
 
 hot: ## the core compiled by mypyc, in build/hot (build/hot/bin/usertcp)
-	@$(SETUP)
+	@$(SETUP) hot
 	@scripts/hot
 
 test-hot: hot ## the test suite on the compiled core; ARGS="tests/unit" selects

@@ -5,11 +5,7 @@ import os
 import pytest
 from hypothesis import HealthCheck, settings
 
-from usertcp.cli.version import compiled
 from usertcp.pytest_plugin import require_root
-
-# An algorithm of the tests' own inherits from a class of the core, which a compiled one does not allow.
-collect_ignore = ["sim/test_linux_cubic.py", "sim/test_fairness.py"] if compiled() else []
 
 # Names that nobody has are asked for; where there is no name server that takes long enough to end a test's patience.
 os.environ.setdefault("RES_OPTIONS", "timeout:1 attempts:1")

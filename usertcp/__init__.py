@@ -11,6 +11,12 @@ TYPE_CHECKING = False  # as typing's, which would have to be loaded for it
 if TYPE_CHECKING:
     from usertcp.patching.place import install, patch
 
+
+try:  # noqa: SIM105  (what that needs would have to be loaded, too)
+    import usertcp__mypyc  # type: ignore[import-not-found]  # noqa: F401  (the compiled core: see architecture.md)
+except ImportError:
+    pass
+
 __all__ = ["install", "patch"]
 
 

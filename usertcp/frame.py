@@ -8,6 +8,8 @@ What the two sides tell each other about it (offloads) is a :class:`FrameMeta`; 
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+from usertcp.native import mypyc_attr
+
 FLOW_FACTOR: Final = 0x9E3779B1  # 2^32 over the golden ratio: neighbouring ports are spread (Knuth 6.4)
 
 
@@ -88,6 +90,7 @@ def flow_hash(flow: bytes) -> int:
     return ((addresses ^ ports) * FLOW_FACTOR & 0xFFFFFFFF) >> 16
 
 
+@mypyc_attr(native_class=False)
 class Source(Protocol):
     """Where frames come from (``link.base.Link`` is one, and says more)."""
 
@@ -105,6 +108,7 @@ class Source(Protocol):
         ...
 
 
+@mypyc_attr(native_class=False)
 class Sink(Protocol):
     """Where frames go out."""
 

@@ -20,9 +20,9 @@ from tests.api.hosts import LEFT, PATIENCE, PORT, RIGHT, nothing_left, run, stac
 from tests.api.sockets import connected, read_all, until
 from tests.api.test_pump import Two, Watch
 from tests.support.faulty import FaultyLink
-from tests.support.pure import pure_only
 from usertcp import blocking
 from usertcp.blocking import Conn
+from usertcp.cli.version import compiled
 from usertcp.driver.bridge import Bridge
 from usertcp.driver.open import LinkSpec, OpenStack
 from usertcp.link.memory import memory_pair
@@ -34,8 +34,6 @@ from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.state import State
 from usertcp.wire.tcp import Segment
-
-pytestmark = pure_only
 
 TEXT = bytes(range(256)) * 20
 PACKAGE = str(Path(usertcp.__file__).parent)
@@ -352,7 +350,7 @@ def test_interrupt_at_any_line_of_a_turn_leaves_nothing_locked_and_other_connect
             number += 13
             if not hit:
                 break
-    assert struck > 20
+    assert struck > (5 if compiled() else 20)  # of a compiled core only what drives it has lines
     assert ends <= {errno.ECONNABORTED, errno.EPIPE}
 
 

@@ -18,7 +18,7 @@ PACKAGE: Final = ROOT / "usertcp"
 
 # Lower layers first; a layer may import itself and those before it. `link` stands apart (LINK_MAY).
 LAYERS: Final = (
-    {"units", "errors", "frame"},
+    {"units", "errors", "native", "frame"},
     {"wire"},
     {"tcp"},
     {"net"},

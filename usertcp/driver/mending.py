@@ -5,8 +5,9 @@ what users plug in may (a tracer, a congestion control), and so may the interpre
 connection in hand is then perhaps half changed: it is ended, with ECONNABORTED, and its peer told by a reset when it
 says something. All others are looked at anew, for what was due of theirs may have been lost with the turn.
 
-In hand is what the innermost calls that were broken off name among their variables. The compiled core has none; there,
-what it was is not known, and nobody is ended.
+In hand is what the innermost calls that were broken off name among their variables, by itself or by its congestion
+control. The compiled core's calls name none. There it is known of what users plug in, which is interpreted; of the rest
+it is not, and nobody is ended.
 """
 
 import errno
@@ -18,6 +19,7 @@ from types import TracebackType
 from typing import Final
 
 from usertcp.net.stack import Stack
+from usertcp.tcp.cc.base import CongestionControl
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.state import FAILED, GONE, State
 
@@ -33,7 +35,7 @@ def mend(stack: Stack, error: BaseException, *, yields: bool) -> bool:
     ``yields``: in the main thread that is so with whatever comes from outside of the package.
     """
     trace = error.__traceback__
-    hurt, last = _in_hand(trace.tb_next if trace is not None else None)
+    hurt, last = _in_hand(stack, trace.tb_next if trace is not None else None)
     for conn in hurt:
         _give_up(stack, conn)
     stack.look_again()
@@ -46,17 +48,26 @@ def mend(stack: Stack, error: BaseException, *, yields: bool) -> bool:
     return True
 
 
-def _in_hand(trace: TracebackType | None) -> tuple[list[Connection], str]:
+def _in_hand(stack: Stack, trace: TracebackType | None) -> tuple[list[Connection], str]:
     """The connections that the innermost of the calls of ``trace`` names that names any (one for whom the turn was made
     may be named further out), and the file in which ``trace`` ends."""
     found: list[Connection] = []
     last = ""
     while trace is not None:
         frame, trace = trace.tb_frame, trace.tb_next
-        named = {id(value): value for value in frame.f_locals.values() if isinstance(value, Connection)}
+        named = {id(conn): conn for value in frame.f_locals.values() for conn in _meant(stack, value)}
         found = list(named.values()) or found
         last = frame.f_code.co_filename
     return found, last
+
+
+def _meant(stack: Stack, value: object) -> list[Connection]:
+    """The connection that ``value`` is, or whose congestion control."""
+    if isinstance(value, Connection):
+        return [value]
+    if isinstance(value, CongestionControl):
+        return [conn for conn in stack.connections() if conn.snd.cc is value]
+    return []
 
 
 def _give_up(stack: Stack, conn: Connection) -> None:

@@ -5,6 +5,7 @@
 
 from typing import TYPE_CHECKING, Protocol
 
+from usertcp.native import mypyc_attr
 from usertcp.tcp.state import State
 from usertcp.wire.tcp import Segment
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from usertcp.tcp.connection import Connection
 
 
+@mypyc_attr(native_class=False)
 class Tracer(Protocol):
     """Looks on; changes nothing. Segments are borrowed until the call returns."""
 

@@ -10,6 +10,8 @@ acknowledgments come in all sizes.
 from abc import ABC, abstractmethod
 from typing import ClassVar, Final
 
+from usertcp.native import mypyc_attr
+
 UNLIMITED: Final = 0x7FFF_FFFF  # bytes; the first ssthresh, "arbitrarily high" (RFC 5681 §3.1)
 
 
@@ -77,6 +79,7 @@ class AckSample:
         self.prior_delivered = self.tx_in_flight = self.lost_since = 0
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class CongestionControl(ABC):
     """One connection's view of the network. Subclass it to write an algorithm; ``registry`` gives it a name.
 

@@ -23,6 +23,7 @@ the draft's.
 from enum import Enum
 from typing import ClassVar, Final
 
+from usertcp.native import mypyc_attr
 from usertcp.tcp.cc.base import AckSample, CongestionControl, initial_window
 from usertcp.tcp.cc.bbr_bounds import BETA, FULL_LOSS_COUNT, INFINITE, MIN_PIPE_SEGMENTS, Bounds
 from usertcp.tcp.cc.bbr_model import PathModel
@@ -67,6 +68,7 @@ MAX_QUANTUM: Final = 64 * KIB  # but not more
 OFFLOAD_QUANTA: Final = 3  # bursts that offload may hold on to (§5.5.8.1)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Bbr(CongestionControl):
     """``model``, ``bounds``, ``probe``, ``state``: the parts
 

@@ -33,6 +33,7 @@ It does not pace.
 
 from typing import ClassVar, Final
 
+from usertcp.native import mypyc_attr
 from usertcp.tcp.cc.base import UNLIMITED, AckSample
 from usertcp.tcp.cc.hystart import HyStart
 from usertcp.tcp.cc.loss_based import LossBased
@@ -57,6 +58,7 @@ def cube_root(value: int) -> int:
         root = better
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Cubic(LossBased):
     """``_w_max``   W_max, bytes; 0: not known
     ``_origin``     the curve's plateau in this epoch: W_max, or the window when the epoch began

@@ -20,9 +20,11 @@ it for windows that grow only when they are full, which is the case here.
 from abc import abstractmethod
 from typing import ClassVar
 
+from usertcp.native import mypyc_attr
 from usertcp.tcp.cc.base import AckSample, CongestionControl, initial_window
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class LossBased(CongestionControl):
     """``beta`` and ``beta_ecn`` are fractions, (numerator, denominator): what is left of the window after a loss, and
     after a mark of Explicit Congestion Notification (ABE, RFC 8511).

@@ -16,10 +16,12 @@ It knows nothing of delay, and does not pace. All but the slope near the top is 
 
 from typing import ClassVar
 
+from usertcp.native import mypyc_attr
 from usertcp.tcp.cc.base import AckSample
 from usertcp.tcp.cc.loss_based import LossBased
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class NewReno(LossBased):
     """``_credit``: bytes acknowledged towards congestion avoidance's next step."""
 
