@@ -114,7 +114,7 @@ class Host(Attended):
             core = self.stack.connect(there, self._clock(), local, config)
             conn = Conn(self, core)
             try:
-                self._flush()
+                self._flush(core)
                 if not conn._opened() and not self._wait(conn, conn._opened, deadline):
                     raise TimeoutError(errno.ETIMEDOUT, f"no answer from {remote[0]} port {remote[1]} in {timeout} s")
                 error = core.take_error()
@@ -230,7 +230,7 @@ class _Endpoint(Watch):
                 return
             self._closed = True
             how()
-            self._host._flush()
+            self._host._flush(self._expected())
             self.on_ready()
             self.core.user = None  # who points at each other waits for the garbage collector
 
@@ -403,7 +403,7 @@ class Conn(_Endpoint):
                 self.core.shutdown_read()
             if how in (SHUT_WR, SHUT_RDWR):
                 self.core.shutdown_write()
-            self._host._flush()
+            self._host._flush(self.core)
             self.on_ready()
 
     def close(self) -> None:

@@ -209,6 +209,17 @@ class Pump:
                 raise
             return 0
 
+    def tell(self, conn: Connection) -> None:
+        """Send at once what ``conn`` has to say, which its user has just opened or closed (:meth:`Stack.tell`)."""
+        if self.failure is not None or self._ticks or self.stack.news:
+            return
+        self.blocked = False
+        try:
+            self.stack.tell(conn, self.clock(), self)
+        except BaseException as error:
+            if not self._mend(error):
+                raise
+
     def look(self) -> None:
         """Take what has come, for who is about to write: what is to be said of it may leave with that."""
         if self.failure is not None:

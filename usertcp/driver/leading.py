@@ -200,9 +200,12 @@ class Attended(Watch):
             self._sleeps_until = 0
             self._engine.wake()
 
-    def _flush(self) -> None:
-        """Send what a user's call has made ready, and see to it that somebody attends to what follows."""
+    def _flush(self, conn: Connection | None = None) -> None:
+        """Send what a user's call has made ready, of ``conn`` if it was opened or closed, and see to it that somebody
+        attends to what follows."""
         pump = self._pump
+        if conn is not None:
+            pump.tell(conn)
         if self.stack.stirred:
             while pump.flush():
                 pass

@@ -4,22 +4,25 @@ What opens and closes a connection is sent once in its life, and nearly always a
 message alone (``message``) nothing is written down of it but its number and when it left; :func:`enter` makes up the
 rest when something happens that was not expected: no answer, or one that says more.
 
-A connection that has nothing to send but its FIN sends it by :func:`send_fin`; the peer's FIN that comes alone is taken
-by :func:`take_fin`, and the ACK of ours by :func:`take_ack_of_fin`. What does not fit goes by ``output`` and
-``arrives``, which leave the same traces.
+A connection with the usual options sends its SYN, or SYN,ACK, by :func:`send_syn`. One that has nothing to send but its
+FIN sends it by :func:`send_fin`; the peer's FIN that comes alone is taken by :func:`take_fin`, and the ACK of ours by
+:func:`take_ack_of_fin`. What does not fit goes by ``output`` and ``arrives``, which leave the same traces.
 """
 
 from typing import TYPE_CHECKING, Final
 
 from usertcp.tcp.arrives import eighth_process_fin, fin_acked
+from usertcp.tcp.ecn import NOT_ECN
 from usertcp.tcp.message import acknowledged, answered, header
 from usertcp.tcp.output import NO_TEXT, Transmit, send_acks
 from usertcp.tcp.receiver import ACK_NOW
+from usertcp.tcp.rtt import TS_TICK
 from usertcp.tcp.state import ALONE, CONTROL, DOUBTED, WRITABLE, State
 from usertcp.tcp.timeouts import arm_lone, rest
+from usertcp.tcp.timers import RETRANSMIT
 from usertcp.units import MASK32
 from usertcp.wire.ecn import NOT_ECT
-from usertcp.wire.tcp import ACK, FIN, TIMESTAMPS_LEN
+from usertcp.wire.tcp import ACK, FIN, SYN, TIMESTAMPS_LEN, syn_header
 
 if TYPE_CHECKING:
     from usertcp.tcp.connection import Connection
@@ -39,6 +42,46 @@ def enter(conn: "Connection") -> None:
     if not syn:
         snd.rate.on_user_idle(1)
         snd.usage_full, snd.usage_flight, snd.usage_end = False, 1, snd.nxt
+
+
+def opens(conn: "Connection") -> bool:
+    """Whether the SYN that is due, or SYN,ACK, is the first, with all the options that most have and no more."""
+    snd, config = conn.snd, conn.config
+    return (
+        snd.nxt == snd.iss
+        and conn.ecn is NOT_ECN
+        and conn.tracer is None
+        and conn.reset_due is None
+        and not snd.cc.paced
+        and (
+            conn.ts_ok and conn.sack_ok and conn.scale_ok
+            if conn.state is State.SYN_RECEIVED
+            else conn.state is State.SYN_SENT and config.timestamps and config.sack and config.window_scaling
+        )
+    )
+
+
+def send_syn(conn: "Connection", now: int, tx: Transmit) -> bool:
+    """Send it. True: more waits, the sink was full."""
+    snd, rcv = conn.snd, conn.rcv
+    ack, flags, echo, window = 0, SYN, 0, rcv.buffer.limit
+    if conn.state is State.SYN_RECEIVED:
+        ack, flags, echo, window = rcv.nxt & MASK32, SYN | ACK, rcv.ts_recent, rcv.edge - rcv.nxt
+    window = window if window < 0xFFFF else 0xFFFF
+    stamp = now // TS_TICK + conn.ts_offset & MASK32
+    mss, shift = conn.advertised_mss, rcv.shift
+    header = syn_header(conn.sport, conn.dport, snd.iss & MASK32, ack, flags, window, mss, shift, stamp, echo)
+    if not tx.send(conn, header, NO_TEXT, 0, 0, NOT_ECT):
+        return True
+    if flags & ACK:
+        acknowledged(conn)
+    conn.segments_out += 1
+    conn.syn_due = False
+    snd.nxt = snd.iss + 1
+    snd.last_sent_at = snd.unacked_since = now
+    conn.calm = CONTROL
+    conn.timers.due[RETRANSMIT] = now + snd.rtt.rto
+    return False
 
 
 def send_fin(conn: "Connection", now: int, tx: Transmit) -> bool:

@@ -34,6 +34,8 @@ CLOSES: Final = frozenset({State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK})  # 
 def poll(conn: "Connection", now: int, tx: output.Transmit, budget: int) -> bool:
     """As ``output.poll``: send what may be sent, at most ``budget`` (super-)segments. True: more waits."""
     if conn.calm <= DOUBTED and not calms(conn):
+        if conn.syn_due and control.opens(conn):
+            return control.send_syn(conn, now, tx)
         if conn.snd.fin_queued and _only_ends(conn, now):
             return control.send_fin(conn, now, tx)
         return output.poll(conn, now, tx, budget)

@@ -60,9 +60,13 @@ _HEADER: Final = struct.Struct("!HHIIHHHH")
 _NUMBER: Final = struct.Struct("!I")
 _HEADER_TS: Final = struct.Struct("!HHIIHHHHIII")
 _TIMESTAMPS: Final = struct.Struct("!III")
-_SYN: Final = struct.Struct("!HHIIIHBB")  # MSS, SACK permitted, timestamps, NOP, window scale: Linux's layout, and ours
+_SYN: Final = struct.Struct("!IIIII")  # MSS, SACK permitted, timestamps, NOP, window scale: Linux's layout, and ours
+_HEADER_SYN: Final = struct.Struct("!HHIIHHHHIIIII")  # a header, and these
 _TWO32: Final = struct.Struct("!II")
 _FLAGS: Final = 0x1FF  # in the word that begins with the data offset
+_MSS: Final = 0x0204_0000  # those options with their lengths, and room for what they say
+_SACK_TS: Final = 0x0402_080A
+_WSCALE: Final = 0x0103_0300
 NOP_NOP_TS: Final = 0x0101_080A  # RFC 7323 Appendix A's layout, which everybody sends
 _LENGTHS: Final = {MSS: 4, WINDOW_SCALE: 3, SACK_PERMITTED: 2, TIMESTAMPS: 10}  # SACK: 2 + 8 n
 
@@ -192,8 +196,9 @@ def parse_options(view: memoryview) -> Options:
     """
     at, end = 0, len(view)
     if end == _SYN.size:
-        first, mss, second, tsval, tsecr, third, length, shift = _SYN.unpack(view)
-        if first == 0x0204 and second == 0x0402_080A and third == 0x0103 and length == 3:
+        mss, middle, tsval, tsecr, shift = _SYN.unpack(view)
+        mss, shift = mss - _MSS, shift - _WSCALE
+        if 0 <= mss <= 0xFFFF and middle == _SACK_TS and 0 <= shift <= 0xFF:
             return Options(mss, min(shift, MAX_WSCALE), True, (), True, tsval, tsecr)
     options = Options()
     while at < end:
@@ -263,6 +268,14 @@ def stamped_header(
 ) -> bytearray:
     """A header as of :func:`header` with :func:`timestamps`; all numbers are masked already."""
     return bytearray(_HEADER_TS.pack(sport, dport, seq, ack, 0x8000 | flags, wnd, 0, 0, NOP_NOP_TS, tsval, tsecr))
+
+
+def syn_header(
+    sport: int, dport: int, seq: int, ack: int, flags: int, wnd: int, mss: int, wscale: int, tsval: int, tsecr: int
+) -> bytearray:
+    """A header as of :func:`header` with all of :func:`syn_options`; all numbers are masked already."""
+    word, first, last = 0xA000 | flags, _MSS | mss, _WSCALE | wscale
+    return bytearray(_HEADER_SYN.pack(sport, dport, seq, ack, word, wnd, 0, 0, first, _SACK_TS, tsval, tsecr, last))
 
 
 def repeat(header: bytearray, seq: int, flags: int) -> None:
