@@ -40,6 +40,7 @@ from usertcp.units import NEVER
 LINGER: Final = 5.0  # seconds that a closing host waits for acknowledgments
 CHUNK: Final = 64 << 10  # bytes; what ``recv`` takes when it is not told
 
+_OPENED: Final = CONNECTED | FAILED | GONE  # connect has an answer
 _ENDED: Final = EOF | FAILED | GONE  # there is something to be told to who reads
 
 Address = tuple[str, int]
@@ -115,7 +116,8 @@ class Host(Attended):
             conn = Conn(self, core)
             try:
                 self._flush(core)
-                if not conn._opened() and not self._wait(conn, conn._opened, deadline):
+                caught = self._pump.catch(core, _OPENED, company=not self._leading)
+                if not caught and not self._wait(conn, conn._opened, deadline):
                     raise TimeoutError(errno.ETIMEDOUT, f"no answer from {remote[0]} port {remote[1]} in {timeout} s")
                 error = core.take_error()
                 if error is not None:
@@ -260,7 +262,7 @@ class Conn(_Endpoint):
         return self.core
 
     def _opened(self) -> bool:
-        return self.core.ready & (CONNECTED | FAILED | GONE) != 0
+        return self.core.ready & _OPENED != 0
 
     # -- receiving -----------------------------------------------------------------------------------------------------
 

@@ -204,7 +204,10 @@ class World:
             )
             self.log.append((end.stack.snapshot(self.now), counters))
             if end.conn is not None:
-                snd, rcv = end.conn.snd, end.conn.rcv
+                snd, rcv, conn = end.conn.snd, end.conn.rcv, end.conn
+                self.log.append((conn.ready, snd.una, snd.nxt, conn.segments_in, conn.bytes_acked))
+                if conn.state is State.CLOSED:  # what was last learnt of its path is of no use any more
+                    continue
                 self.log.append((rcv.ts_recent, rcv.ts_recent_at, rcv.last_ack_sent, rcv.edge, rcv.ack, rcv.since_ack))
                 self.log.append((snd.una, snd.nxt, snd.wl1, snd.wl2, snd.max_wnd, snd.cc.cwnd, snd.reorder_at))
                 self.log.append((snd.rack.sent_at, snd.rack.end, snd.rack.rtt, snd.rack.fack, vars_of(snd.rate)))

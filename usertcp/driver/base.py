@@ -38,6 +38,7 @@ SLICE_BYTES: Final = 256 << 10  # bytes read before the stack may answer
 OFFER_BYTES: Final = 1 << 20  # the same while a reader waits who takes as much
 PLENTY: Final = 32 << 10  # bytes at a time; who receives so much finds more
 LARGEST: Final = 64 << 10  # bytes of text in one frame, at most
+CATCH: Final = 8  # frames among which the answer is, if there is one already
 LOOK: Final = MS // 2  # how long a sender does without looking for acknowledgments, when its buffer is half empty
 ROUNDS: Final = 16  # times that callbacks may cause callbacks within one turn
 RETRY: Final = 1 * MS  # a full or failing device is tried again after this long, then after twice as long each time,
@@ -216,6 +217,40 @@ class Pump:
         self.blocked = False
         try:
             self.stack.tell(conn, self.clock(), self)
+        except BaseException as error:
+            if not self._mend(error):
+                raise
+
+    def catch(self, conn: Connection, bits: int, *, company: bool) -> bool:
+        """Take what has come, until ``conn`` is ready for any of ``bits``: for who has just asked what the other end of
+        the device, where that is a kernel, has answered by now. Whether it is; only others are told of what they got.
+        ``company``: an ACK of ``conn`` is left for what its user does next."""
+        if self.failure is not None or self._ticks:
+            return False
+        stack = self.stack
+        stack.company = conn if company else None
+        try:
+            self._catch(conn, bits)
+            stack.news.pop(conn, None)
+            if stack.news or stack.busy or self._dying is not None:
+                _ = self.flush()
+        finally:
+            stack.company = None
+        return conn.ready & bits != 0
+
+    def _catch(self, conn: Connection, bits: int) -> None:
+        read, receive = self.link.read, self.stack.receive
+        now = self.turned_at = self.clock()
+        try:
+            for _ in range(CATCH):
+                got = read()
+                if got is None:
+                    break
+                receive(got[0], now, got[1])
+                if conn.ready & bits:
+                    break
+        except OSError as error:
+            self._read_failed(error)
         except BaseException as error:
             if not self._mend(error):
                 raise

@@ -26,6 +26,7 @@ from usertcp.net.flow import Flow
 from usertcp.net.stats import Stats
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.control import take_ack_of_fin, take_fin
+from usertcp.tcp.opening import take_synack
 from usertcp.tcp.predicted import room_in_burst, settle, take_answer, take_burst, take_message, take_predicted
 from usertcp.tcp.state import CONTROL, DOUBTED
 from usertcp.tcp.timewait import reusable_by
@@ -49,6 +50,8 @@ _ONE_PIECE: Final = 0x3FFF  # more fragments, fragment offset
 _EXPECTED: Final = tcp.HEADER_LEN + tcp.TIMESTAMPS_LEN << 10 | tcp.ACK  # data offset and flags
 _ENDS: Final = _EXPECTED | tcp.FIN
 _IGNORED: Final = 0xFFFF ^ tcp.PSH
+_SYNACK: Final = tcp.HEADER_LEN + tcp.SYN_OPTIONS_LEN << 10 | tcp.SYN | tcp.ACK
+_MORE: Final = tcp.SYN_OPTIONS_LEN - tcp.TIMESTAMPS_LEN  # bytes of options than a segment of an open connection has
 _HEADERS: Final = ipv4.HEADER_LEN + tcp.HEADER_LEN + tcp.TIMESTAMPS_LEN
 
 
@@ -157,6 +160,11 @@ class Shortcut:
             ):
                 self._stats.segments_in += 1
                 return True
+            if word == _SYNACK and end == least + _MORE and conn.calm == CONTROL:
+                options = tcp.usual_syn(view[end - tcp.SYN_OPTIONS_LEN : end])
+                if options is not None and take_synack(conn, seq, ack, wnd, *options, now):
+                    self._stats.segments_in += 1
+                    return True
             return self._take_other(conn, view[:end], now, meta)
         text, stats = view[least:end], self._stats
         if (

@@ -470,6 +470,11 @@ class Stack:
         """Whether something waits for the next ``poll``, whatever the time."""
         return bool(self._dirty or self._rider or self._backlog or self._local or self._requests)
 
+    @property
+    def busy(self) -> bool:
+        """The same, but for an ACK that waits for company."""
+        return bool(self._dirty or self._backlog or self._local or self._requests)
+
     # --- the user's side ------------------------------------------------------------------------------------------
 
     def bind(
@@ -608,6 +613,14 @@ class Stack:
         if not self._rides(conn):
             flow.queued = True
             self._dirty.append(conn)
+
+    def owes(self, conn: Connection) -> None:
+        """Poll ``conn`` in the next turn, or later, if its user is about to go on: it owes an ACK that may wait."""
+        if conn is self.company and not conn.flow.queued and conn.snd.buffer.end == conn.snd.nxt:
+            self._rider = conn
+            conn.timers.stop(DELAYED_ACK)
+        else:
+            self.dirty(conn)
 
     def _rides(self, conn: Connection) -> bool:
         """Whether all that ``conn`` has to say is an ACK that waits for company."""

@@ -16,6 +16,7 @@ import errno
 from typing import TYPE_CHECKING, Final
 
 from usertcp.tcp import timers as timer
+from usertcp.tcp.opening import take_syn
 from usertcp.tcp.output import reset_for
 from usertcp.tcp.receiver import ACK_NOW
 from usertcp.tcp.rtt import TS_TICK
@@ -54,7 +55,7 @@ def _in_syn_sent(conn: "Connection", seg: Segment, now: int) -> None:
         return
     if not seg.flags & SYN:
         return
-    conn.take_syn(seg, now)
+    take_syn(conn, seg, now)
     if not acceptable:  # both ends open at once (RFC 9293 §3.5, MUST-10)
         conn.enter(State.SYN_RECEIVED)
         conn.syn_due = True

@@ -24,16 +24,18 @@ from usertcp.tcp.chrono import Chrono
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.control import enter as enter_control
 from usertcp.tcp.ecn import NOT_ECN
-from usertcp.tcp.ecn_setup import agree, ask
+from usertcp.tcp.ecn_setup import ask
 from usertcp.tcp.express import poll
 from usertcp.tcp.info import TcpInfo, collect
 from usertcp.tcp.listener import Listener
 from usertcp.tcp.memory import UNBOUNDED, Memory
 from usertcp.tcp.message import enter as enter_message
+from usertcp.tcp.message import full_segment
+from usertcp.tcp.opening import take_syn
 from usertcp.tcp.output import Transmit
 from usertcp.tcp.receiver import Receiver
 from usertcp.tcp.rtt import TS_TICK
-from usertcp.tcp.sender import DEFAULT_MSS, MIN_MSS, Sender
+from usertcp.tcp.sender import Sender
 from usertcp.tcp.state import (
     ALONE,
     CAN_RECEIVE,
@@ -55,8 +57,8 @@ from usertcp.tcp.timeouts import answer_due, arm_user_timeout, on_timers
 from usertcp.tcp.timers import Timers
 from usertcp.tcp.trace import Tracer
 from usertcp.tcp.unreachable import on_unreachable
-from usertcp.units import MASK32, SEC
-from usertcp.wire.tcp import ACK, MAX_OPTIONS_LEN, RST, TIMESTAMPS_LEN, Segment, sack, timestamps
+from usertcp.units import MASK32, NEVER, SEC
+from usertcp.wire.tcp import ACK, MAX_OPTIONS_LEN, RST, Segment, sack, timestamps
 
 HEADERS: Final = 40  # IPv4 and TCP without options, bytes
 MIN_PATH_MTU: Final = 552  # an ICMP that claims less is not believed (Linux min_pmtu; RFC 5927 §7)
@@ -76,6 +78,10 @@ class Host(Protocol):
 
     def dirty(self, conn: "Connection") -> None:
         """``conn`` has something to send or its deadline moved: poll it."""
+        ...
+
+    def owes(self, conn: "Connection") -> None:
+        """The same for an acknowledgment of the peer's SYN,ACK or FIN, which may have company soon."""
         ...
 
     def notify(self, item: "Connection | Listener") -> None:
@@ -210,7 +216,8 @@ class Connection:
         old = self.state
         assert state in TRANSITIONS[old], f"{old} -> {state}"
         self.state = state
-        self.doubt()
+        if self.calm != DOUBTED:
+            self.doubt()
         if self.tracer is not None:
             self.tracer.on_state(self, old, state)
 
@@ -256,14 +263,18 @@ class Connection:
         self.rcv.buffer.forget_gaps()
         if self.listener is not None:
             self.listener.on_gone(self)
-        self.signal(bits | GONE | EOF | READABLE | WRITABLE)
+        bits |= GONE | EOF | READABLE | WRITABLE
+        if self.orphan and self.user is None:  # nobody is there to be told
+            self.ready |= bits
+        else:
+            self.signal(bits)
 
     def establish(self, now: int) -> None:
         """Enter ESTABLISHED; a FIN that the user has queued meanwhile takes it on (RFC 9293 §3.10.4)."""
         snd = self.snd
         self.enter(State.ESTABLISHED)
-        self.timers.stop(timer.RETRANSMIT)
-        self.timers.stop(timer.USER_TIMEOUT)
+        due = self.timers.due
+        due[timer.RETRANSMIT] = due[timer.USER_TIMEOUT] = NEVER
         if snd.retransmissions > 1:  # RFC 6928 §2 asks for a cautious start after lost SYNs; Linux: after the second
             snd.cc.on_syn_lost()
         if snd.rtt.backoffs and snd.rtt.srtt == 0:
@@ -306,7 +317,7 @@ class Connection:
         self.enter(State.LISTEN)
         if self.tracer is not None:
             self.tracer.on_segment(self, False, seg, now)
-        self.take_syn(seg, now)
+        take_syn(self, seg, now)
         self.enter(State.SYN_RECEIVED)
         self.syn_due = True
         listener.on_half_open(self)
@@ -319,27 +330,6 @@ class Connection:
         self.syn_due = False
         self.snd.nxt = self.snd.iss + 1
         self.on_segment(seg, now)
-
-    def take_syn(self, seg: Segment, now: int) -> None:
-        """Agree on MSS, window scale, SACK, timestamps and ECN (RFC 9293 §3.7.1, RFC 7323, RFC 2018, RFC 9768)."""
-        options, config, snd, rcv = seg.options, self.config, self.snd, self.rcv
-        self.ecn = agree(self, seg)
-        self.scale_ok = config.window_scaling and options.wscale >= 0
-        self.sack_ok = config.sack and options.sack_permitted
-        self.ts_ok = config.timestamps and options.has_ts
-        rcv.start(seg.seq, scaled=self.scale_ok)
-        rcv.reports_duplicates = self.sack_ok and config.dsack
-        if self.ts_ok:
-            rcv.ts_recent, rcv.ts_recent_at = options.tsval, now
-        snd.shift = options.wscale if self.scale_ok else 0
-        snd.mss = max(min(self.advertised_mss, self.path_mss, options.mss or DEFAULT_MSS), MIN_MSS)
-        snd.sack_ok = self.sack_ok
-        snd.cc = create(config.congestion, self._text_in_full_segment(), sack=self.sack_ok)
-        snd.wnd = snd.max_wnd = seg.wnd  # a SYN's window is never scaled
-        snd.wl1, snd.wl2 = rcv.irs, snd.iss
-
-    def _text_in_full_segment(self) -> int:
-        return self.snd.mss - (TIMESTAMPS_LEN if self.ts_ok else 0)
 
     # --- the user: SEND, RECEIVE (RFC 9293 §3.10.2, §3.10.3) ---------------------------------------------------------
 
@@ -649,7 +639,7 @@ class Connection:
         self.path_mss = mss
         if self.state is State.SYN_SENT:  # what it has is shared
             self.snd.cc = create(self.snd.cc.name, self.snd.mss)
-        self.snd.shrink(mss, self._text_in_full_segment() - (self.snd.mss - mss))
+        self.snd.shrink(mss, full_segment(self) - (self.snd.mss - mss))
         self.host.dirty(self)
 
     # --- the clock (RFC 9293 §3.10.8) --------------------------------------------------------------------------------

@@ -4,25 +4,22 @@ What opens and closes a connection is sent once in its life, and nearly always a
 message alone (``message``) nothing is written down of it but its number and when it left; :func:`enter` makes up the
 rest when something happens that was not expected: no answer, or one that says more.
 
-A connection with the usual options sends its SYN, or SYN,ACK, by :func:`send_syn`. One that has nothing to send but its
-FIN sends it by :func:`send_fin`; the peer's FIN that comes alone is taken by :func:`take_fin`, and the ACK of ours by
-:func:`take_ack_of_fin`. What does not fit goes by ``output`` and ``arrives``, which leave the same traces.
+A connection that has nothing to send but its FIN sends it by :func:`send_fin`; the peer's FIN that comes alone is taken
+by :func:`take_fin`, and the ACK of ours by :func:`take_ack_of_fin`. What does not fit goes by ``output`` and
+``arrives``, which leave the same traces. The SYN's part is in ``opening``.
 """
 
 from typing import TYPE_CHECKING, Final
 
 from usertcp.tcp.arrives import eighth_process_fin, fin_acked
-from usertcp.tcp.ecn import NOT_ECN
 from usertcp.tcp.message import acknowledged, answered, header
 from usertcp.tcp.output import NO_TEXT, Transmit, send_acks
 from usertcp.tcp.receiver import ACK_NOW
-from usertcp.tcp.rtt import TS_TICK
 from usertcp.tcp.state import ALONE, CONTROL, DOUBTED, WRITABLE, State
 from usertcp.tcp.timeouts import arm_lone, rest
-from usertcp.tcp.timers import RETRANSMIT
 from usertcp.units import MASK32
 from usertcp.wire.ecn import NOT_ECT
-from usertcp.wire.tcp import ACK, FIN, SYN, TIMESTAMPS_LEN, syn_header
+from usertcp.wire.tcp import ACK, FIN, TIMESTAMPS_LEN
 
 if TYPE_CHECKING:
     from usertcp.tcp.connection import Connection
@@ -42,46 +39,6 @@ def enter(conn: "Connection") -> None:
     if not syn:
         snd.rate.on_user_idle(1)
         snd.usage_full, snd.usage_flight, snd.usage_end = False, 1, snd.nxt
-
-
-def opens(conn: "Connection") -> bool:
-    """Whether the SYN that is due, or SYN,ACK, is the first, with all the options that most have and no more."""
-    snd, config = conn.snd, conn.config
-    return (
-        snd.nxt == snd.iss
-        and conn.ecn is NOT_ECN
-        and conn.tracer is None
-        and conn.reset_due is None
-        and not snd.cc.paced
-        and (
-            conn.ts_ok and conn.sack_ok and conn.scale_ok
-            if conn.state is State.SYN_RECEIVED
-            else conn.state is State.SYN_SENT and config.timestamps and config.sack and config.window_scaling
-        )
-    )
-
-
-def send_syn(conn: "Connection", now: int, tx: Transmit) -> bool:
-    """Send it. True: more waits, the sink was full."""
-    snd, rcv = conn.snd, conn.rcv
-    ack, flags, echo, window = 0, SYN, 0, rcv.buffer.limit
-    if conn.state is State.SYN_RECEIVED:
-        ack, flags, echo, window = rcv.nxt & MASK32, SYN | ACK, rcv.ts_recent, rcv.edge - rcv.nxt
-    window = window if window < 0xFFFF else 0xFFFF
-    stamp = now // TS_TICK + conn.ts_offset & MASK32
-    mss, shift = conn.advertised_mss, rcv.shift
-    header = syn_header(conn.sport, conn.dport, snd.iss & MASK32, ack, flags, window, mss, shift, stamp, echo)
-    if not tx.send(conn, header, NO_TEXT, 0, 0, NOT_ECT):
-        return True
-    if flags & ACK:
-        acknowledged(conn)
-    conn.segments_out += 1
-    conn.syn_due = False
-    snd.nxt = snd.iss + 1
-    snd.last_sent_at = snd.unacked_since = now
-    conn.calm = CONTROL
-    conn.timers.due[RETRANSMIT] = now + snd.rtt.rto
-    return False
 
 
 def send_fin(conn: "Connection", now: int, tx: Transmit) -> bool:
@@ -121,7 +78,7 @@ def take_fin(conn: "Connection", seq: int, ack: int, wnd: int, tsval: int, now: 
     rcv.nxt += 1
     rcv.ack = ACK_NOW
     eighth_process_fin(conn, now)
-    conn.host.dirty(conn)
+    conn.host.owes(conn)
     return True
 
 
@@ -131,9 +88,15 @@ def take_ack_of_fin(conn: "Connection", seq: int, ack: int, wnd: int, tsval: int
     if not (snd.fin_sent and _is_in_order(conn, seq, ack, wnd, tsval)):
         return False
     conn.calm = DOUBTED
-    conn.bytes_acked += snd.on_answer(now)
-    _note(conn, wnd, tsval, now)
-    rest(conn)
+    if conn.state is State.LAST_ACK:  # it is over: nothing that would be learnt of the path is asked for any more
+        conn.segments_in += 1
+        conn.last_received_at = now
+        conn.bytes_acked += snd.nxt - snd.una
+        snd.una = snd.nxt
+    else:
+        conn.bytes_acked += snd.on_answer(now)
+        _note(conn, wnd, tsval, now)
+        rest(conn)
     if fin_acked(conn, now):
         conn.host.dirty(conn)
     return True
@@ -157,7 +120,7 @@ def _note(conn: "Connection", wnd: int, tsval: int, now: int) -> None:
     rcv, snd = conn.rcv, conn.snd
     conn.segments_in += 1
     conn.last_received_at = now
-    if rcv.nxt <= rcv.last_ack_sent and conn.state is not State.LAST_ACK:  # RFC 7323 §4.3 (2); this one is over
+    if rcv.nxt <= rcv.last_ack_sent:  # RFC 7323 §4.3 (2)
         rcv.ts_recent, rcv.ts_recent_at = tsval, now
     snd.wl1, snd.wl2 = rcv.nxt, snd.nxt
     window = wnd << snd.shift

@@ -11,7 +11,7 @@ the same story with and without this file and compares every byte.
 
 from typing import TYPE_CHECKING, Final
 
-from usertcp.tcp import control, message, output
+from usertcp.tcp import control, message, opening, output
 from usertcp.tcp.buffers import bytewise
 from usertcp.tcp.chrono import BUSY
 from usertcp.tcp.ecn import NOT_ECN
@@ -23,7 +23,7 @@ from usertcp.tcp.timeouts import rearm, text_sent
 from usertcp.tcp.timers import DELAYED_ACK
 from usertcp.units import MASK32, NEVER
 from usertcp.wire.ecn import NOT_ECT
-from usertcp.wire.tcp import ACK, PSH, TIMESTAMPS_LEN, repeat
+from usertcp.wire.tcp import ACK, PSH, repeat
 
 if TYPE_CHECKING:
     from usertcp.tcp.connection import Connection
@@ -34,8 +34,8 @@ CLOSES: Final = frozenset({State.FIN_WAIT_1, State.CLOSING, State.LAST_ACK})  # 
 def poll(conn: "Connection", now: int, tx: output.Transmit, budget: int) -> bool:
     """As ``output.poll``: send what may be sent, at most ``budget`` (super-)segments. True: more waits."""
     if conn.calm <= DOUBTED and not calms(conn):
-        if conn.syn_due and control.opens(conn):
-            return control.send_syn(conn, now, tx)
+        if conn.syn_due and opening.is_usual(conn):
+            return opening.send_syn(conn, now, tx)
         if conn.snd.fin_queued and _only_ends(conn, now):
             return control.send_fin(conn, now, tx)
         return output.poll(conn, now, tx, budget)
@@ -72,9 +72,7 @@ def calms(conn: "Connection") -> bool:
     """Whether nothing is the matter with ``conn``, of which that was in doubt; then it is no longer."""
     if not is_plain(conn):
         return False
-    conn.calm = CALM
-    conn.snd.lone = message.bound(conn)
-    conn.snd.whole = _whole(conn) if conn.snd.lone else 0
+    message.calm_down(conn)
     return True
 
 
@@ -139,7 +137,7 @@ def _send_text(conn: "Connection", now: int, tx: output.Transmit, budget: int) -
     """
     snd, rcv = conn.snd, conn.rcv
     board, cc = snd.board, snd.cc
-    payload = _payload(conn)
+    payload = message.full_segment(conn)
     burst, nodelay, edge = conn.max_burst, conn.config.nodelay, rcv.edge
     una, end = snd.una, snd.buffer.end
     first = nxt = snd.nxt
@@ -274,17 +272,6 @@ def _waits(conn: "Connection", left: int) -> bool:
         and left <= min(snd.cc.cwnd, snd.flight) - snd.board.in_flight
         and snd.awaits_company(burst)
     )
-
-
-def _payload(conn: "Connection") -> int:
-    """Text in a full segment."""
-    return conn.snd.mss - TIMESTAMPS_LEN if conn.ts_ok else conn.snd.mss
-
-
-def _whole(conn: "Connection") -> int:
-    """Text in a whole super-segment; 0: the device takes none."""
-    payload = _payload(conn)
-    return conn.max_burst - conn.max_burst % payload
 
 
 def _keeps_window(conn: "Connection") -> bool:

@@ -29,6 +29,19 @@ if TYPE_CHECKING:
     from usertcp.tcp.sender import Sender
 
 
+def calm_down(conn: "Connection") -> None:
+    """Nothing is the matter with ``conn``; what holds until something is."""
+    snd = conn.snd
+    conn.calm = CALM
+    snd.lone = bound(conn)
+    snd.whole = conn.max_burst - conn.max_burst % full_segment(conn) if snd.lone else 0
+
+
+def full_segment(conn: "Connection") -> int:
+    """Text in a full segment."""
+    return conn.snd.mss - TIMESTAMPS_LEN if conn.ts_ok else conn.snd.mss
+
+
 def bound(conn: "Connection") -> int:
     """Bytes that a message alone of ``conn``, in which nothing is the matter, may have; 0: there are to be none. It
     holds until something is the matter."""

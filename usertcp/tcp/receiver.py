@@ -106,13 +106,14 @@ class Receiver:
     def start(self, irs: int, *, scaled: bool) -> None:
         """Begin after the peer's SYN with number ``irs``; ``scaled``: both ends sent the window scale option."""
         self.irs = irs
-        self.nxt = self.last_ack_sent = self.up = irs + 1
-        self.buffer.reset(self.nxt)
-        self.tuner.begin(self.nxt)
-        self.edge = self.nxt + min(self.buffer.limit, 0xFFFF)  # the SYN's window is never scaled (RFC 7323 §2.2)
+        self.nxt = self.last_ack_sent = self.up = nxt = irs + 1
+        buffer = self.buffer
+        buffer.read_seq = buffer.nxt = buffer.top = nxt  # nothing was in it yet
+        self.tuner.begin(nxt)
+        self.edge = nxt + min(buffer.limit, 0xFFFF)  # the SYN's window is never scaled (RFC 7323 §2.2)
         if not scaled:
             self.shift = 0
-        self.buffer.limit = max(self.buffer.limit, 1 << self.shift)
+        buffer.limit = max(buffer.limit, 1 << self.shift)
 
     # --- what is acceptable ------------------------------------------------------------------------------------------
 

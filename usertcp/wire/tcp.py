@@ -54,6 +54,7 @@ ACCECN0: Final = 172  # RFC 9768 §3.2.3: EE0B, ECEB, EE1B
 ACCECN1: Final = 174  # EE1B, ECEB, EE0B
 
 MAX_WSCALE: Final = 14  # RFC 7323 §2.3: a larger shift is used as 14
+SYN_OPTIONS_LEN: Final = 20  # bytes, of all that a SYN mostly has
 TIMESTAMPS_LEN: Final = 12  # bytes, with the two NOPs in front
 
 _HEADER: Final = struct.Struct("!HHIIHHHH")
@@ -195,11 +196,9 @@ def parse_options(view: memoryview) -> Options:
     for its kind ends it too, with ``malformed`` set. Never raises.
     """
     at, end = 0, len(view)
-    if end == _SYN.size:
-        mss, middle, tsval, tsecr, shift = _SYN.unpack(view)
-        mss, shift = mss - _MSS, shift - _WSCALE
-        if 0 <= mss <= 0xFFFF and middle == _SACK_TS and 0 <= shift <= 0xFF:
-            return Options(mss, min(shift, MAX_WSCALE), True, (), True, tsval, tsecr)
+    if end == SYN_OPTIONS_LEN and (usual := usual_syn(view)) is not None:
+        mss, shift, tsval = usual
+        return Options(mss, shift, True, (), True, tsval, _NUMBER.unpack_from(view, 12)[0])
     options = Options()
     while at < end:
         kind = view[at]
@@ -230,6 +229,17 @@ def parse_options(view: memoryview) -> Options:
             options.accecn = _parse_accecn(kind, view[at + 2 : at + length])
         at += length
     return options
+
+
+def usual_syn(view: memoryview) -> tuple[int, int, int] | None:
+    """MSS, shift and TSval of options of SYN_OPTIONS_LEN bytes that are laid out as those of a SYN mostly are, with
+    SACK permitted; None: they are not."""
+    mss, middle, tsval, _, shift = _SYN.unpack(view)
+    mss -= _MSS
+    shift -= _WSCALE
+    if 0 <= mss <= 0xFFFF and middle == _SACK_TS and 0 <= shift <= 0xFF:
+        return mss, min(shift, MAX_WSCALE), tsval
+    return None
 
 
 def _parse_accecn(kind: int, view: memoryview) -> tuple[int, int, int]:
