@@ -55,6 +55,9 @@ class RecordingHost:
     def dirty(self, conn: Connection) -> None:
         pass
 
+    def owes(self, conn: Connection) -> None:
+        pass
+
     def notify(self, item: object) -> None:
         self.notified.append(item)
 
