@@ -226,13 +226,13 @@ class _Endpoint(Watch):
             raise TimeoutError(errno.ETIMEDOUT, "timed out")
         self._check()
 
-    def _end(self, how: Callable[[], object]) -> None:
+    def _end(self, how: Callable[[], object], conn: Connection | None = None) -> None:
         with self._host._lock:
             if self._closed or self._host._closed:
                 return
             self._closed = True
             how()
-            self._host._flush(self._expected())
+            self._host._flush(conn)
             self.on_ready()
             self.core.user = None  # who points at each other waits for the garbage collector
 
@@ -410,7 +410,7 @@ class Conn(_Endpoint):
 
     def close(self) -> None:
         """Close both directions at once; the host delivers what was handed in. Unread data makes it a reset."""
-        self._end(self.core.close)
+        self._end(self.core.close, self.core)
 
     def abort(self) -> None:
         """Reset the connection; nothing more is delivered (RFC 9293 §3.10.5)."""
@@ -458,6 +458,9 @@ class Listener(_Endpoint):
         super().__init__(host)
         self.core = core
         core.user = self
+
+    def _expected(self) -> CoreListener:
+        return self.core
 
     def accept(self) -> Conn:
         """The next connection whose handshake is done."""

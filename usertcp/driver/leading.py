@@ -22,6 +22,7 @@ from usertcp.errors import StackError, os_error
 from usertcp.link.base import Link
 from usertcp.net.stack import Stack
 from usertcp.tcp.connection import Connection
+from usertcp.tcp.listener import Listener
 from usertcp.units import MS, NEVER, US, from_seconds
 
 GRACE: Final = 10 * MS  # how often the keeper looks in; it takes the lead when nobody had it for so long
@@ -48,8 +49,8 @@ class Watch:
         if self._host._waiting_for is self:
             self._host._rouse()
 
-    def _expected(self) -> Connection | None:
-        """The connection that who waits for this goes on with."""
+    def _expected(self) -> Connection | Listener | None:
+        """What who waits for this goes on with: a connection, or the next of a listener's."""
         return None
 
     @property
@@ -206,7 +207,7 @@ class Attended(Watch):
         pump = self._pump
         if conn is not None:
             pump.tell(conn)
-        if self.stack.stirred:
+        if self.stack.busy:
             while pump.flush():
                 pass
         if self._sleeps_until:

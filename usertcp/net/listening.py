@@ -27,6 +27,7 @@ from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.cookies import Cookies, SynCookies
 from usertcp.tcp.listener import MIN_HALF_OPEN, Listener, closed_reply, listen_reply
 from usertcp.tcp.memory import Memory
+from usertcp.tcp.opening import accept_usual_syn, takes_usual
 from usertcp.units import MASK32
 from usertcp.wire import ipv4, tcp
 from usertcp.wire.tcp import ACK, RST, SYN, Segment
@@ -162,6 +163,25 @@ class Listening:
             conn = self._make(flow, listener.config, now, after)
             self._count(conn, listener)
             conn.accept_syn(seg, now, listener)
+
+    def take_syn(self, key: bytes, seq: int, wnd: int, mss: int, shift: int, tsval: int, now: int) -> bool:
+        """A SYN without a connection that has just these options and SACK permitted, and no mark of ECN. False: it is
+        not for a listener that simply takes it, and nothing has changed."""
+        listener, source = self.find(key), key[:4]
+        if (
+            listener is None
+            or self._limits.syn_cookies is SynCookies.ALWAYS
+            or not takes_usual(listener.config)
+            or self._refuses(listener, source) is not None
+            or self._is_pressed(listener, source)
+            or (hop := self._routes.next_hop(source)) is None
+        ):
+            return False
+        flow = Flow(listener.flow, key[4:8], source, int.from_bytes(key[8:10], "big"), hop, now)
+        conn = self._make(flow, listener.config, now)
+        self._count(conn, listener)
+        accept_usual_syn(conn, seq, wnd, mss, shift, tsval, now, listener)
+        return True
 
     def _refuses(self, listener: Listener, source: bytes) -> Drop | None:
         """Why no connection may begin now; None: it may."""

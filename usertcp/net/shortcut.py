@@ -23,10 +23,12 @@ from typing import Final, TypeAlias
 from usertcp.errors import WireError
 from usertcp.frame import FrameMeta, Source
 from usertcp.net.flow import Flow
+from usertcp.net.interface import Interface
+from usertcp.net.listening import Listening
 from usertcp.net.stats import Stats
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.control import take_ack_of_fin, take_fin
-from usertcp.tcp.opening import take_synack
+from usertcp.tcp.opening import take_ack_of_syn, take_synack
 from usertcp.tcp.predicted import room_in_burst, settle, take_answer, take_burst, take_message, take_predicted
 from usertcp.tcp.state import CONTROL, DOUBTED
 from usertcp.tcp.timewait import reusable_by
@@ -50,6 +52,7 @@ _ONE_PIECE: Final = 0x3FFF  # more fragments, fragment offset
 _EXPECTED: Final = tcp.HEADER_LEN + tcp.TIMESTAMPS_LEN << 10 | tcp.ACK  # data offset and flags
 _ENDS: Final = _EXPECTED | tcp.FIN
 _IGNORED: Final = 0xFFFF ^ tcp.PSH
+_SYN: Final = tcp.HEADER_LEN + tcp.SYN_OPTIONS_LEN << 10 | tcp.SYN
 _SYNACK: Final = tcp.HEADER_LEN + tcp.SYN_OPTIONS_LEN << 10 | tcp.SYN | tcp.ACK
 _MORE: Final = tcp.SYN_OPTIONS_LEN - tcp.TIMESTAMPS_LEN  # bytes of options than a segment of an open connection has
 _HEADERS: Final = ipv4.HEADER_LEN + tcp.HEADER_LEN + tcp.TIMESTAMPS_LEN
@@ -104,8 +107,10 @@ class Shortcut:
         "_flows",
         "_front",
         "_head",
+        "_interface",
         "_ip",
         "_least",
+        "_listening",
         "_mac",
         "_middle",
         "_start",
@@ -114,9 +119,14 @@ class Shortcut:
         "_unpack",
     )
 
-    def __init__(self, mac: bytes, flows: dict[bytes, Connection], stats: Stats) -> None:
-        """``mac``: our hardware address; b"": frames are bare IP packets."""
+    def __init__(
+        self, interface: Interface, flows: dict[bytes, Connection], listening: Listening | None, stats: Stats
+    ) -> None:
+        """``listening``: to whom all the SYNs are, which nobody looks at besides."""
+        mac = interface.mac  # b"": frames are bare IP packets
         fields = _ETHERNET if mac else _BARE
+        self._interface = interface
+        self._listening = listening
         self._mac = mac
         self._start = ethernet.IPV4.to_bytes(2, "big") + _IPV4 if mac else _IPV4
         self._unpack = fields.unpack_from
@@ -138,10 +148,12 @@ class Shortcut:
         head, total, ident, middle, check, key, seq, ack, word, wnd, kind, tsval, tsecr = self._fields(frame)
         conn = self._flows.get(key)
         end = self._ip + total
-        if (
-            conn is None
-            or not least <= end <= size
-            or ((head != self._head or middle != self._middle) and not self._in_order(head, middle))
+        if conn is None:
+            return word == _SYN and self._take_syn(
+                frame, end, head, total + ident + check, middle, key, seq, wnd, now, meta
+            )
+        if not least <= end <= size or (
+            (head != self._head or middle != self._middle) and not self._in_order(head, middle)
         ):
             return False
         flow = conn.flow
@@ -178,7 +190,14 @@ class Shortcut:
         ):
             stats.segments_in += 1
             return True
-        if end == least and conn.calm == CONTROL and take_ack_of_fin(conn, seq, ack, wnd, tsval, now):
+        if (
+            end == least
+            and conn.calm == CONTROL
+            and (
+                take_ack_of_fin(conn, seq, ack, wnd, tsval, now)
+                or (not flow.queued and take_ack_of_syn(conn, seq, ack, wnd, tsval, now))
+            )
+        ):
             stats.segments_in += 1
             return True
         if not take_predicted(conn, seq, ack, wnd, tsval, tsecr, text, meta.gso_size, now):
@@ -190,6 +209,43 @@ class Shortcut:
             self._burst = None
         elif _is_whole(meta, end - least, conn.rcv.mss):
             self._begin_burst(conn, view, tsval, meta, seq, end - least)
+        return True
+
+    def _take_syn(
+        self,
+        frame: bytes | bytearray | memoryview,
+        end: int,
+        head: bytes,
+        rest: int,
+        middle: bytes,
+        key: bytes,
+        seq: int,
+        wnd: int,
+        now: int,
+        meta: FrameMeta,
+    ) -> bool:
+        """A SYN of nobody who is known, which asks for nothing unusual, up to ``end``; ``rest``: what else belongs to
+        the sum of its IP header. As :meth:`take`."""
+        source, interface = key[:4], self._interface
+        if (
+            self._listening is None
+            or not self._least + _MORE == end <= len(frame)
+            or not self._in_order(head, middle)
+            or head[-1] & MASK
+            or (self._sum + int.from_bytes(key[:8], "big") + rest) % 0xFFFF
+            or key[4:8] not in interface.own
+            or not interface.is_foreign(source)
+        ):
+            return False
+        segment = memoryview(frame)[self._ip + ipv4.HEADER_LEN : end]
+        options = tcp.usual_syn(segment[tcp.HEADER_LEN :])
+        if (
+            options is None
+            or not (meta.csum_valid or tcp.verify(source, key[4:8], segment))
+            or not self._listening.take_syn(key, seq, wnd, *options, now)
+        ):
+            return False
+        self._stats.segments_in += 1
         return True
 
     def _sums_up(self, flow: Flow, frame: memoryview) -> bool:

@@ -111,7 +111,6 @@ class Stack:
         self._backlog, self._local = self._egress.backlog.frames, self._egress.local
         self._asked, self._requests = self._neighbors.asked, self._neighbors.requests
         self._flows: dict[bytes, Connection] = {}
-        self._shortcut = Shortcut(self._interface.mac, self._flows, self.stats)
         self._ack_runs = AckRuns(self._interface.mac, self._flows, self.stats)
         self._ports = Ports(config.ephemeral, random)
         self._listening = Listening(
@@ -125,10 +124,13 @@ class Stack:
             self._flight,
             self._ts_now,
         )
+        welcomes = self._listening if caps.queues == 1 and tracer is None else None
+        self._shortcut = Shortcut(self._interface, self._flows, welcomes, self.stats)
         self._icmp = Icmp(self._egress, self._routes, self.stats, self._flows, self.notify)
         self._time_wait: dict[Connection, None] = {}  # in the order in which they entered it
         self._dirty: deque[Connection] = deque()
-        self.company: Connection | None = None  # whose user is about to go on: its ACK may wait for what he does
+        # Whose user is about to go on, or the listener of such a one: its ACK may wait for what he does.
+        self.company: Connection | Listener | None = None
         self._rider: Connection | None = None  # whose ACK waits for that
         self.news: dict[Connection | Listener | Pinger, None] = {}  # what became ready, for :meth:`take_ready`
         self._heap: list[tuple[int, int, Connection]] = []  # (deadline, tie-breaker, connection); see _schedule
@@ -289,7 +291,7 @@ class Stack:
         (the budget is spent, or ``sink`` is full)."""
         heap, asked = self._heap, self._asked
         due = (heap and heap[0][0] <= now) or (asked and asked[0][0] <= now)
-        if self._rider is not None and self._rider is not self.company:
+        if self._rider is not None and not self._in_company(self._rider):
             self._unseat()
         frames, requests, local = self._backlog, self._requests, self._local
         if not (due or self._dirty or frames or requests or local or self.memory.pressed != self._pressed):
@@ -616,7 +618,12 @@ class Stack:
 
     def owes(self, conn: Connection) -> None:
         """Poll ``conn`` in the next turn, or later, if its user is about to go on: it owes an ACK that may wait."""
-        if conn is self.company and not conn.flow.queued and conn.snd.buffer.end == conn.snd.nxt:
+        if (
+            conn is self.company
+            and self._rider is None
+            and not conn.flow.queued
+            and conn.snd.buffer.end == conn.snd.nxt
+        ):
             self._rider = conn
             conn.timers.stop(DELAYED_ACK)
         else:
@@ -624,13 +631,23 @@ class Stack:
 
     def _rides(self, conn: Connection) -> bool:
         """Whether all that ``conn`` has to say is an ACK that waits for company."""
-        if conn is self.company and may_ride(conn):
+        if (
+            self.company is not None
+            and self._in_company(conn)
+            and (self._rider is None or conn is self._rider)
+            and may_ride(conn)
+        ):
             self._rider = conn
             conn.timers.stop(DELAYED_ACK)  # it is due, and waits for nothing else
             return True
         if conn is self._rider:
             self._rider = None
         return False
+
+    def _in_company(self, conn: Connection) -> bool:
+        """Whether the user of ``conn`` is about to go on."""
+        company = self.company
+        return company is not None and (conn is company or conn.listener is company)
 
     def _unseat(self) -> None:
         """The ACK that waits for company goes alone."""

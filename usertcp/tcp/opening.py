@@ -2,8 +2,9 @@
 handshake as nearly everybody has it: all the options of RFC 7323 and RFC 2018, and no others.
 
 Our first SYN, or SYN,ACK, leaves by :func:`send_syn`; the SYN,ACK that answers ours, with its options laid out as Linux
-and we lay them out, is taken by :func:`take_synack`. After that nothing is the matter with the connection, and nobody
-needs to ask (``Connection.calm``). What does not fit goes by ``output`` and ``arrives``, which leave the same traces.
+and we lay them out, is taken by :func:`take_synack`, and the ACK of our own by :func:`take_ack_of_syn`. After that
+nothing is the matter with the connection, and nobody needs to ask (``Connection.calm``). What does not fit goes by
+``output`` and ``arrives``, which leave the same traces.
 """
 
 from typing import TYPE_CHECKING
@@ -16,14 +17,18 @@ from usertcp.tcp.output import NO_TEXT, Transmit
 from usertcp.tcp.receiver import ACK_NOW
 from usertcp.tcp.rtt import TS_TICK
 from usertcp.tcp.sender import DEFAULT_MSS, MIN_MSS
+from usertcp.tcp.seq import HALF
 from usertcp.tcp.state import CONTROL, DOUBTED, State
+from usertcp.tcp.timeouts import rest
 from usertcp.tcp.timers import RETRANSMIT
 from usertcp.units import MASK32
 from usertcp.wire.ecn import NOT_ECT
 from usertcp.wire.tcp import ACK, SYN, Segment, syn_header
 
 if TYPE_CHECKING:
+    from usertcp.tcp.config import TcpConfig
     from usertcp.tcp.connection import Connection
+    from usertcp.tcp.listener import Listener
 
 
 def take_syn(conn: "Connection", seg: Segment, now: int) -> None:
@@ -64,7 +69,7 @@ def is_usual(conn: "Connection") -> bool:
         and (
             conn.ts_ok and conn.sack_ok and conn.scale_ok
             if conn.state is State.SYN_RECEIVED
-            else conn.state is State.SYN_SENT and config.timestamps and config.sack and config.window_scaling
+            else conn.state is State.SYN_SENT and takes_usual(config)
         )
     )
 
@@ -92,6 +97,22 @@ def send_syn(conn: "Connection", now: int, tx: Transmit) -> bool:
     return False
 
 
+def takes_usual(config: "TcpConfig") -> bool:
+    """Whether all that a SYN mostly asks for is granted."""
+    return config.timestamps and config.sack and config.window_scaling
+
+
+def accept_usual_syn(
+    conn: "Connection", seq: int, wnd: int, mss: int, shift: int, tsval: int, now: int, listener: "Listener"
+) -> None:
+    """``Connection.accept_syn`` for a SYN that asks for just these options and SACK, and for no ECN; all of it is
+    granted."""
+    conn.listen(now, listener)
+    conn.scale_ok = conn.sack_ok = conn.ts_ok = True
+    _begin(conn, seq, wnd, mss, shift, tsval, now)
+    conn.half_open(listener)
+
+
 def take_synack(conn: "Connection", seq: int, ack: int, wnd: int, mss: int, shift: int, tsval: int, now: int) -> bool:
     """Take a SYN,ACK without text that has just the options ``mss``, window scale ``shift``, timestamps with ``tsval``
     and SACK, and no mark of ECN, if it answers our SYN, of which nothing is written down (``conn.calm``). Numbers as on
@@ -100,7 +121,7 @@ def take_synack(conn: "Connection", seq: int, ack: int, wnd: int, mss: int, shif
     if (
         conn.state is not State.SYN_SENT
         or ack != snd.nxt & MASK32
-        or not (config.timestamps and config.sack and config.window_scaling)
+        or not takes_usual(config)
         or conn.ecn is not NOT_ECN
         or conn.tracer is not None
         or snd.fin_queued
@@ -115,8 +136,46 @@ def take_synack(conn: "Connection", seq: int, ack: int, wnd: int, mss: int, shif
     snd.wl2 = snd.nxt
     conn.calm = DOUBTED
     conn.establish(now)
-    if wnd and not (config.cork or snd.cc.paced):
-        calm_down(conn)
+    _calm(conn)
     conn.rcv.ack = ACK_NOW
     conn.host.owes(conn)
     return True
+
+
+def take_ack_of_syn(conn: "Connection", seq: int, ack: int, wnd: int, tsval: int, now: int) -> bool:
+    """Take the ACK without text of our SYN,ACK, of which nothing is written down (``conn.calm``), for a listener that
+    has room. As :func:`take_synack`; nothing is to be said then, and no turn due."""
+    snd, rcv, config, listener = conn.snd, conn.rcv, conn.config, conn.listener
+    if (
+        conn.state is not State.SYN_RECEIVED
+        or seq != rcv.nxt & MASK32
+        or ack != snd.nxt & MASK32
+        or not (conn.ts_ok and conn.sack_ok and (tsval - rcv.ts_recent) & MASK32 < HALF)
+        or conn.ecn is not NOT_ECN
+        or conn.tracer is not None
+        or config.defer_accept
+        or config.keepalive
+        or conn.syn_due
+        or listener is None
+        or not listener.has_room()
+    ):
+        return False
+    conn.segments_in += 1
+    conn.last_received_at = now
+    rcv.ts_recent, rcv.ts_recent_at = tsval, now
+    snd.on_answer(now)
+    snd.rate.app_limited = 0
+    snd.wl1, snd.wl2 = rcv.nxt, snd.nxt
+    snd.offered(wnd << snd.shift)
+    conn.calm = DOUBTED
+    conn.establish(now)
+    rest(conn)
+    _calm(conn)
+    return True
+
+
+def _calm(conn: "Connection") -> None:
+    """What was sent and agreed on is as usual, and nothing has happened since: is nothing the matter then?"""
+    snd = conn.snd
+    if snd.wnd and not (conn.config.cork or snd.cc.paced or snd.fin_queued):
+        calm_down(conn)

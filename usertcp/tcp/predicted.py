@@ -273,16 +273,28 @@ def may_stretch(conn: "Connection") -> bool:
 
 
 def may_ride(conn: "Connection") -> bool:
-    """Whether all that ``conn`` has to say is the ACK of the peer's SYN,ACK or FIN, which may have company soon: the
-    user's first request, or our own FIN (as on Linux, which delays both where an answer can be expected)."""
+    """Whether all that ``conn`` has to say is the ACK of the peer's SYN,ACK, FIN or first request, which may have
+    company soon: the user's own request, FIN or answer (as on Linux, which delays them where an answer can be
+    expected)."""
     snd, rcv = conn.snd, conn.rcv
     return (
-        (rcv.nxt == rcv.irs + 1 or rcv.fin_taken)
+        (rcv.nxt == rcv.irs + 1 or rcv.fin_taken or _is_request(conn))
         and conn.state in CAN_SEND
         and snd.una == snd.nxt == snd.buffer.end
         and conn.reset_due is None
         and not (rcv.dsacks or rcv.duplicates or snd.fin_queued)
         and conn.ecn is NOT_ECN
+    )
+
+
+def _is_request(conn: "Connection") -> bool:
+    """Whether what is to be acknowledged at once is a message, the first of the connection."""
+    rcv = conn.rcv
+    return (
+        rcv.ack == ACK_NOW
+        and rcv.last_ack_sent == rcv.irs + 1
+        and rcv.nxt == rcv.buffer.top
+        and rcv.since_ack < rcv.mss
     )
 
 
