@@ -199,7 +199,8 @@ class Ports:
         EADDRNOTAVAIL if there is none (as Linux says).
         """
         for port in self._candidates():
-            if all(other.automatic for other in self._bound.get(port, ())) and not taken(port):
+            others = self._bound.get(port)
+            if (not others or all(other.automatic for other in others)) and not taken(port):
                 return self._keep(Binding(self, ip, port, automatic=True))
         raise os_error(errno.EADDRNOTAVAIL)
 

@@ -174,10 +174,10 @@ class Listening:
             or not takes_usual(listener.config)
             or self._refuses(listener, source) is not None
             or self._is_pressed(listener, source)
-            or (hop := self._routes.next_hop(source)) is None
+            or (road := self._routes.road(source)) is None
         ):
             return False
-        flow = Flow(listener.flow, key[4:8], source, int.from_bytes(key[8:10], "big"), hop, now)
+        flow = Flow(listener.flow, key[4:8], source, int.from_bytes(key[8:10], "big"), road[0], now)
         conn = self._make(flow, listener.config, now)
         self._count(conn, listener)
         accept_usual_syn(conn, seq, wnd, mss, shift, tsval, now, listener)

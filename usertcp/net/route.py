@@ -15,6 +15,7 @@ LOOPBACK_MTU: Final = 65535  # bytes: the width of IPv4's Total Length
 MIN_MTU: Final = 552  # bytes: nobody talks us below (Linux, min_pmtu); RFC 1191 §3 would allow 68
 PMTU_LIFETIME: Final = 10 * MINUTE  # RFC 1191 §6.3
 PMTU_ENTRIES: Final = 1024
+ROADS: Final = 512  # destinations to which the way is remembered
 # RFC 1191 §7: what to try when a router too old to tell says "too big".
 PLATEAUS: Final = (32000, 17914, 8166, 4352, 2002, 1492, 1006, MIN_MTU)
 
@@ -22,7 +23,7 @@ PLATEAUS: Final = (32000, 17914, 8166, 4352, 2002, 1492, 1006, MIN_MTU)
 class Routes:
     """Next hop, source address and path MTU by destination."""
 
-    __slots__ = ("_gateway", "_interface", "_learned", "_source")
+    __slots__ = ("_gateway", "_interface", "_learned", "_roads", "_source")
 
     def __init__(self, interface: Interface, gateway: bytes | None) -> None:
         """``gateway`` must be on one of the interface's networks, unless the link has no neighbours: ValueError."""
@@ -32,7 +33,21 @@ class Routes:
         if gateway is not None and interface.mac and (source is None or gateway in interface.own):
             raise ValueError("the gateway is not on a network of this host")
         self._source = source or interface.primary
+        self._roads: dict[bytes, tuple[bytes, bytes]] = {}
         self._learned: OrderedDict[bytes, tuple[int, int]] = OrderedDict()  # destination: (MTU, until)
+
+    def road(self, dst: bytes) -> tuple[bytes, bytes] | None:
+        """The next hop to ``dst``, and our address to talk to it from; None if there is no route, or ``dst`` is not one
+        host's address."""
+        known = self._roads.get(dst)
+        if known is None:
+            hop, source = self.next_hop(dst), self.source(dst)
+            if hop is None or source is None or not self._interface.is_unicast(dst):
+                return None
+            if len(self._roads) >= ROADS:
+                self._roads.clear()
+            known = self._roads[dst] = hop, source
+        return known
 
     def next_hop(self, dst: bytes) -> bytes | None:
         """The neighbour to hand packets for ``dst`` to: b"" this host itself, None nobody."""

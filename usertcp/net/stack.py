@@ -533,10 +533,10 @@ class Stack:
         ip, port = ipv4.pack(remote[0]), remote[1]
         if not 0 <= port <= MASK32 >> 16:
             raise ValueError("a port lies between 0 and 65535")
-        hop = self._routes.next_hop(ip)
-        source = self._routes.source(ip)
-        if not self._interface.is_unicast(ip) or hop is None or source is None:
+        road = self._routes.road(ip)
+        if road is None:
             raise os_error(errno.ENETUNREACH)
+        hop, source = road
         if port == 0:
             raise os_error(errno.EADDRNOTAVAIL)
         if self.memory.exhausted:

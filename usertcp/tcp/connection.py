@@ -38,11 +38,13 @@ from usertcp.tcp.rtt import TS_TICK
 from usertcp.tcp.sender import Sender
 from usertcp.tcp.state import (
     ALONE,
+    CALM,
     CAN_RECEIVE,
     CAN_SEND,
     CONNECTED,
     CONTROL,
     DOUBTED,
+    ENDING,
     EOF,
     FAILED,
     GONE,
@@ -513,11 +515,14 @@ class Connection:
         if snd.fin_queued:
             return
         snd.fin_queued = True
+        idle = self.calm in (CALM, ENDING) and snd.una == snd.nxt == snd.buffer.end
         self.doubt()
         if self.state is State.ESTABLISHED:
             self.enter(State.FIN_WAIT_1)
         elif self.state is State.CLOSE_WAIT:
             self.enter(State.LAST_ACK)
+        if idle:
+            self.calm = ENDING
         self.host.dirty(self)
 
     def shutdown_read(self) -> None:

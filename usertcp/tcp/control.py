@@ -15,7 +15,7 @@ from usertcp.tcp.arrives import eighth_process_fin, fin_acked
 from usertcp.tcp.message import acknowledged, answered, header
 from usertcp.tcp.output import NO_TEXT, Transmit, send_acks
 from usertcp.tcp.receiver import ACK_NOW
-from usertcp.tcp.state import ALONE, CONTROL, DOUBTED, WRITABLE, State
+from usertcp.tcp.state import ALONE, CONTROL, DOUBTED, ENDING, WRITABLE, State
 from usertcp.tcp.timeouts import arm_lone, rest
 from usertcp.units import MASK32
 from usertcp.wire.ecn import NOT_ECT
@@ -78,6 +78,7 @@ def take_fin(conn: "Connection", seq: int, ack: int, wnd: int, tsval: int, now: 
     rcv.nxt += 1
     rcv.ack = ACK_NOW
     eighth_process_fin(conn, now)
+    conn.calm = ENDING
     conn.host.owes(conn)
     return True
 

@@ -34,10 +34,6 @@ class Ecn(Enum):
     CLASSIC_ACTIVE = (ASKS_CLASSIC, ASKS_ACCURATE)  # 4
     PASSIVE = (ASKS_NOTHING, ASKS_ACCURATE)  # 5
 
-    @property
-    def asks(self) -> int:
-        return self.value[0]
-
-    @property
-    def grants(self) -> int:
-        return self.value[1]
+    def __init__(self, asks: int, grants: int) -> None:
+        self.asks = asks
+        self.grants = grants

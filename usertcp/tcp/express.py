@@ -18,7 +18,7 @@ from usertcp.tcp.ecn import NOT_ECN
 from usertcp.tcp.receiver import ACK_DELAYED, ACK_NONE, ACK_NOW
 from usertcp.tcp.recovery import OPEN
 from usertcp.tcp.ring import Buffer
-from usertcp.tcp.state import ALONE, CALM, DOUBTED, WRITABLE, State
+from usertcp.tcp.state import ALONE, CALM, DOUBTED, ENDING, WRITABLE, State
 from usertcp.tcp.timeouts import rearm, text_sent
 from usertcp.tcp.timers import DELAYED_ACK
 from usertcp.units import MASK32, NEVER
@@ -38,6 +38,8 @@ def poll(conn: "Connection", now: int, tx: output.Transmit, budget: int) -> bool
             return opening.send_syn(conn, now, tx)
         if conn.snd.fin_queued and _only_ends(conn, now):
             return control.send_fin(conn, now, tx)
+        if conn.calm == ENDING:
+            conn.calm = DOUBTED
         return output.poll(conn, now, tx, budget)
     snd, rcv = conn.snd, conn.rcv
     if snd.buffer.end > snd.nxt:
@@ -97,7 +99,7 @@ def _only_ends(conn: "Connection", now: int) -> bool:
         and snd.sack_ok
         and snd.tlp.end < 0
         and now - snd.last_sent_at <= snd.rtt.rto
-        and _is_sound(conn)
+        and (conn.calm == ENDING or _is_sound(conn))
     )
 
 

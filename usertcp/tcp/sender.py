@@ -124,8 +124,8 @@ class Sender:
         self.shift = 0  # the peer's window scale
         self.mss = mss  # largest segment the peer and the path take, options included
         self.sack_ok = False  # the peer reports what it has behind gaps (RFC 2018)
-        self.buffer = SendBuffer(config.send_buffer, config.send_buffer_max, memory)
-        self.buffer.reset(iss + 1)
+        self.buffer = buffer = SendBuffer(config.send_buffer, config.send_buffer_max, memory)
+        buffer.start = buffer.end = iss + 1
         self.fin_queued = False
         self.fin_sent = False
         self.cc = cc or create(config.congestion, mss)

@@ -96,6 +96,7 @@ GONE: Final = 64  # CLOSED was reached: nothing will come any more
 REPORTED: Final = 128  # trouble that ends nothing waits to be told (RFC 9293 §3.9.1.8)
 
 # What ``Connection.calm`` knows of how things stand. Whatever is not expected makes it DOUBTED, to be looked into anew.
+ENDING: Final = -2  # nothing is the matter but that one of the two ends has closed, and nothing is on its way
 CONTROL: Final = -1  # our SYN or FIN, sent once and not written down, is all that is on its way (``control``)
 DOUBTED: Final = 0
 CALM: Final = 1  # nothing is the matter (``express.is_plain``)
