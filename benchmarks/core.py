@@ -126,15 +126,16 @@ def label(case: type[Case], idle: int) -> str:
 
 
 def grown(costs: Costs, baseline: Figures) -> list[str]:
-    """What costs more than it did, or more among idle connections than alone: a line each."""
-    found = []
+    """What costs more than it did, or more among idle connections than alone, or was never kept: a line each."""
+    alone = {name.partition(",")[0] for name in costs}
+    found = [f"{name}: no figures are kept of it" for name in sorted(alone) if baseline and name not in baseline]
     for name, now in costs.items():
-        alone = costs.get(name.partition(",")[0])
+        lonely = costs.get(name.partition(",")[0])
         for figure, value in now.kept().items():
             before = baseline.get(name, {}).get(figure)
             if before is not None and value > before * (1 + TOLERANCE):
                 found.append(f"{name}: {value:,.0f} {figure}, {value / before - 1:+.0%} ({before:,.0f} before)")
-            base = getattr(alone, figure, None)
+            base = getattr(lonely, figure, None)
             if base is not None and value > base * (1 + TOLERANCE):
                 found.append(f"{name}: {value:,.0f} {figure}, alone {base:,.0f}: it does not stay flat")
     return found

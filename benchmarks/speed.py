@@ -35,6 +35,7 @@ SECONDS: Final = 1.5  # that a run is measured
 WARM: Final = 0.25  # seconds before that
 ROUNDS: Final = 3
 QUICK: Final = (0.4, 1)  # seconds, rounds
+KEPT: Final = Path("build/speed.json")
 WIDTH: Final = 200  # characters of a line that goes into a file
 KEYS: Final = ", ".join(row.key for row in ROWS)
 
@@ -55,8 +56,11 @@ def arguments(words: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=0, metavar="N", help=f"rounds (default: {ROUNDS})")
     parser.add_argument("--seconds", type=float, default=0.0, metavar="S", help=f"of a run (default: {SECONDS:g})")
     parser.add_argument("--idle", type=int, default=0, metavar="N", help="idle connections (default: 10000)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every result there")
+    parser.add_argument(
+        "--json", type=Path, default=KEPT, metavar="FILE", help=f"keep every result there (default: {KEPT})"
+    )
     parser.add_argument("--svg", type=Path, metavar="FILE", help="draw the ratios (needs usertcp[plot])")
+    parser.add_argument("--kept", action="store_true", help="measure nothing: draw what --json has kept")
     return parser.parse_args(words)
 
 
@@ -158,6 +162,22 @@ def as_json(args: argparse.Namespace, results: Results, judged: Sequence[Check])
     }
 
 
+def draw_kept(kept: Path, svg: Path | None) -> int:
+    """Draw the results of an earlier run. SetupError when there are none."""
+    if svg is None:
+        raise SetupError("--kept draws, and was not told where to", "add --svg FILE")
+    from benchmarks.speed_svg import drawing
+
+    try:
+        table = json.loads(kept.read_text(encoding="utf-8"))["table"]
+    except (OSError, ValueError, KeyError) as error:
+        raise SetupError(
+            f"{kept} holds no results: {error}", "run make bench first, or name another with --json"
+        ) from None
+    drawing(table, svg)
+    return 0
+
+
 def main(words: Sequence[str] | None = None) -> int:
     args = arguments(words)
     console = Console()
@@ -165,6 +185,8 @@ def main(words: Sequence[str] | None = None) -> int:
         console = Console(width=WIDTH)
     began = time.monotonic()
     try:
+        if args.kept:
+            return draw_kept(args.json, args.svg)
         rows = chosen_rows(args)
         need(["cubic", "bbr"] if any(row.run.bbr for row in rows) else ["cubic"])
         if args.svg is not None:
@@ -176,10 +198,10 @@ def main(words: Sequence[str] | None = None) -> int:
     judged = checks(results)
     report(results, judged, console)
     console.print(f"{results.rounds} rounds in {(time.monotonic() - began) / 60:.1f} minutes")
-    if args.json is not None:
-        args.json.write_text(json.dumps(as_json(args, results, judged)), encoding="utf-8")
+    args.json.parent.mkdir(parents=True, exist_ok=True)
+    args.json.write_text(json.dumps(as_json(args, results, judged)), encoding="utf-8")
     if args.svg is not None:
-        drawing(results, args.svg)
+        drawing(figures(results), args.svg)
     return 0 if all(check.holds for check in judged) else 1
 
 

@@ -1,44 +1,61 @@
-"""The ratios as a picture, for the README."""
+"""The ratios as a picture, for the README: a line for each row, a mark for each contestant."""
 
-import math
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from benchmarks.speed_table import Results, shown
+from benchmarks.speed_rows import COLUMNS, ROWS, Column
 from usertcp.errors import SetupError
 
 try:
+    from matplotlib import rc_context
     from matplotlib.figure import Figure
 except ImportError:
     raise SetupError("drawing needs matplotlib", "pip install 'usertcp[plot]', or leave --svg out") from None
 
-COLOURS: Final = ("#1f6f8b", "#56a3a6", "#a8c686", "#d9a441", "#c8553d", "#8d6a9f", "#6b7280", "#374151")
-HEIGHT: Final = 0.16  # inches of a bar
+UNITS: Final = ("Gbit/s", "k/s")  # of the rows in which more is better
+MARKS: Final = {  # shape and colour, by a column's key without what says that it is compiled: those are hollow
+    "blocking": ("o", "#1f6f8b"),
+    "aio": ("D", "#c8553d"),
+    "socket": ("s", "#8d6a9f"),
+    "lwip": ("^", "#6b7280"),
+    "gvisor": ("v", "#6b7280"),
+    "pytcp": ("x", "#6b7280"),
+}
+HOLLOW: Final = "-hot"
+LINE: Final = 0.3  # inches of a row
+STYLE: Final[dict[Any, Any]] = {
+    "svg.hashsalt": "usertcp",
+    "svg.fonttype": "none",
+}  # the same figures make the same file
 
 
-def drawing(results: Results, path: Path) -> None:
-    """Write the ratios to the kernel as bars, on a logarithmic axis, row by row."""
-    rows, columns = shown(results)
-    rows = [row for row in rows if row.unit not in ("ratio", "ms", "KB", "s/GB")]
-    columns = [column for column in columns if not column.key.startswith("veth")]
-    figure = Figure(figsize=(9, 1 + HEIGHT * len(rows) * (len(columns) + 1)), layout="constrained")
-    axes = figure.subplots()
-    for at, column in enumerate(columns):
-        ratios = [results.ratio(row, column) for row in rows]
-        places = [number + (at + 0.5) / (len(columns) + 1) for number in range(len(rows))]
-        bars = [(place, ratio) for place, ratio in zip(places, ratios, strict=True) if not math.isnan(ratio)]
-        axes.barh(
-            [place for place, _ in bars],
-            [ratio for _, ratio in bars],
-            height=0.9 / (len(columns) + 1),
-            color=COLOURS[at % len(COLOURS)],
-            label=column.title.replace("\n", " "),
-        )
-    axes.axvline(1.0, color="#111827", linewidth=0.8)
-    axes.set_xscale("log")
-    axes.set_yticks([number + len(columns) / (2 * (len(columns) + 1)) for number in range(len(rows))])
-    axes.set_yticklabels([row.title for row in rows])
-    axes.invert_yaxis()
-    axes.set_xlabel("ratio to the kernel's TCP over veth in the same round (1: as fast)")
-    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=4, frameon=False)
-    figure.savefig(path, format="svg", metadata={"Date": None})
+def drawing(table: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write the ratios to the kernel of ``table`` (``speed_table.figures``) on a logarithmic axis."""
+    ratios = {(one["row"], one["column"]): one["ratio"] for one in table if one["ratio"] and one["unit"] in UNITS}
+    rows = [row for row in ROWS if any(key == row.key for key, _ in ratios)]
+    columns = [column for column in COLUMNS if column.key.removesuffix(HOLLOW) in MARKS]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(9, 1.6 + LINE * len(rows)), layout="constrained")
+        axes = figure.subplots()
+        for column in columns:
+            _marks(axes, column, [(ratios.get((row.key, column.key)), at) for at, row in enumerate(rows)])
+        axes.axvline(1.0, color="#111827", linewidth=1)
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.grid(color="#e5e7eb", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.set_yticks(range(len(rows)), [row.title for row in rows])
+        axes.set_ylim(len(rows) - 0.5, -0.5)
+        axes.set_xlabel("ratio to the kernel's TCP over veth in the same round")
+        figure.legend(loc="outside upper center", ncols=6, frameon=False)
+        figure.savefig(path, format="svg", metadata={"Date": None})
+
+
+def _marks(axes: Any, column: Column, points: Sequence[tuple[float | None, int]]) -> None:
+    """Those of one column: (ratio, if there is one, and line)."""
+    found = [(ratio, at) for ratio, at in points if ratio is not None]
+    shape, colour = MARKS[column.key.removesuffix(HOLLOW)]
+    inside = {"facecolors": "none", "edgecolors": colour} if column.key.endswith(HOLLOW) else {"color": colour}
+    if found:
+        axes.scatter(*zip(*found, strict=True), s=42, marker=shape, label=column.title.replace("\n", " "), **inside)

@@ -87,6 +87,11 @@ def test_growth_without_a_baseline_is_none() -> None:
     assert grown({"bulk in": Cost(1.0, 5000, 500)}, {}) == []
 
 
+def test_case_of_which_nothing_was_kept_is_told() -> None:
+    costs = {"bulk in": Cost(1.0, 1000, 100), "ping-pong": Cost(1.0, 1, 1), "ping-pong, 5 idle": Cost(1.0, 1, 1)}
+    assert grown(costs, BASELINE) == ["ping-pong: no figures are kept of it"]
+
+
 def test_growth_with_idle_connections_is_told_without_a_baseline() -> None:
     costs = {"bulk in": Cost(1.0, 1000, 100), "bulk in, 10,000 idle": Cost(1.0, 1200, 100)}
     (line,) = grown(costs, {})
