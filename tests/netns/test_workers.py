@@ -1,6 +1,8 @@
 """``usertcp engine``: several processes share a TUN, an address and a port, and each flow stays where it began."""
 
 import json
+import os
+import signal
 import socket
 import time
 from collections import defaultdict
@@ -89,6 +91,22 @@ def test_worker_that_fails_ends_all(space: Namespace) -> None:
     with engine(space, "fail") as program:
         program.finish(code=1)
     assert "this one fails" in program.errors or "Input/output error" in program.errors
+    assert "ended with status 1, and the others end with it" in program.errors
+
+
+def test_worker_that_is_killed_ends_all_and_an_engine_that_starts_anew_serves(space: Namespace) -> None:
+    with engine(space, "echo_and_call", 7000, 0, 0) as program:
+        begun(program)
+        first, second = (json.loads(program.line())["worker"] for _ in range(2))
+        os.kill(first, signal.SIGKILL)
+        program.finish(code=1)
+        assert f"a worker (process {first}) was killed by signal 9, and the others end with it" in program.errors
+        with pytest.raises(ProcessLookupError):
+            os.kill(second, 0)
+    with engine(space, "echo_and_call", 7000, 0, 0) as program:
+        begun(program)
+        with Peer(space.name, "clients", STACK, 7000, "--count", 10, "--together", 5, "--size", EACH).ready() as peer:
+            assert peer.report()["intact"] == 10
 
 
 def test_program_that_cannot_be_loaded_is_refused_before_anything_is_made() -> None:

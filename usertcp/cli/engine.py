@@ -234,6 +234,8 @@ class _Crew:
                     selector.unregister(key.fileobj)
                     status: int = key.data.wait()
                     if status:
+                        how = f"ended with status {status}" if status > 0 else f"was killed by signal {-status}"
+                        say(f"a worker (process {key.data.pid}) {how}, and the others end with it")
                         return status if status > 0 else 1
         return 0
 
