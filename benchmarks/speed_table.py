@@ -184,11 +184,16 @@ def _cell(results: Results, row: Row, column: Column) -> str:
     value = results.middle(row, column)
     if math.isnan(value):
         return "[bold red]failed[/]" if results.error(row, column) else "[dim]-[/]"
-    text = f"{value:.{row.digits}f}"
+    text = _number(value, row.digits)
     ratio = results.ratio(row, column)
     if column.key == row.base or math.isnan(ratio) or row.unit == "ratio":
         return text
-    return f"{text} [dim]{ratio:.{2 if ratio >= 0.1 else 3}f}[/]"
+    return f"{text} [dim]{_number(ratio, 2)}[/]"
+
+
+def _number(value: float, digits: int) -> str:
+    """With so many digits behind the point, or two that say something."""
+    return f"{value:.{digits}f}" if value >= 0.1 or not value else f"{value:.{1 - math.floor(math.log10(value))}f}"
 
 
 def shown(results: Results) -> tuple[list[Row], list[Column]]:

@@ -73,3 +73,24 @@ def test_perf_without_a_server_says_so(space: str) -> None:
     done = client("-c", KERNEL, *ours(space), code=1)
     assert "measuring to 10.9.0.1 port 5201" in done.stderr
     assert "nobody listens there" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "cause"),
+    [
+        (["-l", "2G"], "too much for one write"),
+        (["-l", "0"], "no number of bytes"),
+        (["-t", "5", "-n", "5M"], "not both"),
+        (["-s"], "give -s to wait for clients, or -c HOST"),
+        (["-C", "nosuch"], "choose from reno, cubic, bbr"),
+    ],
+)
+def test_perf_refuses_what_makes_no_sense(arguments: list[str], cause: str) -> None:
+    done = client("-c", KERNEL, *arguments, code=2)
+    assert cause in " ".join(done.stderr.split())
+
+
+def test_perf_names_a_congestion_control_that_the_kernel_lacks(space: str) -> None:
+    done = client("-c", KERNEL, "-C", "nosuch", *kernels(space), code=1)
+    assert "the kernel has no congestion control 'nosuch'" in done.stderr
+    assert "tcp_available_congestion_control" in done.stderr

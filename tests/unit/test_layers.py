@@ -192,6 +192,19 @@ def test_module_stays_short_or_says_why() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_no_enum_of_the_core_has_an_initialiser_which_the_compiler_would_take_for_that_of_another_class() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno} {node.name}"
+        for path in sources()
+        if dotted(path).split(".")[0] in CORE
+        for node in ast.walk(parsed(path))
+        if isinstance(node, ast.ClassDef)
+        and any(isinstance(base, ast.Name) and base.id.endswith("Enum") for base in node.bases)
+        and any(isinstance(item, ast.FunctionDef) and item.name == "__init__" for item in node.body)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 def test_core_stays_small() -> None:
     lines = sum(path.read_text().count("\n") for path in sources() if dotted(path).split(".")[0] in CORE)
     assert lines < MAX_CORE, f"the core (units to net) has {lines} lines"

@@ -16,7 +16,7 @@ from usertcp.cli.options import console, device_options, seconds
 from usertcp.driver.open import LinkSpec
 from usertcp.errors import SetupError
 from usertcp.perf.ends import Outcome, measure, serve
-from usertcp.perf.protocol import PORT, STREAMS, Conn, Plan
+from usertcp.perf.protocol import LARGEST, PORT, STREAMS, Conn, Plan
 from usertcp.perf.report import Intervals, as_json, line, rate, summary
 from usertcp.perf.roads import Kernel, Ours, Road
 from usertcp.tcp.cc import registry
@@ -35,6 +35,14 @@ def byte_count(text: str | int) -> int:
     return int(number) * UNITS[unit]
 
 
+def piece(text: str | int) -> int:
+    """The same, of what is handed in at a time."""
+    count = byte_count(text)
+    if count > LARGEST:
+        raise click.BadParameter(f"{text!r} is too much for one write: at most {LARGEST >> 30}G")
+    return count
+
+
 @click.command()
 @click.option("-s", "--server", is_flag=True, help="Wait for clients.")
 @click.option("-c", "--client", metavar="HOST", help="Measure to the server on HOST.")
@@ -44,7 +52,7 @@ def byte_count(text: str | int) -> int:
 @click.option("-P", "--parallel", type=click.IntRange(1, STREAMS), default=1, metavar="N", help="Connections at once.")
 @click.option("-t", "--time", "duration", type=seconds, metavar="SECONDS", help="To send for.  [default: 10]")
 @click.option("-n", "--bytes", "count", type=byte_count, metavar="BYTES[KMG]", help="To send, instead of a time.")
-@click.option("-l", "--length", type=byte_count, default="256K", metavar="BYTES[KMG]", help="Of one write or read.")
+@click.option("-l", "--length", type=piece, default="256K", metavar="BYTES[KMG]", help="Of one write or read.")
 @click.option("-i", "--interval", type=seconds, default=1.0, metavar="SECONDS", help="Between two lines.")
 @click.option("-C", "--congestion", metavar="NAME", default="", help="Congestion control of what we send.")
 @click.option("-J", "--json", "as_text", is_flag=True, help="Print the result as JSON, and nothing else.")

@@ -40,6 +40,7 @@ HELLO: Final = struct.Struct("!8s16sH")
 LENGTH: Final = struct.Struct("!I")
 LONGEST: Final = 1 << 20  # bytes of a message
 STREAMS: Final = 128  # at most
+LARGEST: Final = 1 << 30  # bytes of one write
 
 
 class Conn(Protocol):
@@ -70,7 +71,7 @@ class Plan:
     length: int = 256 << 10
 
     def __post_init__(self) -> None:
-        good = 1 <= self.streams <= STREAMS and 1 <= self.length <= 1 << 30 and self.seconds >= 0 and self.bytes >= 0
+        good = 1 <= self.streams <= STREAMS and 1 <= self.length <= LARGEST and self.seconds >= 0 and self.bytes >= 0
         if not good or not (self.seconds or self.bytes):
             raise ValueError("this test makes no sense")
 

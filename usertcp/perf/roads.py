@@ -11,6 +11,7 @@ from typing import Final, Protocol, cast
 from usertcp.blocking import Conn as OurConn
 from usertcp.blocking import Host
 from usertcp.driver.open import resolve
+from usertcp.errors import SetupError
 from usertcp.link import netns as namespaces
 from usertcp.perf.protocol import Conn
 
@@ -126,5 +127,13 @@ class Kernel:
         with namespaces.inside(self.netns):
             made = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
         if self.congestion:
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, self.congestion.encode())
+            try:
+                made.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, self.congestion.encode())
+            except OSError as error:
+                made.close()
+                raise SetupError(
+                    f"the kernel has no congestion control {self.congestion!r} ({error.strerror})",
+                    "choose from /proc/sys/net/ipv4/tcp_available_congestion_control, or: modprobe tcp_"
+                    + self.congestion,
+                ) from None
         return made

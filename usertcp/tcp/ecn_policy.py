@@ -34,6 +34,9 @@ class Ecn(Enum):
     CLASSIC_ACTIVE = (ASKS_CLASSIC, ASKS_ACCURATE)  # 4
     PASSIVE = (ASKS_NOTHING, ASKS_ACCURATE)  # 5
 
-    def __init__(self, asks: int, grants: int) -> None:
-        self.asks = asks
-        self.grants = grants
+    asks: int
+    grants: int
+
+
+for _policy in Ecn:
+    _policy.asks, _policy.grants = _policy.value

@@ -8,7 +8,7 @@ import pytest
 from benchmarks.speed import arguments, chosen_columns, chosen_rows, plan
 from benchmarks.speed_job import Job, job_from
 from benchmarks.speed_rows import COLUMNS, ROWS, Run
-from benchmarks.speed_table import BETTER, NEEDS, SAME, Results, by_key, by_row, checks, figures
+from benchmarks.speed_table import BETTER, NEEDS, SAME, Results, _number, by_key, by_row, checks, figures
 from usertcp.errors import SetupError
 
 
@@ -100,3 +100,11 @@ def test_job_reads_what_it_writes() -> None:
     job = Job("ping", "10.0.0.1", 7003, 1.5, 0.2, count=64, spin=50)
     assert job_from(job.as_json()) == job
     assert job_from(replace(job, check=5).as_json()).check == 5
+
+
+@pytest.mark.parametrize(
+    ("value", "digits", "text"),
+    [(75.04, 1, "75.0"), (0.14, 2, "0.14"), (0.0321, 1, "0.032"), (0.00041, 2, "0.00041"), (0.0, 1, "0.0")],
+)
+def test_numbers_of_slow_ones_are_not_zero(value: float, digits: int, text: str) -> None:
+    assert _number(value, digits) == text
