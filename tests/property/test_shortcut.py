@@ -33,6 +33,8 @@ pytestmark = pure_only  # both ways are told apart by putting something in betwe
 
 MACS: Final = (bytes.fromhex("020000000001"), bytes.fromhex("020000000002"))
 STEPS: Final = 150
+NOISE: Final = 1 << 20
+TEXT: Final = random.Random(4).randbytes(NOISE)
 LIVES: Final = 5
 VOUCHED: Final[dict[int, FrameMeta]] = {}  # by gso_size: links give the same one again
 
@@ -112,6 +114,8 @@ class World:
         stack = Stack(StackConfig((f"10.9.0.{i + 1}/24",), tcp=tcp), caps, random.Random(i).randbytes)
         shortcut = Counting(stack._shortcut, closed=closed)
         stack._shortcut = shortcut  # type: ignore[assignment]
+        if closed:
+            stack._ack_runs._is_ours = lambda head, middle: False
         return End(stack, shortcut)
 
     def settings(self, dice: random.Random) -> TcpConfig:
@@ -163,7 +167,7 @@ class World:
                 self.now = due
         self.carry_all()
 
-    def write(self, end: End, conn: Connection, data: bytes) -> None:
+    def write(self, end: End, conn: Connection, data: bytes | bytearray) -> None:
         """The user hands in ``data``, and half of the time it leaves at once."""
         end.quiet = False
         if self.dice.random() < 0.5:
@@ -531,8 +535,13 @@ def streamed(*, closed: bool, offload: bool, sizes: list[int]) -> tuple[list[Any
         client.quiet = False
         if ours.snd.buffer.free > size:
             client.stack.poll(world.now, client)
-            world.write(client, ours, bytes(size))
+            at = dice.randrange(NOISE - size)
+            world.write(client, ours, dice.choice([bytes, bytearray])(TEXT[at : at + size]))
             done += client.quiet
+        if dice.random() < 0.1:  # what the other way brings shows in the headers
+            theirs.write(bytes(dice.choice([100, 1448, 5000])))
+        if ours.readable and dice.random() < 0.5:
+            ours.read(3000)
         if dice.random() < 0.4:
             world.now += 100 * US
             world.carry_all()

@@ -74,7 +74,7 @@ class _Unresolved:
 
 
 class Egress:
-    """Implements ``Transmit``. ``full``: the sink refused during this turn; ``sent``: segments taken of connections."""
+    """Implements ``Transmit``. ``full``: the sink refused during this turn."""
 
     def __init__(
         self, interface: Interface, caps: LinkCaps, routes: Routes, neighbors: NeighborCache, stats: Stats
@@ -94,7 +94,6 @@ class Egress:
         self.local: Final[deque[tuple[bytes, FrameMeta]]] = deque()
         self.local_bytes = 0
         self.full = False
-        self.sent = 0
 
     def begin(self, sink: Sink, now: int) -> None:
         """A turn begins: frames go to ``sink`` until the next one."""
@@ -109,25 +108,37 @@ class Egress:
     ) -> bool:
         """One segment of ``conn``, or with ``gso_size`` a train of them. False: not taken, try again next turn."""
         flow = conn.flow
-        if not flow.next_hop:
+        template: Template | None = flow.template
+        if template is None and not flow.next_hop:
             return self._send_local(conn, header, payload, length, gso_size, ecn)
         if self.full:
             return False
-        template: Template | None = flow.template
         if template is None or self._now >= template.neighbor.fresh_until or not template.serves(conn.config):
             template = self._template(conn)
-        frame = template.head + header
         sink = self._sink if template.neighbor.mac else _Unresolved(self._neighbors, template.neighbor, conn)
-        if gso_size and (unit := self._unit(conn, template, header, gso_size)) < length:
-            taken = self._send_train(sink, conn, template, frame, payload, length, unit, gso_size, ecn)
+        stats = self._stats
+        kind = length, len(header), gso_size, ecn, header[FLAGS] & CWR, conn.snd.rate.lost > 0
+        if kind != template.kind and gso_size and (unit := self._unit(conn, template, header, gso_size)) < length:
+            taken = self._send_train(sink, conn, template, header, payload, length, unit, gso_size, ecn)
         else:
-            taken = self._send_one(sink, template, frame, payload, length, gso_size, ecn)
-        if not taken:
+            if kind != template.kind:
+                template.suit(len(header), length, gso_size, ecn)
+                template.kind = kind
+            frame = template.head + header
+            frame[template.where] = template.seed
+            meta = template.meta
+            if not self._checksum:
+                meta = PLAIN
+                template.finish(frame, payload)
+            taken = sink.send(frame, payload, meta)
+            if taken and sink is self._sink:
+                stats.frames_out += 1
+                stats.bytes_out += template.size
+        if taken:
+            stats.segments_out += 1
+        else:
             self.full = True
-            return False
-        self.sent += 1
-        self._stats.segments_out += 1
-        return True
+        return taken
 
     def _unit(self, conn: "Connection", template: Template, header: bytearray, gso_size: int) -> int:
         """How much text of a train goes into one frame: a super-segment, where the device cuts it.
@@ -146,7 +157,7 @@ class Egress:
         sink: Sink,
         conn: "Connection",
         template: Template,
-        frame: bytearray,
+        header: bytearray,
         payload: list[memoryview],
         length: int,
         unit: int,
@@ -154,19 +165,23 @@ class Egress:
         ecn: int,
     ) -> bool:
         """A train in frames with ``unit`` bytes of text; once the first is out, the rest is committed."""
-        send, rest, front = sink.send, length, len(frame)
+        send, rest, front = sink.send, length, template.start + len(header)
         at, flags_at = template.start + SEQ, template.start + FLAGS
-        (seq,) = NUMBER.unpack_from(frame, at)
-        flags, middle, last = flags_along(frame[flags_at], conn.ecn.accurate)
-        meta = self._suit(template, front, unit, gso_size)
+        (seq,) = NUMBER.unpack_from(header, SEQ)
+        flags, middle, last = flags_along(header[FLAGS], conn.ecn.accurate)
+        template.suit(len(header), unit, gso_size if unit > gso_size else 0, ecn)
+        frame = template.head + header
         for frames, piece in enumerate(pieces(payload, length, unit)):
             if rest <= unit:
                 flags = last
-                meta = self._suit(template, front, rest, gso_size)
+                template.suit(len(header), rest, gso_size if rest > gso_size else 0, ecn)
+                frame[: template.start] = template.head
             NUMBER.pack_into(frame, at, seq & MASK32)
             frame[flags_at] = flags
-            template.fill(frame, ecn)
-            if meta is PLAIN:
+            frame[template.where] = template.seed
+            meta = template.meta
+            if not self._checksum:
+                meta = PLAIN
                 template.finish(frame, piece)
             if not send(frame, piece, meta):
                 if not frames:
@@ -182,42 +197,6 @@ class Egress:
         frames += 1
         self._count(sink, frames, length + frames * front)
         return True
-
-    def _send_one(
-        self,
-        sink: Sink,
-        template: Template,
-        frame: bytearray,
-        payload: list[memoryview],
-        length: int,
-        gso_size: int,
-        ecn: int,
-    ) -> bool:
-        """A frame with ``length`` bytes of text, in whose header the numbers stand; with ``gso_size``, more than one
-        segment."""
-        front = len(frame)
-        if front + length != template.size or gso_size != template.gso_size or front != template.header:
-            template.suit(front + length, gso_size, front)
-        template.fill(frame, ecn)
-        meta = template.meta
-        if not self._checksum:
-            meta = PLAIN
-            template.finish(frame, payload)
-        if not sink.send(frame, payload, meta):
-            return False
-        if sink is self._sink:
-            stats = self._stats
-            stats.frames_out += 1
-            stats.bytes_out += template.size
-        return True
-
-    def _suit(self, template: Template, front: int, length: int, gso_size: int) -> FrameMeta:
-        """Make ``template`` that of frames with ``front`` bytes of headers and ``length`` of text, which the device
-        cuts to ``gso_size`` where that is less; what goes with them."""
-        size, cut = front + length, gso_size if length > gso_size else 0
-        if size != template.size or cut != template.gso_size or front != template.header:
-            template.suit(size, cut, front)
-        return template.meta if self._checksum else PLAIN
 
     def _count(self, sink: Sink, frames: int, size: int) -> None:
         """The link has got ``frames`` of ``size`` bytes together, if ``sink`` is the link."""
@@ -260,7 +239,6 @@ class Egress:
         ip = ipv4.header(flow.local_ip, flow.remote_ip, tcp.PROTOCOL, size, ttl=config.ttl, tos=tos)
         meta = FrameMeta(gso_size, csum_valid=True) if gso_size else LOCAL
         self._keep_local(b"".join((ip, header, *payload)), meta)
-        self.sent += 1
         self._stats.segments_out += 1
         return True
 

@@ -153,7 +153,7 @@ class Shortcut:
                 frame, end, head, total + ident + check, middle, key, seq, wnd, now, meta
             )
         if not least <= end <= size or (
-            (head != self._head or middle != self._middle) and not self._in_order(head, middle)
+            (head != self._head or middle != self._middle) and not self.is_ours(head, middle)
         ):
             return False
         flow = conn.flow
@@ -230,7 +230,7 @@ class Shortcut:
         if (
             self._listening is None
             or not self._least + _MORE == end <= len(frame)
-            or not self._in_order(head, middle)
+            or not self.is_ours(head, middle)
             or head[-1] & MASK
             or (self._sum + int.from_bytes(key[:8], "big") + rest) % 0xFFFF
             or key[4:8] not in interface.own
@@ -266,8 +266,11 @@ class Shortcut:
         """What came last says nothing about what comes next."""
         self._burst = None
 
-    def _in_order(self, head: bytes, middle: bytes) -> bool:
-        """Whether there is nothing about ``head`` and ``middle`` that the general way should see."""
+    def is_ours(self, head: bytes, middle: bytes) -> bool:
+        """Whether there is nothing about ``head`` and ``middle`` that the general way should see; they are then
+        the last that were looked at."""
+        if head == self._head and middle == self._middle:
+            return True
         fragment, kind = _WORDS.unpack(middle)
         if (
             head[: len(self._mac)] != self._mac

@@ -111,7 +111,6 @@ class Stack:
         self._backlog, self._local = self._egress.backlog.frames, self._egress.local
         self._asked, self._requests = self._neighbors.asked, self._neighbors.requests
         self._flows: dict[bytes, Connection] = {}
-        self._ack_runs = AckRuns(self._interface.mac, self._flows, self.stats)
         self._ports = Ports(config.ephemeral, random)
         self._listening = Listening(
             config.limits,
@@ -126,6 +125,7 @@ class Stack:
         )
         welcomes = self._listening if caps.queues == 1 and tracer is None else None
         self._shortcut = Shortcut(self._interface, self._flows, welcomes, self.stats)
+        self._ack_runs = AckRuns(self._interface.mac, self._flows, self.stats, self._shortcut.is_ours)
         self._icmp = Icmp(self._egress, self._routes, self.stats, self._flows, self.notify)
         self._time_wait: dict[Connection, None] = {}  # in the order in which they entered it
         self._dirty: deque[Connection] = deque()
@@ -176,7 +176,7 @@ class Stack:
         got, count, octets = found
         if got is None or len(got[0]) != runs.size or frames - count < AHEAD or size - octets < AHEAD * runs.size:
             return found
-        return runs.last(got, source.read, count, octets)
+        return runs.last(got, source.read, clock, count, octets)
 
     def may_wait(self, conn: Connection) -> bool:
         """Whether all that :meth:`poll` would send is an acknowledgment of ``conn`` that may wait, for its reader takes
@@ -371,7 +371,7 @@ class Stack:
 
     def _poll_connections(self, now: int, budget: int) -> None:
         """Every dirty connection once, with its share of the budget; those that have more go to the end of the line."""
-        dirty, egress = self._dirty, self._egress
+        dirty, egress, stats = self._dirty, self._egress, self.stats
         count = len(dirty)
         quantum = max(MIN_QUANTUM, budget // count) if count > 1 else budget
         for _ in range(count):
@@ -385,10 +385,10 @@ class Stack:
             flow.queued = False
             if self._rides(conn):
                 continue
-            before = egress.sent
+            before = stats.segments_out
             if conn.poll(now, egress, quantum if quantum < budget else budget):
                 self.dirty(conn)
-            budget -= egress.sent - before
+            budget -= stats.segments_out - before
             deadline = min(conn.timers.due)
             if deadline < flow.wake:
                 self._schedule(conn, deadline)

@@ -23,7 +23,7 @@ from typing import Final
 from usertcp.errors import os_error
 from usertcp.tcp.memory import Memory
 from usertcp.tcp.ranges import RangeSet
-from usertcp.tcp.references import STEP, References, keepable
+from usertcp.tcp.references import BLOCK, STEP, WORTH_IT, References, keepable
 from usertcp.tcp.ring import Buffer, Ring
 
 CRUMB: Final = 8  # under pressure: what arrives behind a gap may make a ring so many times as large as all that is held
@@ -143,15 +143,15 @@ class SendBuffer:
         errors as of :meth:`write`. Fewer are taken only when the machine has no memory for more."""
         if self.alone is not None:
             self._spill()
-        kept, ring = self._kept, self._ring
-        if keepable(data, n) and (kept is not None or ring.memory.has(n)):
-            if kept is None:
-                kept = self._kept = References(ring.memory, self.end)
+        kept, ring, keeps = self._kept, self._ring, keepable(data, n)
+        if kept is None and n >= WORTH_IT and ring.memory.has(n if keeps else n + BLOCK):
+            kept = self._kept = References(ring.memory, self.end)
+        if kept is not None:
+            if not keeps:
+                return self._copy(kept, memoryview(data))
             kept.keep(memoryview(data))
             self.end += n
             return n
-        if kept is not None:
-            return self._copy(kept, memoryview(data))
         start, end = self.start, self.end
         if end + n - start > ring.capacity:
             self._grow(end + n)
@@ -197,6 +197,9 @@ class SendBuffer:
 
         They are good until acknowledged and written over: the caller sends or copies them before it returns.
         """
+        kept = self._kept
+        if kept is not None and seq >= kept.start:
+            return kept.views(seq, n)
         if n <= 0:
             return []
         assert self.start <= seq <= self.end - n
@@ -204,11 +207,8 @@ class SendBuffer:
         if message is not None:
             at = seq - self.end + len(message)
             return [memoryview(message)[at : at + n]]
-        kept = self._kept
         if kept is None:
             return self._ring.views(seq, n)
-        if seq >= kept.start:
-            return kept.views(seq, n)
         copied = min(n, kept.start - seq)
         return self._ring.views(seq, copied) + kept.views(kept.start, n - copied)
 

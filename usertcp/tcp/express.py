@@ -15,9 +15,12 @@ from usertcp.tcp import control, message, opening, output
 from usertcp.tcp.buffers import bytewise
 from usertcp.tcp.chrono import BUSY
 from usertcp.tcp.ecn import NOT_ECN
+from usertcp.tcp.pacing import QUANTUM
 from usertcp.tcp.receiver import ACK_DELAYED, ACK_NONE, ACK_NOW
 from usertcp.tcp.recovery import OPEN
 from usertcp.tcp.ring import Buffer
+from usertcp.tcp.rtt import TS_TICK
+from usertcp.tcp.sender import COMPANY, DEFERRING
 from usertcp.tcp.state import ALONE, CALM, DOUBTED, ENDING, WRITABLE, State
 from usertcp.tcp.timeouts import rearm, text_sent
 from usertcp.tcp.timers import DELAYED_ACK
@@ -187,18 +190,18 @@ def _hand_over(
     views = snd.buffer.views(nxt, length)
     if not tx.send(conn, header, views, length, payload if length > payload else 0, NOT_ECT):
         return False
-    conn.rcv.quick = 0
-    message.acknowledged(conn)
+    rcv, end, flight = conn.rcv, nxt + length, board.in_flight
+    rcv.quick = 0
+    if rcv.ack or rcv.last_ack_sent != rcv.nxt or rcv.duplicates:
+        message.acknowledged(conn)
     conn.segments_out += 1
     if length % payload:
-        snd.small_end = nxt + length
+        snd.small_end = end
     if nxt == snd.una:
         snd.unacked_since = now
-    flight = board.in_flight
-    record = board.push(nxt, nxt + length, now, payload)
-    snd.rate.on_send(record, flight + length, now, idle=not flight)
+    snd.rate.on_send(board.push(nxt, end, now, payload), flight + length, now, idle=not flight)
     snd.last_sent_at = now
-    snd.nxt = nxt + length
+    snd.nxt = end
     return True
 
 
@@ -217,14 +220,13 @@ def pour(conn: "Connection", data: Buffer, now: int, tx: output.Transmit) -> int
     snd, burst, size = conn.snd, conn.max_burst, len(data)
     buffer, whole, nxt, flight = snd.buffer, snd.whole, snd.nxt, snd.board.in_flight
     available = buffer.end - nxt + size
-    room, window = min(snd.cc.cwnd, snd.flight) - flight, snd.una + snd.wnd - nxt
-    spare = min(available - 1, room, window) - burst
+    spare = min(available - 1, min(snd.cc.cwnd, snd.flight) - flight, snd.una + snd.wnd - nxt) - burst
     if (
         not whole
-        or (spare < 0 and not (available < burst and conn.rcv.ack == ACK_NONE and _waits(conn, available)))
+        or (spare < 0 and not (conn.rcv.ack == ACK_NONE and _waits(conn, available, flight)))
         or size >= buffer.free
         or not conn.ready & WRITABLE
-        or (nxt == snd.una and now - snd.last_sent_at > snd.rtt.rto)  # a start from idleness
+        or (not flight and now - snd.last_sent_at > snd.rtt.rto)  # a start from idleness
     ):
         return 0
     try:
@@ -234,10 +236,11 @@ def pour(conn: "Connection", data: Buffer, now: int, tx: output.Transmit) -> int
     if taken < size:
         conn.host.dirty(conn)
         return taken
-    snd.cc.on_send(now, app_limited=snd.rate.app_limited > 0, flight=flight)
+    if not flight:  # who does not pace need not know of more
+        snd.cc.on_send(now, app_limited=snd.rate.app_limited > 0, flight=0)
     if spare >= 0:
         length, edge = whole * min(1 + spare // whole, conn.train), conn.rcv.edge
-        if not _hand_over(conn, now, tx, message.header(conn, now, nxt, ACK), nxt, length, snd.lone):
+        if not _hand_over(conn, now, tx, _header(conn, now, nxt), nxt, length, snd.lone):
             conn.rcv.edge = edge
             conn.host.dirty(conn)
             return size
@@ -245,6 +248,22 @@ def pour(conn: "Connection", data: Buffer, now: int, tx: output.Transmit) -> int
     if not is_done(conn, now):
         conn.host.dirty(conn)
     return size
+
+
+def _header(conn: "Connection", now: int, nxt: int) -> bytearray:
+    """``message.header`` of a stream: while nothing comes in, and the clock of timestamps stands, it differs from the
+    last one in its number alone."""
+    snd, rcv = conn.snd, conn.rcv
+    buffer = rcv.buffer
+    key = now // TS_TICK, rcv.nxt, buffer.read_seq, buffer.limit, rcv.ts_recent
+    last, header = snd.head
+    if key == last:
+        repeat(header, nxt & MASK32, ACK)
+        return header
+    header = message.header(conn, now, nxt, ACK)
+    if _keeps_window(conn):
+        snd.head = key, header
+    return header
 
 
 def is_done(conn: "Connection", now: int) -> bool:
@@ -256,23 +275,26 @@ def is_done(conn: "Connection", now: int) -> bool:
     if not conn.ready & WRITABLE or not _keeps_window(conn):
         return False
     if left:
-        if not _waits(conn, left):
+        if not _waits(conn, left, flight):
             return False
-        snd.rate.on_user_idle(flight)
+        snd.rate.app_limited = snd.rate.delivered + flight  # as ``on_user_idle``
         snd.note_usage(flight, full=False)
     if conn.chrono.state != BUSY:
         conn.chrono.enter(BUSY, now)
     return True
 
 
-def _waits(conn: "Connection", left: int) -> bool:
-    """Whether ``left`` bytes of text, all that is to be sent, wait for company as :func:`_send_text` has it."""
+def _waits(conn: "Connection", left: int, flight: int) -> bool:
+    """Whether ``left`` bytes of text, all that is to be sent, wait for company as :func:`_send_text` has it
+    (``Sender.awaits_company``), with ``flight`` bytes on their way."""
     snd, burst = conn.snd, conn.max_burst
+    bursts, cwnd = DEFERRING * burst, snd.cc.cwnd
     return (
         left < burst
+        and COMPANY <= bursts <= flight
+        and burst * snd.rtt.srtt <= cwnd * QUANTUM
         and left <= snd.una + snd.wnd - snd.nxt
-        and left <= min(snd.cc.cwnd, snd.flight) - snd.board.in_flight
-        and snd.awaits_company(burst)
+        and left <= min(cwnd, snd.flight) - flight
     )
 
 

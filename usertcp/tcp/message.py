@@ -16,6 +16,7 @@ from usertcp.tcp.chrono import BUSY
 from usertcp.tcp.receiver import ACK_NONE
 from usertcp.tcp.ring import Buffer
 from usertcp.tcp.rtt import TS_TICK
+from usertcp.tcp.sender import NO_HEAD
 from usertcp.tcp.state import ALONE, CALM, WRITABLE
 from usertcp.tcp.timeouts import rearm, rest
 from usertcp.tcp.timers import DELAYED_ACK
@@ -33,6 +34,7 @@ def calm_down(conn: "Connection") -> None:
     """Nothing is the matter with ``conn``; what holds until something is."""
     snd = conn.snd
     conn.calm = CALM
+    snd.head = NO_HEAD
     snd.lone = bound(conn)
     snd.whole = conn.max_burst - conn.max_burst % full_segment(conn) if snd.lone else 0
 

@@ -129,15 +129,16 @@ def take_message(
 
 def take_answer(conn: "Connection", seq: int, ack: int, wnd: int, tsval: int, wake: int, now: int) -> bool:
     """:func:`take_predicted`, and the turn that follows, in one for a segment without text that acknowledges a part of
-    a stream, ``conn`` being one in which nothing is the matter and for which nothing was due. False: it is not that,
-    and nothing has changed. True: as of :func:`take_message`."""
+    a stream, or all that was sent of it while more waits; ``conn`` being one in which nothing is the matter and for
+    which nothing was due. False: it is not that, and nothing has changed. True: as of :func:`take_message`."""
     rcv, snd = conn.rcv, conn.snd
     acked, window = ack - snd.una & MASK32, wnd << snd.shift
     if (
         conn.calm != CALM
         or seq != rcv.nxt & MASK32
-        or not 0 < acked < snd.nxt - snd.una
+        or not 0 < acked <= snd.nxt - snd.una
         or snd.una + acked + window < snd.nxt
+        or (acked == snd.nxt - snd.una and (snd.buffer.end == snd.nxt or not window))
         or (tsval - rcv.ts_recent) & MASK32 >= _HALF
         or not conn.ready & WRITABLE
         or not snd.lone
@@ -153,6 +154,10 @@ def take_answer(conn: "Connection", seq: int, ack: int, wnd: int, tsval: int, wa
     if window > snd.max_wnd:
         snd.max_wnd = window
     snd.on_expected_ack(acked, now)
+    if snd.una == snd.nxt:
+        after_ack(conn, acked, now)
+        conn.host.dirty(conn)
+        return True
     conn.bytes_acked += acked
     text_acked(conn, now)
     if not is_done(conn, now) or min(conn.timers.due) < wake:

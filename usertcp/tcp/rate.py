@@ -44,12 +44,8 @@ class DeliveryRate:
         """``record`` leaves, and ``flight`` bytes are then in the network; ``idle``: before there were none."""
         if idle:  # the interval begins here
             self._first_sent_at = self.delivered_at = now
-        record.first_sent_at = self._first_sent_at
-        record.delivered = self.delivered
-        record.delivered_at = self.delivered_at
-        record.lost = self.lost
-        record.flight = flight
-        record.app_limited = self.app_limited > 0
+        limited = self.app_limited > 0
+        record.then = self.delivered, self.delivered_at, self._first_sent_at, self.lost, flight, limited
 
     def on_user_idle(self, flight: int) -> None:
         """The user has nothing more to send, although the window would allow it, with ``flight`` bytes under way."""
@@ -87,19 +83,19 @@ class DeliveryRate:
 
     def take(self, newest: Sent, delivered: int, sample: AckSample) -> None:
         """The same for ``delivered`` bytes, of which those of the record ``newest`` were sent last."""
-        now, sent_at, prior = sample.now, newest.sent_at, newest.delivered
+        now, sent_at = sample.now, newest.sent_at
+        prior, delivered_at, first_sent_at, lost, sample.tx_in_flight, limited = newest.then
         self.delivered = delivered = self.delivered + delivered
         self.delivered_at = now
         if delivered > self.app_limited:
             self.app_limited = 0
         sample.delivered, sample.prior_delivered = delivered, prior
-        sample.tx_in_flight = newest.flight
-        sample.lost_since = self.lost - newest.lost
-        sample.app_limited = limited = newest.app_limited
+        sample.lost_since = self.lost - lost
+        sample.app_limited = limited
         if sent_at > self._first_sent_at:
             self._first_sent_at = sent_at
-        interval = now - newest.delivered_at
-        sending = sent_at - newest.first_sent_at
+        interval = now - delivered_at
+        sending = sent_at - first_sent_at
         if sending > interval:
             interval = sending
         # shorter than the shortest round trip: a retransmission answered before it arrived

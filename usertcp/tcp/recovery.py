@@ -116,7 +116,8 @@ def _count_lost(snd: "Sender", record: Sent, now: int) -> None:
     rate.lost += size
     snd.sample.lost += size
     snd.sample.lost_since += size
-    snd.cc.on_lost(size, record.flight, rate.lost - record.lost, record.app_limited, now)
+    *_, lost, flight, app_limited = record.then
+    snd.cc.on_lost(size, flight, rate.lost - lost, app_limited, now)
 
 
 def on_reorder_timeout(snd: "Sender", now: int) -> None:

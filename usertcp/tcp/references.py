@@ -1,16 +1,19 @@
-"""Written bytes of which the send buffer keeps a reference in place of a copy, and what was written after them.
+"""What was written in large pieces, and after them: references in place of copies, or copies in blocks.
 
 ``bytes`` cannot change, so a large object may wait where it is for its acknowledgment, and views of it go to the
-device. That saves a copy of everything. What can change, or is small, is copied, small pieces together::
+device. That saves a copy of everything. What can change, or is small, is copied to blocks, small pieces together::
 
       ring (``buffers``)   |  reference  |  copies  |   reference       |  copies
                            ^ start                                               ^ end
+
+Unlike a ring's, which are all used in turn, the blocks of a stream are few: the one that was acknowledged last is the
+next to be written to, while the processor's cache still has it (``Memory.blocks``).
 
 A reference is charged to the common memory by its part that waits, though the object stays alive as a whole; whoever
 does not want that writes a ``bytearray``. When everything is acknowledged the buffer goes back to its ring.
 """
 
-from bisect import bisect_right
+from collections import deque
 from typing import Final, TypeAlias
 
 from usertcp.tcp.memory import SHARE, Memory
@@ -19,6 +22,7 @@ from usertcp.units import KIB
 _FULL: Final = memoryview(b"")
 WORTH_IT: Final = 16 * KIB  # bytes; to copy less is cheaper than to remember it
 STEP: Final = 64 * KIB  # bytes of small pieces that are put together
+BLOCK: Final = 256 * KIB  # bytes of large ones that lie in one piece, at most
 
 
 def keepable(data: bytes | bytearray | memoryview, size: int) -> bool:
@@ -28,18 +32,18 @@ def keepable(data: bytes | bytearray | memoryview, size: int) -> bool:
     return type(data) is bytes or (type(data) is memoryview and type(data.obj) is bytes and data.c_contiguous)
 
 
-Piece: TypeAlias = tuple[int, memoryview, int]  # the first number, its bytes from there on, memory it is charged with
+# First number, number behind it, its bytes, memory it is charged with, the block that these are in (None: the user's).
+Piece: TypeAlias = tuple[int, int, memoryview, int, memoryview | None]
 
 
 class References:
     """Pieces from the number ``start`` to ``end``, without gaps; ``charged`` bytes of memory are theirs."""
 
-    __slots__ = ("_block", "_ends", "_filled", "_memory", "_pieces", "charged", "end", "start")
+    __slots__ = ("_block", "_filled", "_memory", "_pieces", "charged", "end", "start")
 
     def __init__(self, memory: Memory, start: int) -> None:
         self._memory = memory
-        self._pieces: list[Piece] = []
-        self._ends: list[int] = []  # of each piece, to find one by
+        self._pieces: deque[Piece] = deque()
         self._block = _FULL  # the memory for copies that the last piece is in; ``_filled`` bytes of it are
         self._filled = 0
         self.charged = 0
@@ -54,76 +58,80 @@ class References:
         little, and for the first ones always. ``beside``: what the buffer's ring takes."""
         memory = self._memory
         left = max(memory.limit - memory.used, 0)
-        return max(left >> SHARE if memory.pressed else left, memory.minimum - self.charged - beside)
+        held = len(self._block) - self._filled
+        return max(left >> SHARE if memory.pressed else left, memory.minimum - self.charged - beside, held)
 
     def keep(self, view: memoryview) -> None:
         """Take ``view``, of bytes that nobody can change, behind what is there. The budget has memory for it, the
         buffer has asked."""
-        self._charge(len(view))
-        self._block = _FULL
-        self._filled = 0
-        self._add(view, len(view))
+        self._block, self._filled = _FULL, 0
+        self._add(view, len(view), None)
 
     def copy(self, view: memoryview) -> int:
         """The same for any ``view`` of bytes; how much of it was taken: the machine may have less memory."""
         start = self.end
-        while len(view):
-            if self._filled == len(self._block):
-                size = STEP if self._memory.has(STEP) else len(view)
+        while n := len(view):
+            left = len(self._block) - self._filled
+            size = BLOCK if n > BLOCK >> 1 else max(1 << (n - 1).bit_length(), STEP)
+            ease = self._memory.has(size)
+            if not left or (ease and left < n >= WORTH_IT):  # what is large begins a block, to be copied in one piece
+                left = size if ease else n
                 try:
-                    self._block = memoryview(bytearray(size))
+                    block = self._memory.take_block(left)
                 except MemoryError:
                     break
-                self._charge(size)
-                self._filled = 0
-                self._add(self._block[:0], size)
-            part = view[: len(self._block) - self._filled]
-            view = view[len(part) :]
-            self._copy(part)
+                self._block, self._filled = block, 0
+                self._add(block[:0], left, block)
+            self._copy(view[:left])
+            view = view[left:]
         return self.end - start
 
-    def _charge(self, size: int) -> None:
-        granted = self._memory.charge(0, size)
+    def _add(self, view: memoryview, charge: int, block: memoryview | None) -> None:
+        granted = self._memory.charge(0, charge)
         assert granted  # the buffer had asked
-
-    def _add(self, view: memoryview, charge: int) -> None:
-        self._pieces.append((self.end, view, charge))
         self.charged += charge
-        self.end += len(view)
-        self._ends.append(self.end)
+        start = self.end
+        self.end = end = start + len(view)
+        self._pieces.append((start, end, view, charge, block))
 
     def _copy(self, part: memoryview) -> None:
         """Let the last piece go on with ``part``, for which its memory has room."""
         end = self._filled + len(part)
         self._block[self._filled : end] = part
         self._filled = end
-        start, _, charge = self._pieces[-1]
-        self._pieces[-1] = start, self._block[:end], charge
         self.end += len(part)
-        self._ends[-1] = self.end
+        start, _, _, charge, block = self._pieces[-1]
+        self._pieces[-1] = start, self.end, self._block[:end], charge, block
 
     def views(self, seq: int, n: int) -> list[memoryview]:
         """The ``n`` bytes from ``seq`` on, uncopied (none when ``n`` is 0)."""
-        i = bisect_right(self._ends, seq)
-        if n > 0 and seq + n <= self._ends[i]:  # nearly always
-            start, view, _ = self._pieces[i]
-            return [view[seq - start : seq - start + n]]
+        end = seq + n
+        start, _, view, _, _ = self._pieces[-1]
+        if seq >= start:  # nearly always it is what was written last, perhaps with the rest of what was before that
+            return [view[seq - start : end - start]] if n > 0 else []
+        first, _, other, _, _ = self._pieces[-2]
+        if seq >= first and end > start:
+            return [other[seq - first :], view[: end - start]]
         found: list[memoryview] = []
-        while n > 0:
-            start, view, _ = self._pieces[i]
-            part = view[seq - start : seq - start + n]
-            found.append(part)
-            n -= len(part)
-            seq += len(part)
-            i += 1
+        for start, _, view, _, _ in reversed(self._pieces):
+            if end > start:
+                found.append(view[max(seq - start, 0) : end - start])
+                end = start
+            if end <= seq:
+                break
+        found.reverse()
         return found
 
     def release(self, una: int) -> None:
         """Let go of the pieces that end at or below ``una``."""
-        gone = bisect_right(self._ends, una)
-        if gone:
-            for _, _, charge in self._pieces[:gone]:
-                self._memory.credit(charge)
-                self.charged -= charge
-            del self._pieces[:gone], self._ends[:gone]
-            self.start = self._pieces[0][0] if self._pieces else self.end
+        pieces, memory = self._pieces, self._memory
+        credit = 0
+        while pieces and pieces[0][1] <= una:
+            _, _, _, charge, block = pieces.popleft()
+            credit += charge
+            if block is not None:
+                memory.give_block(block)
+        if credit:
+            self.charged -= credit
+            memory.credit(credit)
+            self.start = pieces[0][0] if pieces else self.end

@@ -31,23 +31,20 @@ _END: Final = attrgetter("end")
 _SENT_AT: Final = attrgetter("sent_at")
 
 
+# For the delivery rate: bytes delivered so far; when the last was; when the sampling interval began; bytes lost so far;
+# bytes in the network, the record's included; whether the user had no more to send.
+Then: TypeAlias = tuple[int, int, int, int, int, bool]
+UNKNOWN: Final[Then] = (0, 0, 0, 0, 0, False)
+
+
 class Sent:
     """``[start, end)`` was sent, the last time at ``sent_at`` (ns), in segments of ``size`` bytes.
 
-    ``retransmitted``: it was sent more than once. The rest is how things stood when it was sent, for the delivery rate
-    (see ``rate``): ``delivered`` bytes so far, the last at ``delivered_at``; the sampling interval began at
-    ``first_sent_at``; ``lost`` bytes so far; ``flight`` bytes in the network, itself included; ``app_limited``: the
-    user had no more to send.
+    ``retransmitted``: it was sent more than once. ``then``: how things stood when it was.
     """
 
     __slots__ = (
-        "app_limited",
-        "delivered",
-        "delivered_at",
         "end",
-        "first_sent_at",
-        "flight",
-        "lost",
         "newer",
         "older",
         "retransmitted",
@@ -55,6 +52,7 @@ class Sent:
         "size",
         "start",
         "state",
+        "then",
     )
     __deletable__ = ("newer", "older")  # what mypyc must be told
 
@@ -65,8 +63,7 @@ class Sent:
         self.size = size
         self.state = IN_FLIGHT
         self.retransmitted = False
-        self.delivered = self.delivered_at = self.first_sent_at = self.lost = self.flight = 0
-        self.app_limited = False
+        self.then = UNKNOWN
         self.older: Sent  # on the line by time, while in flight
         self.newer: Sent
 
@@ -75,8 +72,7 @@ class Sent:
         rest = Sent(at, self.end, self.sent_at, self.size)
         rest.state = self.state
         rest.retransmitted = self.retransmitted
-        rest.delivered, rest.delivered_at, rest.first_sent_at = self.delivered, self.delivered_at, self.first_sent_at
-        rest.lost, rest.flight, rest.app_limited = self.lost, self.flight, self.app_limited
+        rest.then = self.then
         self.end = at
         return rest
 
@@ -236,16 +232,19 @@ class Scoreboard:
     def ack_in_order(self, una: int) -> Sent:
         """:meth:`ack_to` while all records are in flight, sent once, and lie before or around ``una``; the last record
         of which something was acknowledged. ``fresh`` stays as it is."""
-        records = self._records
-        record = records[0]
+        records, line = self._records, self._timeline
+        self.in_flight -= una - records[0].start
         gone = 0
         for record in records:
             if record.end > una:
                 break
-            self._unlink(record)
-            record.state = GONE
             gone += 1
-        self.in_flight -= una - records[0].start
+        for record in records[:gone]:  # on the line they are the oldest, in this order: the rest of it begins behind
+            record.state = GONE
+            after = record.newer
+            del record.older, record.newer
+        if gone:
+            line.newer, after.older = after, line
         if gone == len(records) or records[gone].start >= una:
             record = records[gone - 1]
         else:

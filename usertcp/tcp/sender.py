@@ -38,6 +38,7 @@ COMPANY: Final = 96 * KIB  # bytes in the network from which on, between super-s
 NEAR: Final = 1 * MS  # a round trip below which only queues hold much: hosts that share a machine, or a switch
 LEAST_USEFUL: Final = 512 * KIB  # window, bytes, that is of use there whatever was measured: some super-segments
 SPARE: Final = 4  # times what the path itself holds: slow start doubles twice while a rate is measured
+NO_HEAD: Final[tuple[tuple[int, ...], bytearray]] = ((), bytearray())
 MIN_MSS: Final = 48  # the least we believe a peer, so that room for text remains beside the options (Linux)
 
 
@@ -62,6 +63,7 @@ class Sender:
         "first_resent_at",
         "flight",
         "frto",
+        "head",
         "iss",
         "last_sent_at",
         "lone",
@@ -162,6 +164,7 @@ class Sender:
         self.last_sent_at = 0
         self.lone = 0  # bytes that a message alone may have, while nothing is the matter (``message``)
         self.whole = 0  # bytes of text in a whole super-segment, while nothing is the matter (``express``); 0: none
+        self.head = NO_HEAD  # of what left last of a stream: on what it depends beside the number, and the header
         self.decayed_at = 0  # when the window was last reduced for idleness (ns)
         self.usage_flight = 0  # the most in flight since ``usage_end`` was noted, and whether that was all that may be
         self.usage_full = False

@@ -97,13 +97,14 @@ def rearm(conn: "Connection", now: int, *, restart: bool = False) -> None:
 
 
 def text_sent(conn: "Connection", now: int) -> None:
-    """:func:`rearm` when text has just left, nothing is the matter, and no user timeout was asked for."""
+    """:func:`rearm` when a super-segment has just left, nothing is the matter, and no user timeout was asked for."""
     snd, due = conn.snd, conn.timers.due
-    if due[timer.RETRANSMIT] == NEVER:
-        due[timer.RETRANSMIT] = now + snd.rtt.rto
+    if (limit := due[timer.RETRANSMIT]) == NEVER:
+        due[timer.RETRANSMIT] = limit = now + snd.rtt.rto
         due[timer.SWS_OVERRIDE] = NEVER
     if snd.tlp.sampled:
-        _set_probe(conn, now)
+        at = now + snd.tlp.timeout(snd.rtt.srtt, lone=False)
+        due[timer.LOSS_PROBE] = at if at < limit else limit
 
 
 def text_acked(conn: "Connection", now: int) -> None:

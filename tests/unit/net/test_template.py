@@ -34,16 +34,16 @@ def made(src: bytes, dst: bytes, config: TcpConfig) -> Template:
     st.integers(0, 63),
     st.lists(st.tuples(st.integers(20, 65515), st.integers(0, 3)), min_size=1, max_size=3),
 )
-def test_filled_head_is_what_the_general_functions_make(
+def test_suited_head_is_what_the_general_functions_make(
     src: bytes, dst: bytes, ttl: int, dscp: int, packets: list[tuple[int, int]]
 ) -> None:
     template = made(src, dst, TcpConfig(ttl=ttl, tos=dscp << 2))
     for size, ecn in packets:
         general = ipv4.header(src, dst, tcp.PROTOCOL, size, ttl=ttl, tos=dscp << 2 | ecn)
-        template.suit(14 + 20 + size, 0, 54)
         header = tcp.header(1, 2, 3, 4, tcp.ACK, 5)
+        template.suit(len(header), size - len(header), 0, ecn)
         frame = template.head + header
-        template.fill(frame, ecn)
+        frame[template.where] = template.seed
         header[16:18] = pseudo_header_sum(src, dst, tcp.PROTOCOL, size).to_bytes(2, "big")
         assert frame == template.link + general + header
 
@@ -52,9 +52,9 @@ def test_finished_segment_has_the_checksum_of_the_general_function() -> None:
     src, dst = b"\x0a\0\0\x01", b"\x0a\0\0\x02"
     template = made(src, dst, TcpConfig())
     header, text = tcp.header(1, 2, 3, 4, tcp.ACK, 5), [memoryview(b"odd"), memoryview(b"ity")]
+    template.suit(len(header), 6, 0, 0)
     frame = template.head + header
-    template.suit(len(frame) + 6, 0, len(frame))
-    template.fill(frame, 0)
+    frame[template.where] = template.seed
     template.finish(frame, text)
     assert int.from_bytes(frame[50:52], "big") == tcp.checksum(src, dst, header, text)
 
@@ -70,14 +70,14 @@ def test_template_serves_until_the_neighbour_or_the_settings_change() -> None:
 
 def test_burst_keeps_what_goes_with_equal_bursts() -> None:
     template = made(b"\x0a\0\0\x01", b"\x0a\0\0\x02", TcpConfig())
-    template.suit(66 + 4000, 1448, 66)
+    template.suit(32, 4000, 1448, 0)
     meta = template.meta
     assert (meta.gso_size, meta.csum_start, meta.csum_offset, meta.header_len) == (1448, 34, 16, 66)
-    template.suit(66, 0, 66)
+    template.suit(32, 0, 0, 0)
     assert (template.meta.gso_size, template.meta.csum_start) == (0, 34)
-    template.suit(66 + 2896, 1448, 66)
+    template.suit(32, 2896, 1448, 0)
     assert template.meta is meta
-    template.suit(54 + 2920, 1460, 54)
+    template.suit(20, 2920, 1460, 0)
     assert template.meta.header_len == 54
 
 

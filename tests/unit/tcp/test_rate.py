@@ -73,13 +73,12 @@ def _per_ms(sample: AckSample) -> float:
 def test_record_sent_notes_how_things_stand() -> None:
     flow = Flow()
     first = flow.send(10)
-    assert (first.delivered, first.delivered_at, first.first_sent_at, first.flight) == (0, 10 * MS, 10 * MS, 1000)
+    assert first.then == (0, 10 * MS, 10 * MS, 0, 1000, False)
     flow.send(11)
     flow.ack(50)
     flow.rate.lost = 7
     later = flow.send(52)
-    assert (later.delivered, later.delivered_at, later.first_sent_at) == (1000, 50 * MS, 10 * MS)
-    assert (later.flight, later.lost, later.app_limited) == (2000, 7, False)
+    assert later.then == (1000, 50 * MS, 10 * MS, 7, 2000, False)
 
 
 def test_record_sent_into_an_empty_network_begins_the_interval() -> None:
@@ -87,7 +86,7 @@ def test_record_sent_into_an_empty_network_begins_the_interval() -> None:
     flow.send(10)
     flow.ack(50)
     again = flow.send(500)
-    assert (again.delivered, again.delivered_at, again.first_sent_at) == (1000, 500 * MS, 500 * MS)
+    assert again.then[:3] == (1000, 500 * MS, 500 * MS)
     assert _per_ms(flow.ack(540)) == 1000 / 40
 
 
@@ -139,7 +138,7 @@ def test_acks_that_come_bunched_give_no_more_than_the_rate_of_sending() -> None:
     for at in range(162, 200, 2):
         flow.ack(at)
     sample = flow.ack(200)
-    assert last.delivered_at == 160 * MS  # by the ACKs alone 49 segments would have been delivered in 40 ms
+    assert last.then[1] == 160 * MS  # by the ACKs alone 49 segments would have been delivered in 40 ms
     assert (sample.delivered - sample.prior_delivered, sample.interval) == (49_000, 98 * MS)
     assert _per_ms(sample) == 500
 
@@ -225,11 +224,11 @@ def test_records_sent_after_the_user_ran_dry_are_limited_until_those_before_are_
     flow.send(0)
     flow.rate.on_user_idle(flow.board.in_flight)
     bubble = flow.send(20)
-    assert bubble.app_limited
+    assert bubble.then[5]
     assert [flow.ack(40).app_limited, flow.ack(41).app_limited] == [False, False]
-    assert flow.send(42).app_limited  # all of what was out is delivered, and nothing behind it
+    assert flow.send(42).then[5]  # all of what was out is delivered, and nothing behind it
     assert flow.ack(60).app_limited
-    assert not flow.send(61).app_limited
+    assert not flow.send(61).then[5]
 
 
 def test_user_idle_later_on_limits_what_is_sent_behind_what_is_out() -> None:
@@ -238,15 +237,15 @@ def test_user_idle_later_on_limits_what_is_sent_behind_what_is_out() -> None:
     flow.ack(40, 4)
     flow.rate.on_user_idle(flow.board.in_flight)
     flow.ack(41)
-    assert flow.send(42).app_limited  # the fifth was out when the user ran dry
+    assert flow.send(42).then[5]  # the fifth was out when the user ran dry
 
 
 def test_user_idle_with_an_empty_network_limits_the_next_record() -> None:
     flow = Flow()
     flow.rate.on_user_idle(0)
-    assert flow.send(0).app_limited
+    assert flow.send(0).then[5]
     assert flow.ack(40).app_limited
-    assert not flow.send(41).app_limited
+    assert not flow.send(41).then[5]
 
 
 def test_limited_sample_below_the_last_rate_leaves_it_and_one_above_takes_its_place() -> None:
