@@ -56,6 +56,18 @@ def test_send_buffer_acknowledged_whole_gives_its_memory_back() -> None:
     assert b"".join(buffer.views(BASE + 5000, 4)) == b"more"
 
 
+@pytest.mark.parametrize("first", [bytes, bytearray])
+def test_places_for_all_that_is_free_are_offered_behind_large_pieces_too(first: Callable[[int], Any]) -> None:
+    """Who is offered less takes less for all that there is (``driver.bridge``)."""
+    buffer = _sending(1 << 20)
+    buffer.write(first(20_000))
+    places = buffer.offer(256 << 10)
+    assert sum(map(len, places)) == 256 << 10
+    places[0][:3] = b"abc"
+    buffer.filled(3)
+    assert b"".join(buffer.views(BASE + 19_999, 4)) == b"\0abc"
+
+
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, lambda data: array.array("H", data)])
 def test_small_message_alone_takes_no_ring_until_more_is_written(kind: Callable[[bytes], Any]) -> None:
     memory = Memory(1 << 20)
