@@ -144,7 +144,7 @@ class _OneConnection(Case):
 
 
 class BulkIn(_OneConnection):
-    """Super-segments come in and are read."""
+    """Super-segments come in while their reader waits."""
 
     name = "bulk in"
 
@@ -154,13 +154,8 @@ class BulkIn(_OneConnection):
         self.ends.peer_turns()
 
     def work(self) -> None:
-        pump, link = self.ends.us, self.ends.links[0]
-        more = True
-        while more:
-            more = pump.turn() or len(link) > 0
-            if self.ours.readable:
-                self.ours.read_into(self._took)
-                pump.flush()
+        while self.ends.us.gulp(self.ours, memoryview(self._took)):
+            pass
 
     @property
     def units(self) -> int:

@@ -285,11 +285,20 @@ class Conn(_Endpoint):
         view = memoryview(buffer)
         if view.format != "B" or view.ndim != 1:
             view = view.cast("B")
+        if view.readonly or not view.c_contiguous:
+            raise TypeError("what is to be filled is memory in one piece that can be written to")
         if size:
             view = view[:size]
         host, core = self._host, self.core
-        deadline = NEVER if self._timeout is None else host._deadline(self._timeout)
+        received = core.rcv.buffer
         with host._lock:
+            if self._bulk and received.nxt == received.read_seq and not (host._leading or self._closed):
+                host._stints += 1
+                landed = host._pump.gulp(core, view)
+                self._bulk = landed >= PLENTY
+                if landed:
+                    return landed
+            deadline = NEVER if self._timeout is None else host._deadline(self._timeout)
             while True:
                 self._check()
                 taken = 0

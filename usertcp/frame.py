@@ -90,6 +90,40 @@ def flow_hash(flow: bytes) -> int:
     return ((addresses ^ ports) * FLOW_FACTOR & 0xFFFFFFFF) >> 16
 
 
+NO_MORE: Final = 0  # of ``Run.odd``: nothing waits
+NOT_ASKED: Final = -1  # the same: nobody has looked what comes next
+UNKNOWN: Final = -1 << 1024  # of ``Run.head``: less than any number of a frame takes away
+
+
+class Run:
+    """Frames that are foretold: their first bytes, each frame's as one number, count up.
+
+    ``front``  room for those bytes; they are there of a frame that was not as foretold
+    ``free``   the bits of the number that may be anything, set
+    ``head``   the number of the next, with these set, less what depends on its size; or :data:`UNKNOWN`
+    ``sizes``  of frames, in bytes: how many are behind the front, what the number of such a one is more than ``head``,
+               and what the next one's ``head`` is more
+
+    What :meth:`Source.read_run` found:
+
+    ``count``  frames that were as foretold; ``at``: bytes of them behind their fronts, and ``last``: in the last one
+    ``odd``    the size of the frame behind them, which was not; :data:`NO_MORE`; :data:`NOT_ASKED`
+    ``its``    what goes with that; ``lead``: the same as a number, which stands in front of that of the first bytes
+    """
+
+    __slots__ = ("at", "count", "free", "front", "head", "its", "last", "lead", "odd", "sizes")
+
+    def __init__(self, size: int, free: int) -> None:
+        """``size``: how many first bytes."""
+        self.front = bytearray(size)
+        self.free = free
+        self.head = UNKNOWN
+        self.sizes: dict[int, tuple[int, int, int]] = {}
+        self.count = self.at = self.last = self.lead = 0
+        self.odd = NOT_ASKED
+        self.its = PLAIN
+
+
 @mypyc_attr(native_class=False)
 class Source(Protocol):
     """Where frames come from (``link.base.Link`` is one, and says more)."""
@@ -98,13 +132,15 @@ class Source(Protocol):
         """The next frame and what goes with it, borrowed until the next call; None when nothing waits."""
         ...
 
-    def read_apart(self, front: bytearray, place: memoryview) -> tuple[int, FrameMeta] | None:
-        """The same in pieces: its first bytes in ``front``, what follows them in ``place`` as far as that has room.
-        How long it is."""
+    def read_run(self, run: Run, place: memoryview, frames: int, until: int) -> None:
+        """Read frames as long as they are as foretold, ``frames`` at most, and while no more than ``until`` bytes of
+        them lie in ``place``: what is behind their fronts, one after the other. There is room for one more then. What
+        was found is noted in ``run``, also when an OSError is raised."""
         ...
 
-    def rejoin(self, front: bytearray, place: memoryview, size: int) -> memoryview:
-        """The frame of ``size`` bytes that was just read apart, in one piece, borrowed until the next is read."""
+    def rejoin(self, run: Run, place: memoryview) -> memoryview:
+        """The frame that was not as foretold, in one piece, borrowed until the next is read. ``place``: that of
+        ``read_run``."""
         ...
 
 

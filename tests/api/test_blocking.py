@@ -238,6 +238,17 @@ def test_recv_into_any_buffer_gets_the_stream(room: int) -> None:
         sending.result(PATIENCE)
 
 
+def test_recv_into_memory_that_cannot_be_filled_is_refused_and_takes_nothing() -> None:
+    with two_blocking() as (left, right):
+        client, server = pair(left, right)
+        with client, server:
+            server.sendall(b"text")
+            for memory in (memoryview(b"read only"), memoryview(bytearray(8))[::2]):
+                with pytest.raises(TypeError):
+                    client.recv_into(memory)
+            assert client.recv(100) == b"text"
+
+
 def test_two_threads_that_recv_into_their_buffers_share_the_stream() -> None:
     data = bytes(range(256)) * 4000
     with nothing_left(), two_blocking() as (left, right), ThreadPoolExecutor(3) as pool:

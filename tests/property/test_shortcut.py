@@ -15,9 +15,13 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.pure import pure_only
-from tests.support.reading import Reading
+from tests.support.reading import Reading, read_all
+from usertcp.driver import base
+from usertcp.driver.base import Pump
 from usertcp.frame import PLAIN, FrameMeta, LinkCaps, Source
-from usertcp.net.shortcut import Frame, Shortcut
+from usertcp.net import stack as stack_module
+from usertcp.net.burst import Followed
+from usertcp.net.shortcut import Shortcut, unlooked_at
 from usertcp.net.stack import Stack, StackConfig
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
@@ -46,20 +50,28 @@ class Counting:
         self.inner = inner
         self.closed = closed
         self.taken = 0
-        self.followed = 0  # of those, by comparison with the one before
+        self.followed = 0  # of those, as the burst before them goes on
+        self.pulled = 0  # of those, straight to the reader
 
     def take(self, frame: bytes | bytearray | memoryview, now: int, meta: FrameMeta) -> bool:
         taken = not self.closed and self.inner.take(frame, now, meta)
         self.taken += taken
         return taken
 
-    def follow(self, source: Source, clock: Callable[[], int], frames: int, size: int) -> tuple[Frame | None, int, int]:
-        if self.closed:
-            return source.read(), 0, 0
-        got, count, octets = self.inner.follow(source, clock, frames, size)
-        self.taken += count
-        self.followed += count
-        return got, count, octets
+    def follow(self, source: Source, clock: Callable[[], int], frames: int, size: int) -> Followed:
+        return self.counted(unlooked_at(source) if self.closed else self.inner.follow(source, clock, frames, size))
+
+    def pull(
+        self, conn: Connection, target: memoryview, source: Source, frames: int, size: int, now: int
+    ) -> Followed | None:
+        found = None if self.closed else self.inner.pull(conn, target, source, frames, size, now)
+        self.pulled += found is not None and found[1]
+        return None if found is None else self.counted(found)
+
+    def counted(self, found: Followed) -> Followed:
+        self.taken += found[1]
+        self.followed += found[1]
+        return found
 
     def forget(self) -> None:
         self.inner.forget()
@@ -85,12 +97,21 @@ class End:
     def arrive(self, frames: list[tuple[bytes, FrameMeta]], now: int) -> None:
         """As the pump does it."""
         waiting = deque((memoryview(frame), meta) for frame, meta in frames)
+        read_all(self.stack, lambda: waiting.popleft() if waiting else None, now)
+        self.stack.poll(now, self)
 
-        def read() -> Frame | None:
-            return waiting.popleft() if waiting else None
-
-        while (got := self.stack.follow(Reading(read), lambda: now, 1000, 1 << 30)[0]) is not None:
-            self.stack.receive(got[0], now, got[1])
+    def gulp(self, frames: list[tuple[bytes, FrameMeta]], now: int, log: list[Any]) -> None:
+        """The same for a reader of the connection who takes all that it gives, in calls that the pump knows."""
+        assert self.conn is not None
+        waiting = deque((memoryview(frame), meta) for frame, meta in frames)
+        link = Reading(lambda: waiting.popleft() if waiting else None)
+        link.caps, link.send = self.stack.caps, self.send  # type: ignore[method-assign]
+        pump, target = Pump(self.stack, link, lambda: now), memoryview(bytearray(1 << 22))
+        while waiting:
+            landed = pump.gulp(self.conn, target)
+            log.append((bytes(target[:landed]), len(waiting), list(self.wire)))
+            if self.conn.readable:
+                log.append(self.conn.read(1 << 22))
         self.stack.poll(now, self)
 
 
@@ -105,6 +126,9 @@ class World:
         self.loss = dice.choice([0, 0, 0, 0.02, 0.1])
         self.double = dice.choice([0, 0, 0.05])
         self.swap = dice.choice([0, 0, 0.1])
+        self.closed = closed
+        self.calls = random.Random(seed + 1)
+        self.gulps = self.calls.random() < 0.5  # whoever reads all at once does so by the pump
         self.ends = [self._end(i, dice, offload, MACS[i] if ethernet else None, closed) for i in range(2)]
         self.log: list[Any] = []
 
@@ -130,6 +154,15 @@ class World:
         )
 
     def run(self) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(base, "OFFER_BYTES", 1 << 30)
+            if self.gulps:  # slices of a gulp are as long by both ways, runs in them are not
+                patch.setattr(stack_module, "AHEAD", 1 << 30)
+            if self.closed:  # what a reader took is for his turn to say
+                patch.setattr(stack_module, "acknowledge", lambda *_: False)
+            self.play()
+
+    def play(self) -> None:
         client, server = self.ends
         listener = server.stack.listen(("", 80))
         client.conn = client.stack.connect(("10.9.0.2", 80), self.now)
@@ -195,7 +228,11 @@ class World:
                     del me.wire[place]
                 if dice.random() >= self.loss:
                     arriving.append((frame, meta))
-            other.arrive(arriving, self.now)
+            gulps = self.gulps and self.calls.random() < 0.7
+            if gulps and other.conn is not None and other.target is None and not other.conn.readable:
+                other.gulp(arriving, self.now, self.log)
+            else:
+                other.arrive(arriving, self.now)
 
     def note(self) -> None:
         for end in self.ends:
@@ -221,7 +258,7 @@ class World:
 class Lives(World):
     """Connections that open, exchange little, and close, one after the other."""
 
-    def run(self) -> None:
+    def play(self) -> None:
         client, server = self.ends
         listener = server.stack.listen(("", 80))
         for _ in range(LIVES):
@@ -262,6 +299,26 @@ class Lives(World):
         self.now += self.dice.choice([10 * US, 300 * US, 300 * US, 300 * US, 45 * MS, 250 * MS])
 
 
+class Streams(World):
+    """Text in bulk for readers who wait for nothing else, and now and then a message the other way."""
+
+    def step(self) -> None:
+        (client, server), dice = self.ends, self.calls
+        if client.conn is not None and client.conn.writable and dice.random() < 0.9:
+            self.write(client, client.conn, bytes(dice.choice([262_144, 262_144, 65_536, 3000, 200_000])))
+        if server.conn is not None and server.conn.writable and dice.random() < 0.03:
+            self.write(server, server.conn, bytes(100))
+        for end in self.ends:
+            if end.conn is not None and end.conn.readable:
+                end.conn.read(1 << 22)
+        self.now += dice.choice([1 * US, 50 * US, 50 * US, 300 * US, 1 * MS])
+        self.carry_all()
+
+    def settings(self, dice: random.Random) -> TcpConfig:
+        self.loss, self.gulps = self.loss / 20, True
+        return TcpConfig(congestion=dice.choice(["cubic", "reno"]), quick_acks=dice.choice([0, 16]))
+
+
 def vars_of(thing: Any) -> dict[str, Any]:
     """What an object with slots holds."""
     return {name: repr(getattr(thing, name)) for name in type(thing).__slots__ if name != "buffer"}
@@ -285,6 +342,11 @@ def give_the_same(kind: type[World], seed: int) -> None:
 @given(seed=st.integers(0, 1 << 32))
 def test_any_traffic_by_the_short_way_and_by_the_general_one_gives_the_same(seed: int) -> None:
     give_the_same(World, seed)
+
+
+@given(seed=st.integers(0, 1 << 32))
+def test_any_bulk_by_the_short_way_and_by_the_general_one_gives_the_same(seed: int) -> None:
+    give_the_same(Streams, seed)
 
 
 @given(seed=st.integers(0, 1 << 32))

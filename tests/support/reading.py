@@ -1,9 +1,10 @@
-"""A link made of a function that gives frames."""
+"""A link made of a function that gives frames, and who reads all of them."""
 
 from collections.abc import Callable
 
 from usertcp.frame import FrameMeta
 from usertcp.link.base import Link
+from usertcp.net.stack import Stack
 
 
 class Reading(Link):
@@ -20,3 +21,14 @@ class Reading(Link):
 
     def close(self) -> None:
         """There is nothing to close."""
+
+
+def read_all(stack: Stack, take: Callable[[], tuple[memoryview, FrameMeta] | None], now: int) -> int:
+    """Let ``stack`` have all that ``take`` gives, as the pump does it; how many frames it received by themselves."""
+    source, single, dry = Reading(take), 0, False
+    while not dry:
+        got, _, _, dry = stack.follow(source, lambda: now, 1000, 1 << 30)
+        if got is not None:
+            stack.receive(got[0], now, got[1])
+            single += 1
+    return single

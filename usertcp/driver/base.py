@@ -25,6 +25,7 @@ from usertcp.driver.mending import mend
 from usertcp.errors import StackError
 from usertcp.frame import FrameMeta
 from usertcp.link.base import Link
+from usertcp.net.burst import Frame
 from usertcp.net.stack import Stack
 from usertcp.tcp.buffers import ReceiveBuffer
 from usertcp.tcp.connection import Connection
@@ -163,24 +164,44 @@ class Pump:
 
         It is a short one. While more waits, the acknowledgment of what was taken does, too, for the next gulp to send.
         """
-        if self.failure is not None or not self.offer(conn, target):
-            _ = self.flush()
+        if self.failure is not None:
             return 0
+        buffer = conn.rcv.buffer
+        before, dry = buffer.read_seq, True
+        now = self.turned_at = self.clock()
         try:
-            now = self.turned_at = self.clock()
             if self._ticks:
                 self.link.tick(now)
             self.blocked = self.ailing = False
-            dry = self._take_slice(SLICE_FRAMES, _wanted(conn.rcv.buffer))
+            pulled = self.stack.pull(conn, target, self.link, SLICE_FRAMES, OFFER_BYTES, now)
+            if pulled is None:
+                dry = self._gulp_on(conn, target, None, SLICE_FRAMES)
+            else:
+                got, count, _, dry = pulled
+                rest = len(target) - buffer.read_seq + before
+                if got is not None or (not dry and rest >= LARGEST and count < SLICE_FRAMES):
+                    dry = self._gulp_on(conn, target[len(target) - rest :], got, SLICE_FRAMES - count)
+        except OSError as error:
+            self._read_failed(error)
         except BaseException as error:
             if not self._mend(error):
                 raise
-            dry = True
-        finally:
-            landed = self.take_back(conn)
-        if dry or not landed or self._dying is not None or not self.stack.may_wait(conn):
+        landed = buffer.read_seq - before
+        if not landed or self._dying is not None or not self.stack.answer(conn, now, self, waits=not dry):
             _ = self.flush()
         return landed
+
+    def _gulp_on(self, conn: Connection, target: memoryview, got: Frame | None, frames: int) -> bool:
+        """The rest of such a turn, when ``got`` or what comes next is something else. True: nothing waits any more."""
+        if not self.offer(conn, target):
+            return True
+        try:
+            if got is not None:
+                self.stack.receive(got[0], self.clock(), got[1])
+                frames -= 1
+            return self._take_slice(frames, _wanted(conn.rcv.buffer))
+        finally:
+            _ = self.take_back(conn)
 
     def flush(self, budget: int = BUDGET) -> bool:
         """Only send: what a front end calls after it wrote, read or closed. True: there is more to do at once."""
@@ -341,11 +362,13 @@ class Pump:
         receive, follow = self.stack.receive, self.stack.follow
         while frames > 0 and size > 0:
             try:
-                got, count, octets = follow(link, clock, frames, size)
+                got, count, octets, dry = follow(link, clock, frames, size)
                 frames -= count
                 size -= octets
+                if dry:
+                    return True
                 if got is None:
-                    return frames > 0 and size > 0
+                    continue
                 frame, meta = got
                 frames -= 1
                 size -= len(frame)

@@ -15,7 +15,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Final, Self
 
-from usertcp.frame import FrameMeta, LinkCaps
+from usertcp.frame import NO_MORE, NOT_ASKED, FrameMeta, LinkCaps, Run
 from usertcp.units import NEVER
 
 IN: Final = "in"  # from the network to the stack
@@ -33,7 +33,7 @@ class Link(ABC):
     name: str
     caps: LinkCaps
     lack: str = ""
-    _whole: memoryview | None = None  # what was last read apart, by a link that reads frames in one piece
+    _whole: memoryview | None = None  # what was not as foretold, by a link that reads frames in one piece
 
     def fileno(self) -> int:
         """The descriptor that polls readable when a frame waits; -1 for a link that has none."""
@@ -49,25 +49,43 @@ class Link(ABC):
         Raises OSError(ENETDOWN) when the device is gone.
         """
 
-    def read_apart(self, front: bytearray, place: memoryview) -> tuple[int, FrameMeta] | None:
-        """The same in pieces: its first bytes in ``front``, what follows them in ``place`` as far as that has room.
-        How long it is, and what goes with it. What ``place`` holds beyond it is undefined."""
-        got = self.read()
-        return None if got is None else self._put_apart(*got, front, place)
+    def read_run(self, run: Run, place: memoryview, frames: int, until: int) -> None:
+        """Read frames as long as they are as foretold: see :class:`usertcp.frame.Source`."""
+        read, sizes, front = self.read, run.sizes, len(run.front)
+        count = at = last = 0
+        run.odd = NOT_ASKED
+        try:
+            while count < frames and at <= until:
+                got = read()
+                if got is None:
+                    run.odd = NO_MORE
+                    break
+                frame, meta = got
+                known = sizes.get(len(frame))
+                lead = meta.gso_size << 1 | meta.csum_valid
+                number = lead << 8 * front | int.from_bytes(frame[:front]) | run.free
+                if known is None or number != run.head + known[1]:
+                    self._put_apart(run, frame, meta, lead, place[at:])
+                    break
+                last = known[0]
+                place[at : at + last] = frame[front:]
+                run.head += known[2]
+                at += last
+                count += 1
+        finally:
+            run.count, run.at, run.last = count, at, last
 
-    def _put_apart(
-        self, frame: memoryview, meta: FrameMeta, front: bytearray, place: memoryview
-    ) -> tuple[int, FrameMeta]:
-        """``read_apart`` for a frame that was read in one piece."""
+    def _put_apart(self, run: Run, frame: memoryview, meta: FrameMeta, lead: int, place: memoryview) -> None:
+        """``frame``, which was read in one piece, is not as foretold."""
         self._whole = frame
-        before = len(front)
-        text = frame[before : before + len(place)]
-        front[: min(before, len(frame))] = frame[:before]
+        front = len(run.front)
+        text = frame[front : front + len(place)]
+        run.front[: min(front, len(frame))] = frame[:front]
         place[: len(text)] = text
-        return len(frame), meta
+        run.odd, run.its, run.lead = len(frame), meta, lead
 
-    def rejoin(self, front: bytearray, place: memoryview, size: int) -> memoryview:
-        """The frame of ``size`` bytes that was just read apart, in one piece, borrowed until the next is read."""
+    def rejoin(self, run: Run, place: memoryview) -> memoryview:
+        """The frame that was not as foretold, in one piece, borrowed until the next is read."""
         assert self._whole is not None
         return self._whole
 

@@ -15,7 +15,7 @@ from hashlib import blake2s
 from os import readv, writev
 from typing import Final
 
-from usertcp.frame import PLAIN, FrameMeta, LinkCaps
+from usertcp.frame import NO_MORE, NOT_ASKED, PLAIN, FrameMeta, LinkCaps, Run
 from usertcp.link.base import Link
 from usertcp.wire import vnet
 
@@ -34,6 +34,8 @@ ETHTOOL_GLINK: Final = 0x0A
 SIOCGIFTXQLEN: Final = 0x8942
 SIOCSIFTXQLEN: Final = 0x8943
 IFF_UP: Final = 1
+
+from_bytes: Final = int.from_bytes  # the most significant first
 
 IFREQ: Final = struct.Struct("16s24s")  # struct ifreq: a name, and what is asked or answered
 
@@ -102,6 +104,7 @@ class DeviceLink(Link):
         self._view = memoryview(self._slab)
         self._before = vnet.HEADER_LEN if vnet_header else 0
         self._head = bytearray(self._before)
+        self._apart = self._head  # the same, and the front of a frame that is read apart from the rest
         self._into = [self._head, self._slab] if vnet_header else [self._slab]
         self._last_head = b""  # what came before the latest frame, and what it says: of a stream it is always the same
         self._last_meta = PLAIN
@@ -123,33 +126,64 @@ class DeviceLink(Link):
             self._look_up(bytes(self._head))
         return self._view[: size - self._before], self._last_meta
 
-    def read_apart(self, front: bytearray, place: memoryview) -> tuple[int, FrameMeta] | None:
+    def read_run(self, run: Run, place: memoryview, frames: int, until: int) -> None:
         if not self._vnet:
-            return super().read_apart(front, place)
-        self._whole = None
+            super().read_run(run, place, frames, until)
+            return
+        apart, before = self._apart, self._before
+        if len(apart) != before + len(run.front):
+            apart = self._apart = bytearray(before + len(run.front))
+        fd, spill, sizes, free, head = self._fd, self._slab, run.sizes, run.free, run.head
+        count = at = last = size = 0
+        run.odd = NOT_ASKED
         try:
-            size = readv(self._fd, (self._head, front, place, self._slab))
+            for count in range(frames):  # noqa: B007  (what it was when the loop ended is told)
+                if at > until:
+                    break
+                size = readv(fd, (apart, place[at:], spill)) - before
+                text, more, step = sizes[size]
+                if from_bytes(apart) | free != head + more:
+                    self._found(run, size)
+                    break
+                head += step
+                at += text
+                last = text
+            else:
+                count = frames
+        except KeyError:
+            self._found(run, size)
         except BlockingIOError:
+            run.odd = NO_MORE
             if self._ailing:
                 self._examine()
-            return None
         except OSError as error:
+            run.odd = NO_MORE
             got = self._read_on(error)
-            return None if got is None else self._put_apart(*got, front, place)
-        if self._head != self._last_head:
-            self._look_up(bytes(self._head))
-        return size - self._before, self._last_meta
+            if got is not None:
+                self._put_apart(run, *got, int.from_bytes(self._last_head), place[at:])
+        finally:
+            run.head = head
+            run.count, run.at, run.last = count, at, last
 
-    def rejoin(self, front: bytearray, place: memoryview, size: int) -> memoryview:
-        if self._whole is None:
-            start = min(len(front), size)
-            end = min(start + len(place), size)
-            view = self._view
-            view[end:size] = bytes(view[: size - end])
-            view[start:end] = place[: end - start]
-            view[:start] = memoryview(front)[:start]
-            return view[:size]
-        return self._whole
+    def _found(self, run: Run, size: int) -> None:
+        """The frame of ``size`` bytes that has just been read apart is not as foretold."""
+        self._whole = None
+        head = bytes(self._apart[: self._before])
+        if head != self._last_head:
+            self._look_up(head)
+        run.front[:] = self._apart[self._before :]
+        run.odd, run.its, run.lead = size, self._last_meta, int.from_bytes(head)
+
+    def rejoin(self, run: Run, place: memoryview) -> memoryview:
+        if self._whole is not None:
+            return self._whole
+        size, view = run.odd, self._view
+        start = min(len(run.front), size)
+        end = min(start + len(place) - run.at, size)
+        view[end:size] = bytes(view[: size - end])
+        view[start:end] = place[run.at : run.at + end - start]
+        view[:start] = memoryview(run.front)[:start]
+        return view[:size]
 
     def _read_on(self, error: OSError) -> tuple[memoryview, FrameMeta] | None:
         """A read failed: skip what cannot be had, but no more than ``MAX_SKIPPED`` in a row; poll tells of the rest."""

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from struct import Struct
 from typing import Final, TypeAlias
 
-from usertcp.frame import FrameMeta
+from usertcp.net.burst import Followed, Frame
 from usertcp.net.flow import Flow
 from usertcp.net.stats import Stats
 from usertcp.tcp.connection import Connection
@@ -22,9 +22,7 @@ from usertcp.tcp.predicted import may_skip, take_answer
 from usertcp.units import MASK32
 from usertcp.wire import ethernet, ipv4, tcp
 
-Frame: TypeAlias = tuple[memoryview, FrameMeta]
 Read: TypeAlias = Callable[[], Frame | None]
-Followed: TypeAlias = tuple[Frame | None, int, int]
 
 LONGEST: Final = 28  # acknowledgments of a run that are passed over, at most
 AHEAD: Final = LONGEST + 4  # frames that may yet be read when a run begins: whoever reads ahead is asked again
@@ -68,7 +66,7 @@ class AckRuns:
             or int.from_bytes(view[self._ip : self._ip + ipv4.HEADER_LEN], "big") % 0xFFFF  # the IPv4 header's sum
             or not may_skip(conn, int.from_bytes(ends[12:], "big"), ack, tsval)
         ):
-            return first, count, octets
+            return first, count, octets, False
         same, total = (head, middle, ends, word, kind), ident + check
         size, unpack, left, skipped = self.size, self._unpack, conn.snd.nxt - conn.snd.una, 0
         left -= ack - conn.snd.una & MASK32
@@ -95,7 +93,7 @@ class AckRuns:
                 left -= more
                 skipped += 1
             else:
-                return got, count + skipped, octets + skipped * size
+                return got, count + skipped, octets + skipped * size, False
         except OSError:  # the device has lost a frame, or is gone: first what was there
             self.ahead.append((memoryview(last), meta))
             raise
@@ -111,9 +109,9 @@ class AckRuns:
             and take_answer(conn, int.from_bytes(same[2][12:], "big"), ack, wnd, tsval, flow.wake, clock())
         ):
             self._count(1)
-            return got, count + skipped + 1, octets + (skipped + 1) * size
+            return got, count + skipped + 1, octets + (skipped + 1) * size, got is None
         self.ahead.append(got)
-        return (memoryview(last), meta), count + skipped, octets + skipped * size
+        return (memoryview(last), meta), count + skipped, octets + skipped * size, False
 
     def _count(self, frames: int) -> None:
         stats = self._stats

@@ -8,20 +8,21 @@ lie at fixed places and are taken out in one step, in groups::
     | to | from | 0800 | 45 | tos | . | frag ttl TCP | . | addresses ports | . | ack 80 1x wnd | . | 0101080a val ecr |
                                   len, ident         sum                   seq                 sum, urgent
 
-``head`` and ``middle`` are the same for all that a peer sends: looked at once, they are then only compared. ``tail``
-and ``options`` are the same for all of a burst of text. The connection is found by its ``key`` and decides whether it
-is the segment that it expects (``tcp.predicted``). A test that fails, here or there, changes nothing: the frame goes
-the general way, by ``wire`` and ``Stack``, which alone knows what is wrong with it and counts it. What is looked at
-there and not here follows from there being a connection: its addresses were checked when it was opened. A segment that
-it did not expect, as those that open and close it, is parsed from the TCP header on: what is below has been looked at.
+``head`` and ``middle`` are the same for all that a peer sends: looked at once, they are then only compared. The
+connection is found by its ``key`` and decides whether it is the segment that it expects (``tcp.predicted``). A test
+that fails, here or there, changes nothing: the frame goes the general way, by ``wire`` and ``Stack``, which alone knows
+what is wrong with it and counts it. What is looked at there and not here follows from there being a connection: its
+addresses were checked when it was opened. A segment that it did not expect, as those that open and close it, is parsed
+from the TCP header on: what is below has been looked at. Text that goes on is not even read that far (``net.burst``).
 """
 
 from collections.abc import Callable
 from struct import Struct
-from typing import Final, TypeAlias
+from typing import Final
 
 from usertcp.errors import WireError
 from usertcp.frame import FrameMeta, Source
+from usertcp.net.burst import Burst, Followed, is_whole
 from usertcp.net.flow import Flow
 from usertcp.net.interface import Interface
 from usertcp.net.listening import Listening
@@ -29,23 +30,17 @@ from usertcp.net.stats import Stats
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.control import take_ack_of_fin, take_fin
 from usertcp.tcp.opening import take_ack_of_syn, take_synack
-from usertcp.tcp.predicted import room_in_burst, settle, take_answer, take_burst, take_message, take_predicted
+from usertcp.tcp.predicted import room_in_burst, settle, take_answer, take_message, take_predicted
 from usertcp.tcp.state import CONTROL, DOUBTED
 from usertcp.tcp.timewait import reusable_by
-from usertcp.units import MASK32
 from usertcp.wire import ethernet, ipv4, tcp
 from usertcp.wire.ecn import CE, MASK
 
-Frame: TypeAlias = tuple[memoryview, FrameMeta]
-
 LEAST_OF_BURST: Final = 512  # bytes of text: what is less is a message, and the next one answers another question
 
-_REST: Final = "H H 4s H 12s I 8s 4x 12s"  # from the IPv4 header's third byte on
-_EACH: Final = "H H 4s H 12s I I H H 4x I I I"  # the same with each field of the last groups by itself
-_ETHERNET: Final = Struct("! 16s" + _REST)
-_BARE: Final = Struct("! 2s" + _REST)
-_ETHERNET_EACH: Final = Struct("! 16s" + _EACH)
-_BARE_EACH: Final = Struct("! 2s" + _EACH)
+_FIELDS: Final = "H H 4s H 12s I I H H 4x I I I"  # from the IPv4 header's third byte on
+_ETHERNET: Final = Struct("! 16s" + _FIELDS)
+_BARE: Final = Struct("! 2s" + _FIELDS)
 _WORDS: Final = Struct("! H H")
 _IPV4: Final = b"\x45"  # version 4, five words: no options
 _ONE_PIECE: Final = 0x3FFF  # more fragments, fragment offset
@@ -58,54 +53,16 @@ _MORE: Final = tcp.SYN_OPTIONS_LEN - tcp.TIMESTAMPS_LEN  # bytes of options than
 _HEADERS: Final = ipv4.HEADER_LEN + tcp.HEADER_LEN + tcp.TIMESTAMPS_LEN
 
 
-class Burst:
-    """Text that may go on.
-
-    ``conn``     whose it is; ``count``: segments that it had got by then, those of the burst included
-    ``seq``      the number that comes next, as on the wire
-    ``tails``    of the fields of that name, that which its first frame had, and the same with PSH or without
-    ``same``     what its frames have in common; ``constant``: the sum of all that follows from that
-    ``tsval``    their timestamp
-    ``meta``     what went with the first
-    ``last``     bytes of text in the last
-    """
-
-    __slots__ = ("conn", "constant", "count", "last", "meta", "same", "seq", "tails", "tsval")
-
-    def __init__(
-        self,
-        conn: Connection,
-        seq: int,
-        tails: tuple[bytes, bytes],
-        same: tuple[bytes, bytes, bytes, bytes],
-        constant: int,
-        tsval: int,
-        meta: FrameMeta,
-        last: int,
-    ) -> None:
-        self.conn = conn
-        self.count = conn.segments_in
-        self.seq = seq
-        self.tails = tails
-        self.same = same
-        self.constant = constant
-        self.tsval = tsval
-        self.meta = meta
-        self.last = last
-
-
 class Shortcut:
     """Where ``Stack.receive`` tries first. ``flows``: the stack's connections by key.
 
     ``_head``, ``_middle``  of the last frame that was looked at and found in order; ``_sum``: of their words
-    ``_burst``              the text that was last taken
+    ``burst``               the text that was last taken, if it may go on
     """
 
     __slots__ = (
-        "_burst",
         "_fields",
         "_flows",
-        "_front",
         "_head",
         "_interface",
         "_ip",
@@ -116,7 +73,7 @@ class Shortcut:
         "_start",
         "_stats",
         "_sum",
-        "_unpack",
+        "burst",
     )
 
     def __init__(
@@ -129,16 +86,14 @@ class Shortcut:
         self._listening = listening
         self._mac = mac
         self._start = ethernet.IPV4.to_bytes(2, "big") + _IPV4 if mac else _IPV4
-        self._unpack = fields.unpack_from
-        self._fields = (_ETHERNET_EACH if mac else _BARE_EACH).unpack_from
+        self._fields = fields.unpack_from
         self._least = fields.size
         self._ip = fields.size - _HEADERS
-        self._front = bytearray(fields.size)
         self._flows = flows
         self._stats = stats
         self._head = self._middle = b""
         self._sum = 0
-        self._burst: Burst | None = None
+        self.burst = Burst(self._ip, fields.size, stats)
 
     def take(self, frame: bytes | bytearray | memoryview, now: int, meta: FrameMeta) -> bool:
         """True: a connection has taken the segment in ``frame``. False: nothing has changed."""
@@ -206,9 +161,9 @@ class Shortcut:
             conn.host.dirty(conn)
         stats.segments_in += 1
         if end - least < LEAST_OF_BURST:
-            self._burst = None
-        elif _is_whole(meta, end - least, conn.rcv.mss):
-            self._begin_burst(conn, view, tsval, meta, seq, end - least)
+            self.burst.conn = None
+        elif is_whole(meta, end - least, conn.rcv.mss):
+            self.burst.begin(conn, view[:least], self._sum + flow.address_sum, ident, end - least, meta)
         return True
 
     def _take_syn(
@@ -252,19 +207,9 @@ class Shortcut:
         """Whether the checksum of the TCP segment in ``frame`` is right."""
         return tcp.verify(flow.remote_ip, flow.local_ip, frame[self._ip + ipv4.HEADER_LEN :])
 
-    def _begin_burst(
-        self, conn: Connection, frame: memoryview, tsval: int, meta: FrameMeta, seq: int, size: int
-    ) -> None:
-        """The text in ``frame``, ``size`` bytes from the number ``seq`` on, was taken."""
-        head, _, _, middle, _, key, _, tail, options = self._unpack(frame)
-        pushed = tail[:5] + bytes((tail[5] ^ tcp.PSH,)) + tail[6:]
-        constant = self._sum + conn.flow.address_sum
-        same = head, middle, key, options
-        self._burst = Burst(conn, seq + size & MASK32, (tail, pushed), same, constant, tsval, meta, size)
-
     def forget(self) -> None:
         """What came last says nothing about what comes next."""
-        self._burst = None
+        self.burst.conn = None
 
     def is_ours(self, head: bytes, middle: bytes) -> bool:
         """Whether there is nothing about ``head`` and ``middle`` that the general way should see; they are then
@@ -297,66 +242,47 @@ class Shortcut:
         conn.on_segment(seg, now)
         return True
 
-    def follow(self, source: Source, clock: Callable[[], int], frames: int, size: int) -> tuple[Frame | None, int, int]:
+    def follow(self, source: Source, clock: Callable[[], int], frames: int, size: int) -> Followed:
         """Read on while frames continue the text that was last taken: up to ``frames`` of them, and until they have
-        ``size`` bytes.
-
-        The first frame that does not (None: nothing waits, or those were all), how many did, and their bytes. All that
-        is asked for each is whether its headers are those of the last, its number the next, and its checksum right; for
-        it is read apart, and its text is in its place already.
-        """
-        burst = self._burst
-        if burst is None or burst.conn.segments_in != burst.count or (room := room_in_burst(burst.conn, clock())) <= 0:
-            return source.read(), 0, 0
-        target = burst.conn.rcv.buffer.place(room, burst.last)
-        limit = len(target)
-        if limit < burst.last:
-            burst.conn.rcv.buffer.filled(0)
-            return source.read(), 0, 0
-        conn, seq, (tail, pushed), same, constant = burst.conn, burst.seq, burst.tails, burst.same, burst.constant
-        meta, mss = burst.meta, conn.rcv.mss
-        read, front, unpack = source.read_apart, self._front, self._unpack
-        ip, least, headers = self._ip, self._least, self._least - self._ip
-        before = at = 0
-        got: Frame | None = None
-        count = 0
+        ``size`` bytes. Their text is in its place already when they are looked at."""
+        burst = self.burst
+        conn = burst.conn
+        if conn is None or conn.segments_in != burst.count or (room := room_in_burst(conn)) <= 0:
+            return unlooked_at(source)
+        buffer, before = conn.rcv.buffer, conn.rcv.nxt
         try:
-            while count < frames and at < size:
-                place = target[at:limit]
-                apart = read(front, place)
-                if apart is None:
-                    break
-                length, its = apart
-                head, total, ident, middle, check, key, number, tails, options = unpack(front)
-                end = at + total - headers
-                if (
-                    number != seq
-                    or (tails != tail and tails != pushed)
-                    or (head, middle, key, options) != same
-                    or (its is not meta and not _is_whole(its, end - at, mss))
-                    or not at < end <= limit
-                    or ip + total > length
-                    or (constant + total + ident + check) % 0xFFFF
-                ):
-                    got = source.rejoin(front, place, length), its
-                    break
-                count += 1
-                before, at = at, end
-                seq = seq + end - before & MASK32
+            place = buffer.place(room, burst.most)
+            if len(place) < burst.most:
+                return unlooked_at(source)
+            return burst.read_on(source, place, len(place), frames, size, clock(), read=False)
         finally:
-            if count:
-                take_burst(conn, at, at - before, count, burst.tsval, clock())
-                burst.seq = seq
-                burst.count += count
-                stats = self._stats
-                stats.frames_in += count
-                stats.segments_in += count
-                stats.bytes_in += at + count * least
-            else:
-                conn.rcv.buffer.filled(0)
-        return got, count, at + count * least
+            if conn.rcv.nxt == before:
+                buffer.filled(0)
+
+    def pull(
+        self, conn: Connection, target: memoryview, source: Source, frames: int, size: int, now: int
+    ) -> Followed | None:
+        """The same with ``target``, memory of the reader of ``conn``, for its place. None: it is not so simple, since
+        something else came last, or something has still to be read."""
+        burst, buffer = self.burst, conn.rcv.buffer
+        if (
+            burst.conn is not conn
+            or conn.segments_in != burst.count
+            or buffer.read_seq != buffer.nxt
+            or buffer.wanted
+            or buffer.landed
+            or conn.read_shut
+        ):
+            return None
+        limit, room = len(target), room_in_burst(conn)
+        if limit > room:
+            limit = room
+        if limit < burst.most:
+            return None
+        return burst.read_on(source, target, limit, frames, size, now, read=True)
 
 
-def _is_whole(meta: FrameMeta, size: int, mss: int) -> bool:
-    """Whether a frame with ``size`` bytes of text needs no summing and has no larger segments than ``mss``."""
-    return meta.csum_valid and (meta.gso_size or size) <= mss
+def unlooked_at(source: Source) -> Followed:
+    """What comes next, of which it is not known whether it continues anything."""
+    got = source.read()
+    return got, 0, 0, got is None

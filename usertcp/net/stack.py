@@ -25,6 +25,7 @@ from typing import Any, Final
 from usertcp.errors import WireError, os_error
 from usertcp.frame import PLAIN, FrameMeta, LinkCaps, Sink, Source, flow_hash
 from usertcp.net.ackrun import AHEAD, AckRuns
+from usertcp.net.burst import Followed
 from usertcp.net.egress import MAX_BURST, Egress
 from usertcp.net.flow import Binding, Flow, Ports, flow_key
 from usertcp.net.icmp import Icmp, Pinger
@@ -33,13 +34,13 @@ from usertcp.net.listening import Limits, Listening
 from usertcp.net.listing import listing
 from usertcp.net.neighbor import NeighborCache, Owner
 from usertcp.net.route import Routes
-from usertcp.net.shortcut import Frame, Shortcut
+from usertcp.net.shortcut import Shortcut
 from usertcp.net.stats import Drop, Stats
 from usertcp.tcp.buffers import SMALL
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.cookies import Cookies
-from usertcp.tcp.express import calms, pour
+from usertcp.tcp.express import acknowledge, calms, owes_only, pour
 from usertcp.tcp.listener import Listener
 from usertcp.tcp.memory import UNBOUNDED, Memory
 from usertcp.tcp.message import say
@@ -165,29 +166,49 @@ class Stack:
         else:
             stats.drop(Drop.UNKNOWN_ETHERTYPE)
 
-    def follow(self, source: Source, clock: Callable[[], int], frames: int, size: int) -> tuple[Frame | None, int, int]:
+    def follow(self, source: Source, clock: Callable[[], int], frames: int, size: int) -> Followed:
         """Take from ``source`` what continues text that came before, up to ``frames`` and ``size`` bytes. The first
-        frame that does not, for :meth:`receive`, or None; how many did; their bytes. So with acknowledgments, of which
-        the last may stand for several."""
+        frame that does not, for :meth:`receive`, or None; how many did; their bytes; whether nothing waits any more. So
+        with acknowledgments, of which the last may stand for several."""
         runs = self._ack_runs
         if runs.ahead:
-            return runs.ahead.pop(), 0, 0
+            got = runs.ahead.pop()
+            return got, 0, 0, got is None
         found = self._shortcut.follow(source, clock, frames, size)
-        got, count, octets = found
+        got, count, octets, _ = found
         if got is None or len(got[0]) != runs.size or frames - count < AHEAD or size - octets < AHEAD * runs.size:
             return found
         return runs.last(got, source.read, clock, count, octets)
 
-    def may_wait(self, conn: Connection) -> bool:
-        """Whether all that :meth:`poll` would send is an acknowledgment of ``conn`` that may wait, for its reader takes
-        more at once."""
-        dirty, egress = self._dirty, self._egress
-        return (
-            len(dirty) == 1
-            and dirty[0] is conn
-            and not (egress.local or egress.backlog.frames or self._neighbors.requests)
-            and may_stretch(conn)
-        )
+    def pull(
+        self, conn: Connection, target: memoryview, source: Source, frames: int, size: int, now: int
+    ) -> Followed | None:
+        """:meth:`follow` for the reader of ``conn``, straight into his memory ``target``; who then is to call
+        :meth:`answer`. None: nothing has been read, since it is not known whether what comes continues his text."""
+        return None if self._ack_runs.ahead else self._shortcut.pull(conn, target, source, frames, size, now)
+
+    def answer(self, conn: Connection, now: int, sink: Sink, *, waits: bool) -> bool:
+        """Acknowledge what the reader of ``conn`` took, or with ``waits``, since he takes more at once, leave that to
+        the next time. False: it is for :meth:`poll` to do, as there may be more to be said."""
+        flow: Flow = conn.flow
+        dirty, heap, asked = self._dirty, self._heap, self._asked
+        if not flow.queued:
+            self.dirty(conn)
+        if not conn.calm:
+            calms(conn)
+        if len(dirty) != 1 or self._backlog or self._local or self._requests or not owes_only(conn):
+            return False
+        if waits and may_stretch(conn):
+            return True
+        due = (heap and heap[0][0] <= now) or (asked and asked[0][0] <= now) or self.memory.pressed != self._pressed
+        if due or self._rider is not None or not flow.next_hop:
+            return False
+        self._egress.begin(sink, now)
+        if not acknowledge(conn, now, self._egress):
+            return False
+        dirty.clear()
+        flow.queued = False
+        return True
 
     def _on_arp(self, view: memoryview, now: int) -> None:
         """Answer who asks for one of our addresses, and learn what may be learned (RFC 826, RFC 5227 §2.4)."""

@@ -73,6 +73,21 @@ def poll(conn: "Connection", now: int, tx: output.Transmit, budget: int) -> bool
     return not output.send_acks(conn, tx, now)
 
 
+def owes_only(conn: "Connection") -> bool:
+    """Whether all that ``conn`` may have to say is an acknowledgment, in which is nothing special."""
+    snd = conn.snd
+    return conn.calm == CALM and snd.una == snd.nxt == snd.buffer.end and (conn.sack_ok or conn.rcv.duplicates <= 1)
+
+
+def acknowledge(conn: "Connection", now: int, tx: output.Transmit) -> bool:
+    """:func:`poll` for such a ``conn``, if it is to acknowledge now. False: it is not, or the sink was full, and
+    nothing has changed."""
+    if conn.rcv.ack != ACK_NOW or not _transmit_ack(conn, now, tx):
+        return False
+    conn.chrono.rest(now)
+    return True
+
+
 def calms(conn: "Connection") -> bool:
     """Whether nothing is the matter with ``conn``, of which that was in doubt; then it is no longer."""
     if not is_plain(conn):

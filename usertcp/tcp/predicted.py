@@ -263,18 +263,10 @@ def settle(conn: "Connection", wake: int, now: int) -> bool:
 
 
 def may_stretch(conn: "Connection") -> bool:
-    """Whether ``conn``, whose reader takes more at once, has nothing to say but an acknowledgment, and that may wait:
-    not much is owed, nor much of the window used up (a stretch ACK, as of a receiver that merges segments)."""
-    snd, rcv = conn.snd, conn.rcv
-    return (
-        rcv.since_ack < STRETCH
-        and rcv.since_ack < rcv.edge - rcv.nxt
-        and snd.una == snd.nxt == snd.buffer.end
-        and rcv.buffer.top == rcv.nxt
-        and not (rcv.quick or rcv.dsacks)
-        and conn.state is _ESTABLISHED
-        and conn.ecn is NOT_ECN
-    )
+    """Whether the acknowledgment of what the reader of ``conn`` has taken may wait until he takes more: not much is
+    owed, nor much of the window used up (a stretch ACK, as of a receiver that merges segments)."""
+    rcv = conn.rcv
+    return rcv.since_ack < STRETCH and rcv.since_ack < rcv.edge - rcv.nxt and not rcv.quick
 
 
 def may_ride(conn: "Connection") -> bool:
@@ -321,39 +313,46 @@ def may_skip(conn: "Connection", seq: int, ack: int, tsval: int) -> bool:
     )
 
 
-def room_in_burst(conn: "Connection", now: int) -> int:
+def room_in_burst(conn: "Connection") -> int:
     """Bytes of text that may follow the segment that was last taken by :func:`take_predicted`, in segments in which
-    nothing else differs, before anybody has to look again: :func:`take_burst` takes them. 0 or less: the next is to be
-    looked at.
+    nothing else differs but newer timestamps: :func:`take_burst` takes them. 0: the next is to be looked at.
 
     What was found out about that one holds for them, if nothing else has come for ``conn`` since (the caller knows): as
-    long as no writer waits, and up to where the round trip is measured.
+    long as no writer waits.
     """
     rcv = conn.rcv
     if rcv.quick or conn.state is not _ESTABLISHED or not conn.ready & WRITABLE:
         return 0
-    nxt, tuner = rcv.nxt, rcv.tuner
-    room = rcv.edge - nxt
-    return min(room, tuner.bar - nxt) if now >= tuner.due else room
+    return rcv.edge - rcv.nxt
 
 
-def take_burst(conn: "Connection", size: int, last: int, segments: int, tsval: int, now: int) -> None:
-    """``size`` bytes of text, no more than :func:`room_in_burst` says and ``last`` of them in the last segment, were
-    copied to where ``conn.rcv.buffer.place`` said; ``tsval``: the timestamp of all, as on the wire."""
+def take_burst(
+    conn: "Connection", size: int, last: int, segments: int, tsval: int, tsecr: int, now: int, *, read: bool
+) -> None:
+    """``size`` bytes of text, no more than :func:`room_in_burst` says and ``last`` of them in the last segment, have
+    come, with the same timestamps, as on the wire. No segment but the last reaches beyond where the round trip is
+    measured. The text lies where ``conn.rcv.buffer.place`` said, or with ``read`` where the user wants it, who is
+    then to see to the turn of ``conn``.
+    """
     rcv, snd = conn.rcv, conn.snd
-    if rcv.nxt <= rcv.last_ack_sent:  # RFC 7323 §4.3 (2): an ACK may have been sent since the last segment
-        rcv.ts_recent = tsval
-        rcv.ts_recent_at = now
-    rcv.buffer.filled(size)
-    rcv.nxt += size
-    seq = rcv.nxt - last
-    if snd.wl1 <= seq:
-        snd.wl1, snd.wl2 = seq, snd.una
+    nxt, buffer, tuner = rcv.nxt, rcv.buffer, rcv.tuner
+    if nxt <= rcv.last_ack_sent:  # RFC 7323 §4.3 (2): an ACK may have been sent since the last segment
+        rcv.ts_recent, rcv.ts_recent_at = tsval, now
+    if read:
+        buffer.read_seq = buffer.nxt = buffer.top = nxt + size
+    else:
+        buffer.filled(size)
+    rcv.nxt = nxt = nxt + size
+    if snd.wl1 <= nxt - last:
+        snd.wl1, snd.wl2 = nxt - last, snd.una
     rcv.owe(size)
     conn.bytes_received += size
     conn.segments_in += segments
     conn.last_received_at = now
     conn.probes = 0
     conn.soft_error = None
-    conn.signal(READABLE)
-    conn.host.dirty(conn)
+    if nxt > tuner.bar and now >= tuner.due:
+        measure(conn, tsecr, now)
+    if not read:
+        conn.signal(READABLE)
+        conn.host.dirty(conn)

@@ -1,4 +1,4 @@
-"""Frames read in pieces from a descriptor, beside the same frames read in one."""
+"""Frames read in pieces from a descriptor, as far as they are foretold, beside the same frames read in one."""
 
 import os
 import socket
@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from usertcp.frame import FrameMeta, LinkCaps
+from usertcp.frame import NO_MORE, NOT_ASKED, FrameMeta, LinkCaps, Run
 from usertcp.link.device import DeviceLink
 from usertcp.wire import vnet
 
@@ -39,24 +39,84 @@ def device(*, vnet_header: bool = True) -> Iterator[tuple[Piece, socket.socket]]
             link.close()
 
 
+def frames(front: int, texts: list[bytes]) -> list[bytes]:
+    """Frames whose first bytes are a number that goes up by what is behind them."""
+    found, number = [], 1 << 8 * front - 2
+    for text in texts:
+        found.append(number.to_bytes(front, "big") + text)
+        number += len(text)
+    return found
+
+
 @pytest.mark.parametrize("vnet_header", [True, False])
-@given(frame=st.binary(min_size=1, max_size=300), before=st.integers(0, 120), room=st.integers(0, 250))
-def test_frame_read_apart_lies_in_its_places_and_can_be_put_together(
-    vnet_header: bool, frame: bytes, before: int, room: int
+@given(
+    front=st.integers(8, 70),
+    texts=st.lists(st.binary(min_size=1, max_size=3), min_size=2, max_size=12),
+    odd=st.binary(min_size=1, max_size=300),
+    at_most=st.integers(1, 12),
+    room=st.integers(3, 40),
+)
+def test_frames_that_are_foretold_lie_in_their_places_and_the_first_that_is_not_can_be_put_together(
+    vnet_header: bool, front: int, texts: list[bytes], odd: bytes, at_most: int, room: int
 ) -> None:
     with device(vnet_header=vnet_header) as (link, other):
-        front, place = bytearray(before), memoryview(bytearray(room))
-        assert link.read_apart(front, place) is None
-        for text in (frame, bytes(reversed(frame))):
-            other.send((HEAD if vnet_header else b"") + text)
-            got = link.read_apart(front, place)
+        run, place = Run(front, 0), memoryview(bytearray(room))
+        link.read_run(run, place, at_most, room - 3)
+        assert (run.count, run.odd) == (0, NO_MORE)
+        stream = frames(front, texts)
+        before = HEAD if vnet_header else b""
+        for frame in (*stream, odd):
+            other.send(before + frame)
+        link.read_run(run, place, at_most, room - 3)
+        assert (run.count, run.at, run.odd) == (0, 0, len(stream[0]))  # nobody has foretold it
+        assert (run.its.gso_size, run.its.csum_valid) == ((1460, True) if vnet_header else (0, False))
+        assert run.front == stream[0][:front]
+        assert link.rejoin(run, place) == stream[0]
+        lead = run.lead << 8 * front
+        run.head = lead + int.from_bytes(stream[1][:front])
+        run.sizes.update({front + size: (size, 0, size) for size in {len(text) for text in texts}})
+        link.read_run(run, place, at_most, room - 3)
+        taken, wanted = b"", texts[1:]
+        while wanted and len(taken) <= room - 3 and run.count > len(texts) - 1 - len(wanted):
+            taken += wanted.pop(0)
+        assert (run.count, run.at) == (len(texts) - 1 - len(wanted), len(taken))
+        assert run.last == (len(texts[run.count]) if run.count else 0)
+        assert place[: run.at] == taken
+        assert run.head == lead + int.from_bytes(stream[1][:front]) + run.at
+        if run.count < at_most and run.at <= room - 3:
+            assert not wanted
+            assert run.odd == len(odd)
+            assert run.front[: len(odd)] == odd[:front]
+            assert link.rejoin(run, place) == odd
+            assert place[: run.at] == taken
+        else:
+            assert run.odd == NOT_ASKED
+            got = link.read()
             assert got is not None
-            size, meta = got
-            assert size == len(text)
-            assert (meta.gso_size, meta.csum_valid) == ((1460, True) if vnet_header else (0, False))
-            assert front[:size] == text[:before]
-            assert place[: max(size - before, 0)] == text[before : before + room]
-            assert link.rejoin(front, place, size) == text
+            assert got[0] == (stream[len(texts) - len(wanted)] if wanted else odd)
+
+
+def test_frame_that_goes_with_something_else_is_not_as_foretold() -> None:
+    with device() as (link, other):
+        run, place = Run(2, 0), memoryview(bytearray(9))
+        run.head, run.sizes[3] = int.from_bytes(HEAD + b"ab"), (1, 0, 0)
+        for head in (HEAD, vnet.encode(FrameMeta(1448, 34, 16, 66)), HEAD):
+            other.send(head + b"abc")
+        link.read_run(run, place, 9, 8)
+        assert (run.count, run.odd, run.its.gso_size) == (1, 3, 1448)
+        link.read_run(run, place, 9, 8)
+        assert (run.count, run.odd) == (1, NO_MORE)
+
+
+def test_what_was_read_before_the_device_failed_is_told() -> None:
+    with device() as (link, other):
+        run, place = Run(2, 0), memoryview(bytearray(9))
+        run.head, run.sizes[3] = int.from_bytes(HEAD + b"ab"), (1, 0, 0)
+        other.send(HEAD + b"abc")
+        other.send(HEAD + b"abd")
+        other.shutdown(socket.SHUT_WR)
+        link.read_run(run, place, 2, 8)
+        assert (run.count, run.at, bytes(place[:2])) == (2, 2, b"cd")
 
 
 def test_frame_as_large_as_the_kernel_gives_fits_behind_a_small_place() -> None:
@@ -64,6 +124,7 @@ def test_frame_as_large_as_the_kernel_gives_fits_behind_a_small_place() -> None:
     with device() as (link, other):
         other.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 20)
         other.send(HEAD + frame)
-        front, place = bytearray(66), memoryview(bytearray(10))
-        assert link.read_apart(front, place) == (len(frame), link._last_meta)
-        assert link.rejoin(front, place, len(frame)) == frame
+        run, place = Run(66, 0), memoryview(bytearray(10))
+        link.read_run(run, place, 1, 0)
+        assert run.odd == len(frame)
+        assert link.rejoin(run, place) == frame

@@ -7,9 +7,9 @@ from typing import Final
 
 import pytest
 
-from tests.support.reading import Reading
+from tests.support.reading import Reading, read_all
 from usertcp.frame import FrameMeta, LinkCaps
-from usertcp.net.shortcut import Frame
+from usertcp.net.burst import Frame
 from usertcp.net.stack import Stack, StackConfig
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
@@ -79,15 +79,11 @@ class Sending:
     def arrive(self, frames: list[bytes]) -> int:
         """As the pump does it; how many frames were received by themselves."""
         waiting = deque(memoryview(frame) for frame in frames)
-        single = 0
 
         def read() -> Frame | None:
             return (waiting.popleft(), VALID) if waiting else None
 
-        while (got := self.us.follow(Reading(read), lambda: self.now, 1000, MIB)[0]) is not None:
-            self.us.receive(got[0], self.now, got[1])
-            single += 1
-        return single
+        return read_all(self.us, read, self.now)
 
 
 def state(conn: Connection) -> object:

@@ -4,10 +4,10 @@ from collections import deque
 
 import pytest
 
-from tests.support.reading import Reading
+from tests.support.reading import read_all
 from tests.unit.net.bench import PEER, PEER_ISS, US, Bench, tcp_frame
 from usertcp.frame import PLAIN
-from usertcp.net.shortcut import Frame
+from usertcp.net.burst import Frame
 from usertcp.net.stats import Drop
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.state import State
@@ -81,8 +81,7 @@ def test_text_for_a_waiting_reader_ends_in_front_of_the_damaged_segment() -> Non
     def read() -> Frame | None:
         return (waiting.popleft(), PLAIN) if waiting else None
 
-    while (got := bench.stack.follow(Reading(read), lambda: bench.now, 100, 1 << 20)[0]) is not None:
-        bench.stack.receive(got[0], bench.now, got[1])
+    read_all(bench.stack, read, bench.now)
     assert conn.take_back() == 2 * SIZE
     assert target[: 3 * SIZE] == bytes([0]) * SIZE + bytes([1]) * SIZE + bytes(SIZE)
     assert conn.rcv.nxt == conn.rcv.irs + 1 + 2 * SIZE
