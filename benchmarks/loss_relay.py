@@ -34,10 +34,11 @@ from benchmarks.loss_cells import SEND, Job, job_from, paths
 from benchmarks.loss_ends import hurry
 from benchmarks.loss_net import RELAY_A, RELAY_B
 from usertcp.frame import PLAIN, FrameMeta
+from usertcp.link import pcap
 from usertcp.link.path import Path
 from usertcp.link.tap import TapLink
 from usertcp.units import MASK32, NEVER, SEC
-from usertcp.wire import pcap, vnet
+from usertcp.wire import vnet
 
 READS: Final = 16  # frames taken from a TAP before what is due leaves
 LATE: Final = 2_000_000  # ns; later than this counts as ``late``

@@ -12,7 +12,8 @@ from typing import Final
 from tests.fuzz import target_api, target_parsers, target_stack
 from tests.fuzz.feed import RECORD
 from tests.fuzz.targets import CORPUS
-from usertcp.wire import arp, ethernet, icmp, ipv4, pcap, tcp, vnet
+from usertcp.link import pcap
+from usertcp.wire import arp, ethernet, icmp, ipv4, tcp, vnet
 from usertcp.wire.tcp import ACK, FIN, PSH, RST, SYN, URG
 
 Seed = tuple[str, bytes]  # name, input

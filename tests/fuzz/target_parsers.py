@@ -17,13 +17,14 @@ from scapy.layers.l2 import ARP, Ether
 from usertcp.driver import messages, options
 from usertcp.driver.addresses import resolve
 from usertcp.errors import SetupError, WireError
+from usertcp.link import pcap
 from usertcp.net.segmentation import split
 from usertcp.perf import protocol
 from usertcp.pkt import parser as scripts
-from usertcp.pkt import tcp_options
+from usertcp.pkt import tcp_options, text
 from usertcp.pkt.syntax import ScriptError
 from usertcp.tcp.config import TcpConfig
-from usertcp.wire import arp, ethernet, icmp, ipv4, pcap, tcp, text, vnet
+from usertcp.wire import arp, ethernet, icmp, ipv4, tcp, vnet
 from usertcp.wire.checksum import checksum, sum16
 
 FLAGS: Final = 0x1FF

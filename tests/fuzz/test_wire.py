@@ -20,7 +20,9 @@ from tests.unit.wire.strategies import (
     with_checksum,
 )
 from usertcp.errors import WireError
-from usertcp.wire import arp, ethernet, icmp, ipv4, pcap, tcp, text, vnet
+from usertcp.link import pcap
+from usertcp.pkt import text
+from usertcp.wire import arp, ethernet, icmp, ipv4, tcp, vnet
 
 arp_bytes = st.builds(arp.Arp, u16, macs, addresses, macs, addresses).map(arp.build)
 repair_ipv4 = with_checksum(10, lambda data: (data[0] & 15) << 2 if data else 0)

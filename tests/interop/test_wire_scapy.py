@@ -12,7 +12,8 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.utils import PcapReader, PcapWriter, rdpcap
 
 from tests.unit.wire.strategies import addresses, macs, payloads, sack_blocks, segments, u8, u9, u16, u32
-from usertcp.wire import arp, ethernet, icmp, ipv4, pcap, tcp
+from usertcp.link import pcap
+from usertcp.wire import arp, ethernet, icmp, ipv4, tcp
 
 mss_items = st.tuples(st.just("MSS"), u16)
 wscale_items = st.tuples(st.just("WScale"), st.integers(0, 14))

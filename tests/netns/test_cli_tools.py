@@ -15,8 +15,7 @@ import pytest
 
 from tests.netns.programs import PATIENCE, ROOT, Program, usertcp
 from tests.netns.tenants import among_no_other_names
-from usertcp.link import netns, provision
-from usertcp.wire import pcap
+from usertcp.link import netns, pcap, provision
 
 KERNEL, STACK = "10.9.0.1", "10.9.0.2"
 WORLD, HOST = "192.0.2.1", "192.0.2.5"

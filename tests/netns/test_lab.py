@@ -12,9 +12,8 @@ from usertcp.lab.bench import Bench, Stopped
 from usertcp.lab.ladder import Note, Rung
 from usertcp.lab.registry import SCENARIOS
 from usertcp.lab.result import Result
-from usertcp.link import netns, provision
+from usertcp.link import netns, pcap, provision
 from usertcp.units import MS
-from usertcp.wire import pcap
 
 HELD_UP: Final = 100 * MS  # what may be too much for a scenario, whose shortest timers are twice as long
 TRIES: Final = 5

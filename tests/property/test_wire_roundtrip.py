@@ -22,7 +22,8 @@ from tests.unit.wire.strategies import (
     u32,
 )
 from usertcp.frame import FrameMeta
-from usertcp.wire import ethernet, icmp, ipv4, tcp, text, vnet
+from usertcp.pkt import text
+from usertcp.wire import ethernet, icmp, ipv4, tcp, vnet
 
 
 def summary(options: tcp.Options) -> tuple[object, ...]:

@@ -3,12 +3,12 @@
 import pytest
 
 from tests.support.script import IRS, PLAIN, Script, with_options
+from usertcp.pkt import text
 from usertcp.tcp.accecn import FIRST, HANDSHAKE, Accurate, Reported
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.ecn_policy import Ecn
 from usertcp.tcp.state import State
 from usertcp.units import MASK32, MS, SEC
-from usertcp.wire import text
 from usertcp.wire.tcp import ACE_SHIFT, Segment
 
 ASKS = with_options(ecn=Ecn.ACCURATE)

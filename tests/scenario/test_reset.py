@@ -6,11 +6,11 @@ import pytest
 
 from tests.support.script import ISS, PLAIN, Script, with_options
 from tests.support.states import SYNCHRONIZED, At, reach
+from usertcp.pkt import text
 from usertcp.tcp.arrives import MAX_CHALLENGES, MIN_CHALLENGES
 from usertcp.tcp.listener import closed_reply, listen_reply
 from usertcp.tcp.state import EOF, FAILED, GONE, State
 from usertcp.units import MASK32, NEVER, SEC
-from usertcp.wire import text
 from usertcp.wire.tcp import ACK, RST
 
 ERRNO = {  # what the user is told when the peer resets

@@ -10,11 +10,11 @@ import pytest
 from tests.sim.flows import PORT, End, Server, both_ways, payload, transfer, two_hosts
 from usertcp.driver.sim import Wire, World
 from usertcp.link.middleware import Drop, Duplicate, Reorder
+from usertcp.link.pcap import Reader
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.state import State
 from usertcp.units import MIB, MS, NEVER, SEC
 from usertcp.wire import ethernet
-from usertcp.wire.pcap import Reader
 
 BAD = (Drop(probability=0.05), Reorder(probability=0.05), Duplicate(probability=0.05))
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from tests.support.numbering import chosen, short_ways
+from usertcp.pkt import text
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.listener import Listener
@@ -25,7 +26,6 @@ from usertcp.tcp.predicted import take_predicted
 from usertcp.tcp.state import State
 from usertcp.units import MASK32, MS, NEVER, SEC
 from usertcp.wire import tcp as wire
-from usertcp.wire import text
 from usertcp.wire.ecn import CE
 
 ISS, IRS, TS_BASE, PEER_TS_BASE = chosen()  # the timestamp clocks' at START

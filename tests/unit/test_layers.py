@@ -29,7 +29,7 @@ LAYERS: Final = (
     {"lab", "perf", "pkt"},
     {"cli", "pytest_plugin"},
 )
-LINK_MAY: Final = ("units", "errors", "frame", "wire.vnet", "wire.pcap", "link")
+LINK_MAY: Final = ("units", "errors", "frame", "wire.vnet", "link")
 CORE: Final = {"units", "errors", "frame", "wire", "tcp", "net"}
 CORE_MAY_NOT: Final = {"time", "socket", "select", "selectors", "threading", "asyncio"} | {
     "os",

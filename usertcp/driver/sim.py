@@ -27,6 +27,7 @@ from typing import Any, BinaryIO, Final
 from usertcp.driver.base import Pump
 from usertcp.driver.split import frames
 from usertcp.frame import PLAIN, FrameMeta, LinkCaps
+from usertcp.link import pcap
 from usertcp.link.base import Link
 from usertcp.link.callback import CallbackLink
 from usertcp.link.loss import Loss
@@ -39,7 +40,6 @@ from usertcp.tcp.connection import Connection
 from usertcp.tcp.listener import Listener
 from usertcp.tcp.trace import Tracer
 from usertcp.units import HOUR, KIB, MS, NEVER
-from usertcp.wire import pcap
 
 STUCK: Final = 100_000  # turns of one host at one instant, after which it is taken to be spinning
 BROADCAST: Final = b"\xff" * 6

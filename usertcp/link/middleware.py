@@ -13,7 +13,7 @@ from typing import BinaryIO, Final, Self
 from usertcp.frame import FrameMeta
 from usertcp.link.base import IN, OUT, Link, Middleware
 from usertcp.link.faults import Corrupt, Delay, Drop, Duplicate, Faults, Reorder, Rule
-from usertcp.wire.pcap import ETHERNET, RAW, Writer
+from usertcp.link.pcap import ETHERNET, RAW, Writer
 
 _log: Final = logging.getLogger("usertcp")
 

@@ -190,13 +190,11 @@ class Burst:
             or (stamp - rcv.ts_recent) & MASK32 >= _HALF
         ):
             return 0
-        segments = segments_of(run.its, text)
         if self._nxt == rcv.nxt:  # the one before it was looked at as well
             self._see(ident - self._ident & _MASK16)
         self._stamps = stamp, echo
-        self._ident, self._segments, self._nxt = ident, segments, rcv.nxt + text
-        if text > self.most:
-            self.most = text
+        self._ident, self._segments, self._nxt = ident, segments_of(run.its, text), rcv.nxt + text
+        self.most = max(self.most, text)
         self._foretell(number | _FREE, text, total, check)
         return text
 

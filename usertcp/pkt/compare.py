@@ -6,9 +6,9 @@ from typing import Final
 from usertcp.pkt.flow import Flow, Seen, code_point, pattern
 from usertcp.pkt.syntax import ECN_WORDS, Settings, TcpOption, TcpPacket
 from usertcp.pkt.tcp_options import render
+from usertcp.pkt.text import LETTERS
 from usertcp.units import MASK32
 from usertcp.wire import ecn, tcp
-from usertcp.wire.text import LETTERS
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,9 +45,9 @@ from usertcp.pkt.syntax import (
     When,
 )
 from usertcp.pkt.tcp_options import ACCECN_WORDS, FAST_OPEN, MASK24, encode
+from usertcp.pkt.text import LETTERS
 from usertcp.units import MASK32, SEC, US
 from usertcp.wire import icmp, tcp
-from usertcp.wire.text import LETTERS
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ import pytest
 from usertcp.frame import PLAIN
 from usertcp.link.memory import memory_pair
 from usertcp.link.middleware import Middleware, Observe, Pcap
-from usertcp.wire.pcap import Reader, Writer
+from usertcp.link.pcap import Reader, Writer
 
 A = bytes(12) + b"\x08\x00" + b"incoming"
 B = bytes(12) + b"\x08\x00" + b"outgoing"

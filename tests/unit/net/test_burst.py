@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -20,7 +20,7 @@ from usertcp.wire.tcp import ACK, PSH, SYN
 MSS = 1448
 CHUNK = [65160, 65160, 65160, 65160, 1504]  # 256 KB as Linux sends them
 BURSTS, LONE = FrameMeta(MSS, csum_valid=True), FrameMeta(csum_valid=True)
-COUNTS = {
+COUNTS: dict[str, Callable[[int], int]] = {
     "segments": lambda segments: segments,
     "frames": lambda _: 1,
     "nothing": lambda _: 0,

@@ -4,7 +4,7 @@ import struct
 import pytest
 
 from usertcp.errors import WireError
-from usertcp.wire import pcap
+from usertcp.link import pcap
 
 AT = 1_700_000_000_123_456_789  # ns
 

@@ -1,7 +1,7 @@
 import pytest
 
 from usertcp.errors import WireError
-from usertcp.wire import text
+from usertcp.pkt import text
 from usertcp.wire.tcp import ACK, AE, CWR, ECE, FIN, PSH, RST, SYN, URG, Options, Segment, header, parse, syn_options
 
 

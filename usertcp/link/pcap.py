@@ -13,7 +13,8 @@ from typing import BinaryIO, Final
 
 from usertcp.errors import WireError
 from usertcp.units import SEC
-from usertcp.wire.checksum import Buffer
+
+Buffer = bytes | bytearray | memoryview
 
 ETHERNET: Final = 1  # link types: LINKTYPE_ETHERNET
 RAW: Final = 101  # LINKTYPE_RAW: bare IP packets
