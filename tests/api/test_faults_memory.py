@@ -11,7 +11,6 @@ from tests.api.sockets import connected, read_all, two_engines
 from tests.api.test_pump import Two
 from tests.support.pure import pure_only
 from usertcp.tcp import buffers, references, ring
-from usertcp.tcp import memory as budget
 from usertcp.tcp.memory import Memory
 from usertcp.tcp.ring import Ring
 
@@ -38,7 +37,7 @@ class Scarce:
 @pytest.fixture
 def scarce(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scarce]:
     allocator = Scarce()
-    for module in (ring, references, buffers, budget):
+    for module in (ring, references, buffers):
         monkeypatch.setattr(module, "bytearray", allocator, raising=False)
     yield allocator
     assert allocator.refused

@@ -23,7 +23,7 @@ from typing import Final
 from usertcp.errors import os_error
 from usertcp.tcp.memory import Memory
 from usertcp.tcp.ranges import RangeSet
-from usertcp.tcp.references import BLOCK, WORTH_IT, References, keepable
+from usertcp.tcp.references import References, keepable
 from usertcp.tcp.ring import Buffer, Ring
 
 CRUMB: Final = 8  # under pressure: what arrives behind a gap may make a ring so many times as large as all that is held
@@ -144,7 +144,7 @@ class SendBuffer:
         if self.alone is not None:
             self._spill()
         kept, ring, keeps = self._kept, self._ring, keepable(data, n)
-        if kept is None and (keeps or n > WORTH_IT) and ring.memory.has(n if keeps else n + BLOCK):
+        if kept is None and keeps and ring.memory.has(n):
             kept = self._kept = References(ring.memory, self.end)
         if kept is not None:
             if not keeps:

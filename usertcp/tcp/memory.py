@@ -46,7 +46,7 @@ from usertcp.units import KIB
 
 MIN_CAPACITY: Final = 4 * KIB  # bytes; the smallest ring: a page, and more than two segments of an Ethernet
 MAX_SPARE: Final = 64  # smallest rings that are kept for reuse: a quarter of a megabyte
-MAX_KEPT: Final = 2048 * KIB  # bytes of larger blocks of each size that are kept: more no processor's cache holds
+MAX_KEPT: Final = 1024 * KIB  # the largest ring of which one is kept
 UNBOUNDED: Final = 1 << 62  # bytes
 SHARE: Final = 8  # under pressure a ring may grow to 1/2^8 of what is left
 
@@ -58,8 +58,7 @@ class Memory:
     ``pressed``  little is left, see the table; ``exhausted``: nothing is
     ``peak``     the most that was ever used
     ``spare``    smallest rings that nobody uses now, and nobody is charged with: most messages need one for a moment
-    ``kept``     larger ones of each size, by that, as ``spare``: to make a new one takes as long as to fill it. The one
-                 that came back last goes first, for it is in the processor's cache yet
+    ``kept``     one larger ring of each size, by that, as ``spare``: to make a new one takes as long as to fill it
     ``refused``  segments with text of the window that found no memory, or not enough, and were dropped from there on
     """
 
@@ -75,7 +74,7 @@ class Memory:
         self.pressed = False
         self.refused = 0
         self.spare: list[memoryview] = []
-        self.kept: dict[int, list[memoryview]] = {}
+        self.kept: dict[int, memoryview] = {}
 
     @property
     def exhausted(self) -> bool:
@@ -137,17 +136,6 @@ class Memory:
         spare = self.spare
         if len(spare) < MAX_SPARE:
             spare.append(view)
-
-    def take_block(self, size: int) -> memoryview:
-        """``size`` bytes, for which the budget was charged. MemoryError: the machine has none."""
-        kept = self.kept.get(size)
-        return kept.pop() if kept else memoryview(bytearray(size))
-
-    def give_block(self, block: memoryview) -> None:
-        """Nobody uses ``block`` any more, nor is charged with it."""
-        kept = self.kept.setdefault(len(block), [])
-        if (len(kept) + 1) * len(block) <= MAX_KEPT:
-            kept.append(block)
 
     def ceiling(self, capacity: int) -> int:
         """The largest size that a ring of ``capacity`` bytes would be granted now."""

@@ -1,13 +1,10 @@
-"""What was written in large pieces, and after them: references in place of copies, or copies in blocks.
+"""Written bytes of which the send buffer keeps a reference in place of a copy, and what was written after them.
 
 ``bytes`` cannot change, so a large object may wait where it is for its acknowledgment, and views of it go to the
-device. That saves a copy of everything. What can change, or is small, is copied to blocks, small pieces together::
+device. That saves a copy of everything. What can change, or is small, is copied, small pieces together::
 
       ring (``buffers``)   |  reference  |  copies  |   reference       |  copies
                            ^ start                                               ^ end
-
-Unlike a ring's, which are all used in turn, the blocks of a stream are few: the one that was acknowledged last is the
-next to be written to, while the processor's cache still has it (``Memory.blocks``).
 
 A reference is charged to the common memory by its part that waits, though the object stays alive as a whole; whoever
 does not want that writes a ``bytearray``. When everything is acknowledged the buffer goes back to its ring.
@@ -22,7 +19,6 @@ from usertcp.units import KIB
 _FULL: Final = memoryview(b"")
 WORTH_IT: Final = 16 * KIB  # bytes; to copy less is cheaper than to remember it
 STEP: Final = 64 * KIB  # bytes of small pieces that are put together
-BLOCK: Final = 256 * KIB  # bytes of large ones that lie in one piece, at most
 
 
 def keepable(data: bytes | bytearray | memoryview, size: int) -> bool:
@@ -32,8 +28,7 @@ def keepable(data: bytes | bytearray | memoryview, size: int) -> bool:
     return type(data) is bytes or (type(data) is memoryview and type(data.obj) is bytes and data.c_contiguous)
 
 
-# First number, number behind it, its bytes, memory it is charged with, the block that these are in (None: the user's).
-Piece: TypeAlias = tuple[int, int, memoryview, int, memoryview | None]
+Piece: TypeAlias = tuple[int, int, memoryview, int]  # first number, the one behind it, bytes, memory it is charged with
 
 
 class References:
@@ -58,41 +53,38 @@ class References:
         little, and for the first ones always. ``beside``: what the buffer's ring takes."""
         memory = self._memory
         left = max(memory.limit - memory.used, 0)
-        held = len(self._block) - self._filled
-        return max(left >> SHARE if memory.pressed else left, memory.minimum - self.charged - beside, held)
+        return max(left >> SHARE if memory.pressed else left, memory.minimum - self.charged - beside)
 
     def keep(self, view: memoryview) -> None:
         """Take ``view``, of bytes that nobody can change, behind what is there. The budget has memory for it, the
         buffer has asked."""
         self._block, self._filled = _FULL, 0
-        self._add(view, len(view), None)
+        self._add(view, len(view))
 
     def copy(self, view: memoryview) -> int:
         """The same for any ``view`` of bytes; how much of it was taken: the machine may have less memory."""
         start = self.end
-        while n := len(view):
-            left = len(self._block) - self._filled
-            size = BLOCK if n > BLOCK >> 1 else max(1 << (n - 1).bit_length(), STEP)
-            ease = self._memory.has(size)
-            if not left or (ease and left < n >= WORTH_IT):  # what is large begins a block, to be copied in one piece
-                left = size if ease else n
+        while len(view):
+            if self._filled == len(self._block):
+                size = STEP if self._memory.has(STEP) else len(view)
                 try:
-                    block = self._memory.take_block(left)
+                    self._block = memoryview(bytearray(size))
                 except MemoryError:
                     break
-                self._block, self._filled = block, 0
-                self._add(block[:0], left, block)
-            self._copy(view[:left])
-            view = view[left:]
+                self._filled = 0
+                self._add(self._block[:0], size)
+            part = view[: len(self._block) - self._filled]
+            view = view[len(part) :]
+            self._copy(part)
         return self.end - start
 
-    def _add(self, view: memoryview, charge: int, block: memoryview | None) -> None:
+    def _add(self, view: memoryview, charge: int) -> None:
         granted = self._memory.charge(0, charge)
         assert granted  # the buffer had asked
         self.charged += charge
         start = self.end
         self.end = end = start + len(view)
-        self._pieces.append((start, end, view, charge, block))
+        self._pieces.append((start, end, view, charge))
 
     def _copy(self, part: memoryview) -> None:
         """Let the last piece go on with ``part``, for which its memory has room."""
@@ -100,20 +92,20 @@ class References:
         self._block[self._filled : end] = part
         self._filled = end
         self.end += len(part)
-        start, _, _, charge, block = self._pieces[-1]
-        self._pieces[-1] = start, self.end, self._block[:end], charge, block
+        start, _, _, charge = self._pieces[-1]
+        self._pieces[-1] = start, self.end, self._block[:end], charge
 
     def views(self, seq: int, n: int) -> list[memoryview]:
         """The ``n`` bytes from ``seq`` on, uncopied (none when ``n`` is 0)."""
         end = seq + n
-        start, _, view, _, _ = self._pieces[-1]
+        start, _, view, _ = self._pieces[-1]
         if seq >= start:  # nearly always it is what was written last, perhaps with the rest of what was before that
             return [view[seq - start : end - start]] if n > 0 else []
-        first, _, other, _, _ = self._pieces[-2]
+        first, _, other, _ = self._pieces[-2]
         if seq >= first and end > start:
             return [other[seq - first :], view[: end - start]]
         found: list[memoryview] = []
-        for start, _, view, _, _ in reversed(self._pieces):
+        for start, _, view, _ in reversed(self._pieces):
             if end > start:
                 found.append(view[max(seq - start, 0) : end - start])
                 end = start
@@ -124,14 +116,11 @@ class References:
 
     def release(self, una: int) -> None:
         """Let go of the pieces that end at or below ``una``."""
-        pieces, memory = self._pieces, self._memory
+        pieces = self._pieces
         credit = 0
         while pieces and pieces[0][1] <= una:
-            _, _, _, charge, block = pieces.popleft()
-            credit += charge
-            if block is not None:
-                memory.give_block(block)
+            credit += pieces.popleft()[3]
         if credit:
             self.charged -= credit
-            memory.credit(credit)
+            self._memory.credit(credit)
             self.start = pieces[0][0] if pieces else self.end

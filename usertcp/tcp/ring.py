@@ -18,7 +18,7 @@ it takes is charged to the budget of all (``memory``), which may refuse.
 
 from typing import Final, TypeAlias
 
-from usertcp.tcp.memory import MIN_CAPACITY, Memory
+from usertcp.tcp.memory import MAX_KEPT, MIN_CAPACITY, Memory
 
 Buffer: TypeAlias = bytes | bytearray | memoryview  # memoryviews of bytes: one dimension, format "B"
 
@@ -75,10 +75,13 @@ class Ring:
     def _move(self, lo: int, kept: list[memoryview], capacity: int) -> bool:
         """Go on in new memory of ``capacity`` bytes, with what was at the numbers from ``lo`` on. False: there is none,
         on this machine, and nothing changed."""
-        try:
-            self._view = self.memory.take_block(capacity)
-        except MemoryError:
-            return False
+        view = self.memory.kept.pop(capacity, None)
+        if view is None:
+            try:
+                view = memoryview(bytearray(capacity))
+            except MemoryError:
+                return False
+        self._view = view
         self.capacity = capacity
         self._base, self._mask = lo, capacity - 1
         for piece in kept:
@@ -94,7 +97,7 @@ class Ring:
             self.memory.credit(surplus)
 
     def release(self) -> None:
-        """Give the memory back; it is kept for the next who needs as much. Views of it are not read
+        """Give the memory back; it is kept, one of each size, for the next who needs as much. Views of it are not read
         any more: what is written was sent, or copied, when the call that borrowed it returned."""
         capacity = self.capacity
         if capacity:
@@ -105,8 +108,8 @@ class Ring:
                 self.memory.give_back(view)
             else:
                 self.memory.credit(capacity)
-                if len(view):
-                    self.memory.give_block(view)
+                if 0 < len(view) <= MAX_KEPT:
+                    self.memory.kept[len(view)] = view
 
     def write(self, seq: int, data: Buffer) -> None:
         """Copy ``data`` to the numbers from ``seq`` on; the room must be reserved."""
