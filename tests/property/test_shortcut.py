@@ -266,6 +266,7 @@ class Lives(World):
                 if end.conn is not None:
                     end.conn.close()  # what it has not read takes memory
             client.conn, server.conn = client.stack.connect(("10.9.0.2", 80), self.now), None
+            self.tell(client, client.conn)
             for n in range(12):
                 self.pass_time()
                 for end in self.ends:
@@ -294,6 +295,14 @@ class Lives(World):
             self.write(end, conn, bytes(dice.choice([1, 100, 5000])))
         if closing and dice.random() < 0.5:
             dice.choice([conn.close, conn.close, conn.shutdown_write])()
+            self.tell(end, conn)
+
+    def tell(self, end: End, conn: Connection) -> None:
+        """The user of ``conn`` has opened or closed it, and half of the time what is to be said leaves at once."""
+        if self.dice.random() < 0.5:
+            if not end.shortcut.closed:
+                end.stack.tell(conn, self.now, end)
+            end.stack.poll(self.now, end)
 
     def pass_time(self) -> None:
         self.now += self.dice.choice([10 * US, 300 * US, 300 * US, 300 * US, 45 * MS, 250 * MS])

@@ -40,12 +40,12 @@ class Watch:
     def __init__(self, host: "Attended") -> None:
         self._host = host
         self._closed = False
-        self._followers: tuple[threading.Condition, ...] = ()
+        self._followers: tuple[threading.Lock, ...] = ()
 
     def on_ready(self) -> None:
         """Wake who waits for this (under the lock; from a turn, or from a user's call)."""
-        for condition in self._followers:
-            condition.notify()
+        for asleep in self._followers:
+            self._host._awaken(asleep)
         if self._host._waiting_for is self:
             self._host._rouse()
 
@@ -86,7 +86,7 @@ class Attended(Watch):
         self._waiting_for: Watch | None = None  # what the leader waits for
         self._sleeps_until = 0  # when the leader, blocked in the kernel, wakes by itself (ns); 0: it is not
         self._sips = SIPS  # turns in which a leader expects a message and no more
-        self._waiters: dict[threading.Condition, None] = {}  # all followers, the longest waiting first
+        self._asleep: dict[threading.Lock, None] = {}  # what all followers wait for, the longest waiting first
         self._stints = 0  # times the lead was taken or a user's call did a turn
         self._left = threading.Condition(self._lock)  # told when the lead is given up while closing
         self._keeper_leads = False
@@ -109,7 +109,10 @@ class Attended(Watch):
                 self._follow(watch, deadline)
             elif self._lead(watch, done, deadline):
                 return True
-            if done() or watch._closed:
+            ends = done() or watch._closed
+            if not self._leading and (ends or self._clock() >= deadline):
+                self._pass_on()  # to this thread it was of no use
+            if ends:
                 return True
 
     def _lead(self, watch: Watch, done: Callable[[], bool], deadline: int) -> bool:
@@ -172,24 +175,34 @@ class Attended(Watch):
 
     def _follow(self, watch: Watch, deadline: int) -> None:
         """Sleep until ``watch`` is ready, the lead is free, or the deadline."""
-        condition = threading.Condition(self._lock)
-        watch._followers += (condition,)
-        self._waiters[condition] = None
+        asleep, lock = threading.Lock(), self._lock
+        asleep.acquire()
+        watch._followers += (asleep,)
+        self._asleep[asleep] = None
         if self._keeper_leads and not self._deposed:
             self._deposed = True
             self._engine.wake()
+        timeout = -1 if deadline >= NEVER else max(0, deadline - self._clock()) / 1e9
         try:
-            condition.wait(None if deadline >= NEVER else max(0, deadline - self._clock()) / 1e9)
+            lock.release()  # in here, as where a leader sleeps
+            asleep.acquire(timeout=timeout)
         finally:
-            del self._waiters[condition]
-            watch._followers = tuple(one for one in watch._followers if one is not condition)
+            lock.acquire()
+            self._asleep.pop(asleep, None)
+            watch._followers = tuple([one for one in watch._followers if one is not asleep])
+
+    def _awaken(self, asleep: threading.Lock) -> None:
+        """Wake the follower who waits for ``asleep``, if he was not woken yet."""
+        if asleep in self._asleep:
+            del self._asleep[asleep]
+            asleep.release()
 
     def _pass_on(self) -> None:
         """The lead is free: to the closer, a follower, or (when it sleeps for good) the keeper."""
         if self._closed:
             self._left.notify_all()
-        for condition in self._waiters:
-            condition.notify()
+        for asleep in self._asleep:
+            self._awaken(asleep)
             return
         if self._parked:
             self._parked = False
@@ -280,8 +293,8 @@ class Attended(Watch):
         """The end, under the lock: nobody waits or leads any more, and every connection is closed, or reset when its
         peer has not acknowledged that in ``linger`` seconds."""
         self._closed = True
-        for condition in self._waiters:
-            condition.notify()
+        for asleep in list(self._asleep):
+            self._awaken(asleep)
         self._look_in.notify()
         self._rouse()
         try:

@@ -516,7 +516,10 @@ class Connection:
             return
         snd.fin_queued = True
         idle = self.calm in (CALM, ENDING) and snd.una == snd.nxt == snd.buffer.end
-        self.doubt()
+        if idle:
+            self.calm = DOUBTED
+        else:
+            self.doubt()
         if self.state is State.ESTABLISHED:
             self.enter(State.FIN_WAIT_1)
         elif self.state is State.CLOSE_WAIT:
