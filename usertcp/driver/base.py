@@ -29,8 +29,9 @@ from usertcp.net.burst import Frame
 from usertcp.net.stack import Stack
 from usertcp.tcp.buffers import ReceiveBuffer
 from usertcp.tcp.connection import Connection
+from usertcp.tcp.listener import Listener
 from usertcp.tcp.ring import Buffer
-from usertcp.tcp.state import State
+from usertcp.tcp.state import EOF, FAILED, GONE, READABLE, State
 from usertcp.units import MS, NEVER
 
 BUDGET: Final = 64  # frames read, and about as many sent, in one turn
@@ -40,6 +41,7 @@ OFFER_BYTES: Final = 1 << 20  # the same while a reader waits who takes as much
 PLENTY: Final = 32 << 10  # bytes at a time; who receives so much finds more
 LARGEST: Final = 64 << 10  # bytes of text in one frame, at most
 CATCH: Final = 8  # frames among which the answer is, if there is one already
+_GOES_ON: Final = READABLE | EOF | FAILED | GONE  # who waits for something to read has it
 LOOK: Final = MS // 2  # how long a sender does without looking for acknowledgments, when its buffer is half empty
 ROUNDS: Final = 16  # times that callbacks may cause callbacks within one turn
 RETRY: Final = 1 * MS  # a full or failing device is tried again after this long, then after twice as long each time,
@@ -106,6 +108,7 @@ class Pump:
     __slots__ = (
         "_dying",
         "_full",
+        "_pairs",
         "_send",
         "_sick",
         "_ticks",
@@ -138,6 +141,7 @@ class Pump:
         self.lost = 0
         self.turned_at = 0
         self._dying: OSError | None = None  # the fatal error that came in the middle of a turn, whose end acts on it
+        self._pairs = False
         self._full = Backoff()
         self._sick = Backoff()
         self._send = link.send
@@ -250,8 +254,9 @@ class Pump:
             return False
         stack = self.stack
         stack.company = conn if company else None
+        self.turned_at = now = self.clock()
         try:
-            self._catch(conn, bits)
+            _ = self._catch(conn, bits, now)
             stack.news.pop(conn, None)
             if stack.news or stack.busy or self._dying is not None:
                 _ = self.flush()
@@ -259,22 +264,33 @@ class Pump:
             stack.company = None
         return conn.ready & bits != 0
 
-    def _catch(self, conn: Connection, bits: int) -> None:
+    def _catch(self, awaited: Connection | Listener | None, bits: int, now: int) -> bool:
+        """Receive up to ``CATCH`` frames, until there are none, or ``awaited`` is ready for any of ``bits``; one, if
+        nobody is. Whether there may be more.
+
+        The end of a stream mostly comes right behind its last text, or it never does: as it was last time.
+        """
         read, receive = self.link.read, self.stack.receive
-        now = self.turned_at = self.clock()
         try:
             for _ in range(CATCH):
                 got = read()
                 if got is None:
-                    break
+                    if awaited is not None and awaited.ready & bits:
+                        self._pairs = False
+                    return False
                 receive(got[0], now, got[1])
-                if conn.ready & bits:
+                if awaited is None:
+                    break
+                ready = awaited.ready & bits
+                if ready and (ready != READABLE or not self._pairs):
+                    self._pairs = self._pairs or ready & EOF != 0
                     break
         except OSError as error:
             self._read_failed(error)
         except BaseException as error:
             if not self._mend(error):
                 raise
+        return True
 
     def look(self) -> None:
         """Take what has come, for who is about to write: what is to be said of it may leave with that."""
@@ -327,17 +343,13 @@ class Pump:
         return False
 
     def _sip(self, now: int) -> bool:
-        """Read a single frame, which probably is all that there is, and let the stack answer. True: more waits."""
-        got = None
+        """Read the few frames that there probably are, until who is waited for can go on, and let the stack answer.
+        True: more waits."""
+        company = self.stack.company
         self.blocked = self.ailing = False
-        try:
-            got = self.link.read()
-            if got is not None:
-                self.stack.receive(got[0], now, got[1])
-        except OSError as error:
-            self._read_failed(error)
+        got = self._catch(company, _GOES_ON if isinstance(company, Connection) else 0, now)
         more = self.stack.poll(now, self, BUDGET)
-        return more or (got is not None and self.link.fileno() < 0)  # what waits in a descriptor is told by that
+        return more or (got and self.link.fileno() < 0)  # what waits in a descriptor is told by that
 
     def _exchange(self, budget: int) -> bool:
         """Read up to ``budget`` frames and let the stack answer after each slice. True: more waits.

@@ -29,7 +29,8 @@ GRACE: Final = 10 * MS  # how often the keeper looks in; it takes the lead when 
 PARK: Final = 50  # looks at one and the same leader after which the keeper sleeps until that leader leaves
 SELDOM: Final = 1.0  # seconds that it sleeps then at most: an interrupt may keep a leader from saying that it leaves
 LONE: Final = 2048  # bytes; less than this in a turn is no bulk transfer
-SIPS: Final = 8  # turns that read one frame, after one that found no more
+FEW: Final = 4  # frames; with more in a turn several connections are probably at work
+SIPS: Final = 8  # turns that read no more than is waited for, after one that found few
 
 
 class Watch:
@@ -85,7 +86,7 @@ class Attended(Watch):
         self._leading = False
         self._waiting_for: Watch | None = None  # what the leader waits for
         self._sleeps_until = 0  # when the leader, blocked in the kernel, wakes by itself (ns); 0: it is not
-        self._sips = SIPS  # turns in which a leader expects a message and no more
+        self._sips = SIPS  # turns in which a leader expects what he waits for and no more
         self._asleep: dict[threading.Lock, None] = {}  # what all followers wait for, the longest waiting first
         self._stints = 0  # times the lead was taken or a user's call did a turn
         self._left = threading.Condition(self._lock)  # told when the lead is given up while closing
@@ -155,7 +156,7 @@ class Attended(Watch):
                 stack.company = company
                 more = engine.handle(events, budget)
                 stack.company = None
-                if stats.bytes_in - octets >= LONE or stats.frames_in - frames > 1:
+                if stats.bytes_in - octets >= LONE or stats.frames_in - frames > FEW:
                     self._sips = 0
                 else:
                     self._sips = self._sips - 1 if budget == 1 else SIPS
@@ -163,7 +164,7 @@ class Attended(Watch):
                     return True
                 if stack.stirred:
                     company = None
-                budget = BUDGET
+                budget = 1 if self._sips > 0 else BUDGET
                 if watch._closed or self._closed or self._pump.failure is not None:
                     return False
                 if more and deadline < NEVER and clock() >= deadline:
