@@ -58,6 +58,9 @@ class RecordingHost:
     def owes(self, conn: Connection) -> None:
         pass
 
+    def wake(self, conn: Connection, at: int) -> None:
+        pass
+
     def notify(self, item: object) -> None:
         self.notified.append(item)
 

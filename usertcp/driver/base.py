@@ -412,7 +412,7 @@ class Pump:
                 user = item.user
                 if user is not None:
                     user.on_ready()
-            if stack.stirred:
+            if stack.busy:
                 more = stack.poll(self.clock(), self, BUDGET)
         else:
             more = True

@@ -650,6 +650,10 @@ class Stack:
         else:
             self.dirty(conn)
 
+    def wake(self, conn: Connection, at: int) -> None:
+        """Look at the timers of ``conn`` at ``at`` (ns), which is earlier than it would be."""
+        self._schedule(conn, at)
+
     def _rides(self, conn: Connection) -> bool:
         """Whether all that ``conn`` has to say is an ACK that waits for company."""
         if (

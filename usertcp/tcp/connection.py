@@ -86,6 +86,10 @@ class Host(Protocol):
         """The same for an acknowledgment of the peer's SYN,ACK or FIN, which may have company soon."""
         ...
 
+    def wake(self, conn: "Connection", at: int) -> None:
+        """A timer of ``conn`` is due at ``at`` (ns), before all others of it."""
+        ...
+
     def notify(self, item: "Connection | Listener") -> None:
         """The readiness of ``item`` changed."""
         ...

@@ -172,11 +172,16 @@ def _delays(conn: "Connection", wake: int, now: int) -> bool:
     if not buffer.read_seq + buffer.limit - rcv.edge < rcv.mss <= buffer.limit // 2:
         return False
     if due[DELAYED_ACK] == NEVER:
-        at = now + conn.config.delayed_ack
-        if not now < wake <= at:
-            return False
-        due[DELAYED_ACK] = at
+        _delay(conn, wake, now)
     return True
+
+
+def _delay(conn: "Connection", wake: int, now: int) -> None:
+    """The ACK that is owed waits for company."""
+    at = now + conn.config.delayed_ack
+    conn.timers.due[DELAYED_ACK] = at
+    if at < wake:
+        conn.host.wake(conn, at)
 
 
 def _is_expected(conn: "Connection", acked: int, window: int, size: int) -> bool:
@@ -252,12 +257,8 @@ def settle(conn: "Connection", wake: int, now: int) -> bool:
         or conn.ecn is not NOT_ECN
     ):
         return False
-    due = conn.timers.due
-    if rcv.ack == ACK_DELAYED and due[DELAYED_ACK] == NEVER:
-        at = now + conn.config.delayed_ack
-        if not now < wake <= at:
-            return False
-        due[DELAYED_ACK] = at
+    if rcv.ack == ACK_DELAYED and conn.timers.due[DELAYED_ACK] == NEVER:
+        _delay(conn, wake, now)
     conn.chrono.rest(now)
     return True
 
