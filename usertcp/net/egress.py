@@ -208,12 +208,15 @@ class Egress:
     def _template(self, conn: "Connection") -> Template:
         """The head of the packets of ``conn``, from now on; without a link header while the next hop has no address."""
         flow = conn.flow
-        neighbor = self._neighbors.lookup(flow.next_hop, self._now) if self._link_len else BARE
+        ends = flow.local_ip + flow.remote_ip
         old: Template | None = flow.template
+        made = self._templates.get(ends)
+        if old is None and made is not None and self._now < made.neighbor.fresh_until and made.serves(conn.config):
+            flow.template = made
+            return made
+        neighbor = self._neighbors.lookup(flow.next_hop, self._now) if self._link_len else BARE
         if old is not None and old.neighbor is neighbor and old.serves(conn.config):
             return old
-        ends = flow.local_ip + flow.remote_ip
-        made = self._templates.get(ends)
         if made is None or made.neighbor is not neighbor or not made.serves(conn.config):
             made = Template(flow, conn.config, neighbor, neighbor.header, self._link_len + ipv4.HEADER_LEN)
             made.most = LONGEST if self._is_host(flow, neighbor) else MAX_BURST

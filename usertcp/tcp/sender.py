@@ -229,9 +229,11 @@ class Sender:
 
     def clear(self) -> None:
         """Forget what is unacknowledged and unsent: the connection is CLOSED."""
-        self.buffer.reset(self.buffer.end)
-        self.board.clear()
-        self.una = self.nxt
+        if self.buffer.start != self.buffer.end:
+            self.buffer.reset(self.buffer.end)
+        if self.una != self.nxt:
+            self.board.clear()
+            self.una = self.nxt
         self.tlp.cancel()
 
     @property

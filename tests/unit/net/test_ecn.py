@@ -163,6 +163,7 @@ def test_packet_that_waited_for_its_neighbour_leaves_with_its_code_point() -> No
     conn = established(bench, ECE)
     bench.stack._neighbors._entries.clear()
     conn.flow.template = None
+    bench.stack._egress._templates.clear()
     conn.write(b"x")
     assert [ethernet.parse(frame).ethertype for frame in bench.take()] == [ethernet.ARP]
     bench.give(arp_frame(arp.REPLY, PEER, US))

@@ -222,6 +222,7 @@ def test_burst_for_an_unresolved_neighbour_waits_and_leaves_whole() -> None:
     conn = established(bench)
     bench.stack._neighbors._entries.clear()
     conn.flow.template = None
+    bench.stack._egress._templates.clear()
     conn.write(bytes(10_000))
     assert [ethernet.parse(frame).ethertype for frame in bench.take()] == [ethernet.ARP]
     bench.give(arp_frame(arp.REPLY, PEER, US))
