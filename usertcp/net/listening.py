@@ -27,7 +27,6 @@ from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.cookies import Cookies, SynCookies
 from usertcp.tcp.listener import MIN_HALF_OPEN, Listener, closed_reply, listen_reply
 from usertcp.tcp.memory import Memory
-from usertcp.tcp.opening import accept_usual_syn, takes_usual
 from usertcp.units import MASK32
 from usertcp.wire import ipv4, tcp
 from usertcp.wire.tcp import ACK, RST, SYN, Segment
@@ -132,56 +131,35 @@ class Listening:
 
     # --- strangers --------------------------------------------------------------------------------------------------
 
-    def on_segment(self, packet: ipv4.Packet, seg: Segment, key: bytes, now: int, after: int | None = None) -> None:
+    def on_segment(self, seg: Segment, key: bytes, now: int, after: int | None = None) -> None:
         """A segment without a connection. ``after``: the last sequence number that its flow has used, if it replaces
         one in TIME-WAIT (which needs no new place, so it gets no cookie; as on Linux)."""
         listener = self.find(key)
         kind = seg.flags & (SYN | ACK | RST)
         if listener is not None and kind == SYN:
-            self._on_syn(packet, seg, key, listener, now, after)
-        elif listener is None or kind != ACK or not self._on_cookie(packet, seg, key, listener, now):
-            self._refuse(packet, seg, now, listening=listener is not None)
+            self._on_syn(seg, key, listener, now, after)
+        elif listener is None or kind != ACK or not self._on_cookie(seg, key, listener, now):
+            self._refuse(seg, key, now, listening=listener is not None)
 
-    def _on_syn(
-        self, packet: ipv4.Packet, seg: Segment, key: bytes, listener: Listener, now: int, after: int | None
-    ) -> None:
-        hop = self._routes.next_hop(packet.src)
+    def _on_syn(self, seg: Segment, key: bytes, listener: Listener, now: int, after: int | None) -> None:
+        hop = self._routes.next_hop(key[:4])
         if hop is None:
             self._stats.drop(Drop.NO_ROUTE)
             return
-        refused = self._refuses(listener, packet.src)
+        refused = self._refuses(listener, key[:4])
         policy = self._limits.syn_cookies
-        pressed = after is None and self._is_pressed(listener, packet.src)
+        pressed = after is None and self._is_pressed(listener, key[:4])
         if refused is not None:
             self._stats.drop(refused)
         elif after is None and (policy is SynCookies.ALWAYS or (pressed and policy is SynCookies.PRESSED)):
-            self._send_cookie(packet, seg, key, listener.config, hop, now)
+            self._send_cookie(seg, key, listener.config, hop, now)
         elif pressed:
             self._stats.drop(Drop.LISTEN_OVERFLOW)
         else:
-            flow = Flow(listener.flow, packet.dst, packet.src, seg.sport, hop, now)
+            flow = Flow(listener.flow, key[4:8], key[:4], seg.sport, hop, now)
             conn = self._make(flow, listener.config, now, after)
             self._count(conn, listener)
             conn.accept_syn(seg, now, listener)
-
-    def take_syn(self, key: bytes, seq: int, wnd: int, mss: int, shift: int, tsval: int, now: int) -> bool:
-        """A SYN without a connection that has just these options and SACK permitted, and no mark of ECN. False: it is
-        not for a listener that simply takes it, and nothing has changed."""
-        listener, source = self.find(key), key[:4]
-        if (
-            listener is None
-            or self._limits.syn_cookies is SynCookies.ALWAYS
-            or not takes_usual(listener.config)
-            or self._refuses(listener, source) is not None
-            or self._is_pressed(listener, source)
-            or (road := self._routes.road(source)) is None
-        ):
-            return False
-        flow = Flow(listener.flow, key[4:8], source, int.from_bytes(key[8:10], "big"), road[0], now)
-        conn = self._make(flow, listener.config, now)
-        self._count(conn, listener)
-        accept_usual_syn(conn, seq, wnd, mss, shift, tsval, now, listener)
-        return True
 
     def _refuses(self, listener: Listener, source: bytes) -> Drop | None:
         """Why no connection may begin now; None: it may."""
@@ -200,19 +178,17 @@ class Listening:
 
     # --- cookies ----------------------------------------------------------------------------------------------------
 
-    def _send_cookie(
-        self, packet: ipv4.Packet, seg: Segment, key: bytes, config: TcpConfig, hop: bytes, now: int
-    ) -> None:
-        mss = self._routes.mtu(packet.src, now) - ipv4.HEADER_LEN - tcp.HEADER_LEN
+    def _send_cookie(self, seg: Segment, key: bytes, config: TcpConfig, hop: bytes, now: int) -> None:
+        mss = self._routes.mtu(key[:4], now) - ipv4.HEADER_LEN - tcp.HEADER_LEN
         header = self._cookies.synack(
             seg, key, config, mss=mss, flight=self._flight(hop, mss), ts_now=self._ts_now(key, now), now=now
         )
-        if self._send(packet, header, now, config.ttl, config.tos):
+        if self._send(key, header, now, config.ttl, config.tos):
             self._stats.cookies_out += 1
 
-    def _on_cookie(self, packet: ipv4.Packet, seg: Segment, key: bytes, listener: Listener, now: int) -> bool:
+    def _on_cookie(self, seg: Segment, key: bytes, listener: Listener, now: int) -> bool:
         """An ACK that no connection waits for. False: it acknowledges no cookie either."""
-        hop = self._routes.next_hop(packet.src)
+        hop = self._routes.next_hop(key[:4])
         if hop is None or not self._cookies.are_out(now):
             return False
         syn = self._cookies.opened_by(seg, key, now)
@@ -220,11 +196,11 @@ class Listening:
             self._stats.cookies_bad += 1
             return False
         self._stats.cookies_in += 1
-        refused = self._refuses(listener, packet.src)
+        refused = self._refuses(listener, key[:4])
         if refused is not None:
             self._stats.drop(refused)
             return True
-        flow = Flow(listener.flow, packet.dst, packet.src, seg.sport, hop, now)
+        flow = Flow(listener.flow, key[4:8], key[:4], seg.sport, hop, now)
         conn = self._make(flow, listener.config, now, iss=(seg.ack - 1) & MASK32)
         self._count(conn, listener)
         conn.accept_cookie(syn, seg, now, listener)
@@ -249,18 +225,19 @@ class Listening:
 
     # --- answers ----------------------------------------------------------------------------------------------------
 
-    def _refuse(self, packet: ipv4.Packet, seg: Segment, now: int, *, listening: bool) -> None:
+    def _refuse(self, seg: Segment, key: bytes, now: int, *, listening: bool) -> None:
         """RFC 9293 §3.10.7.1, §3.10.7.2: a reset, or silence."""
         self._stats.drop(Drop.NO_CONNECTION)
         reply = listen_reply(seg) if listening else closed_reply(seg)
         if reply is None:
             return
         seq, ack, flags = reply
-        if self._send(packet, tcp.header(seg.dport, seg.sport, seq, ack, flags, 0), now):
+        if self._send(key, tcp.header(seg.dport, seg.sport, seq, ack, flags, 0), now):
             self._stats.resets_out += 1
 
-    def _send(self, packet: ipv4.Packet, header: bytearray, now: int, ttl: int = 64, tos: int = 0) -> bool:
-        """Answer ``packet`` with a segment that is no connection's."""
-        check = tcp.checksum(packet.dst, packet.src, header, [])
+    def _send(self, key: bytes, header: bytearray, now: int, ttl: int = 64, tos: int = 0) -> bool:
+        """Answer what came with the flow ``key`` by a segment that is no connection's."""
+        there, here = key[:4], key[4:8]
+        check = tcp.checksum(here, there, header, [])
         header[tcp.CHECKSUM_OFFSET : tcp.CHECKSUM_OFFSET + 2] = check.to_bytes(2, "big")
-        return self._egress.output(packet.dst, packet.src, ipv4.TCP, header, now, ttl=ttl, tos=tos)
+        return self._egress.output(here, there, ipv4.TCP, header, now, ttl=ttl, tos=tos)

@@ -47,7 +47,6 @@ _ONE_PIECE: Final = 0x3FFF  # more fragments, fragment offset
 _EXPECTED: Final = tcp.HEADER_LEN + tcp.TIMESTAMPS_LEN << 10 | tcp.ACK  # data offset and flags
 _ENDS: Final = _EXPECTED | tcp.FIN
 _IGNORED: Final = 0xFFFF ^ tcp.PSH
-_SYN: Final = tcp.HEADER_LEN + tcp.SYN_OPTIONS_LEN << 10 | tcp.SYN
 _SYNACK: Final = tcp.HEADER_LEN + tcp.SYN_OPTIONS_LEN << 10 | tcp.SYN | tcp.ACK
 _MORE: Final = tcp.SYN_OPTIONS_LEN - tcp.TIMESTAMPS_LEN  # bytes of options than a segment of an open connection has
 _HEADERS: Final = ipv4.HEADER_LEN + tcp.HEADER_LEN + tcp.TIMESTAMPS_LEN
@@ -79,7 +78,7 @@ class Shortcut:
     def __init__(
         self, interface: Interface, flows: dict[bytes, Connection], listening: Listening | None, stats: Stats
     ) -> None:
-        """``listening``: to whom all the SYNs are, which nobody looks at besides."""
+        """``listening``: for segments without a connection; None: those may be another stack's."""
         mac = interface.mac  # b"": frames are bare IP packets
         fields = _ETHERNET if mac else _BARE
         self._interface = interface
@@ -104,9 +103,9 @@ class Shortcut:
         conn = self._flows.get(key)
         end = self._ip + total
         if conn is None:
-            return word == _SYN and self._take_syn(
-                frame, end, head, total + ident + check, middle, key, seq, wnd, now, meta
-            )
+            sound = self.is_ours(head, middle)
+            sound = sound and not (self._sum + int.from_bytes(key[:8], "big") + total + ident + check) % 0xFFFF
+            return self._take_strange(frame, sound, key, end, now, meta)
         if not least <= end <= size or (
             (head != self._head or middle != self._middle) and not self.is_ours(head, middle)
         ):
@@ -166,41 +165,28 @@ class Shortcut:
             self.burst.begin(conn, view[:least], self._sum + flow.address_sum, ident, end - least, meta)
         return True
 
-    def _take_syn(
-        self,
-        frame: bytes | bytearray | memoryview,
-        end: int,
-        head: bytes,
-        rest: int,
-        middle: bytes,
-        key: bytes,
-        seq: int,
-        wnd: int,
-        now: int,
-        meta: FrameMeta,
+    def _take_strange(
+        self, frame: bytes | bytearray | memoryview, sound: bool, key: bytes, end: int, now: int, meta: FrameMeta
     ) -> bool:
-        """A SYN of nobody who is known, which asks for nothing unusual, up to ``end``; ``rest``: what else belongs to
-        the sum of its IP header. As :meth:`take`."""
-        source, interface = key[:4], self._interface
-        if (
-            self._listening is None
-            or not self._least + _MORE == end <= len(frame)
-            or not self.is_ours(head, middle)
-            or head[-1] & MASK
-            or (self._sum + int.from_bytes(key[:8], "big") + rest) % 0xFFFF
-            or key[4:8] not in interface.own
-            or not interface.is_foreign(source)
-        ):
-            return False
+        """A segment up to ``end`` of nobody who is known, whose IP header has the right sum, if it is ``sound``."""
+        there, here, interface = key[:4], key[4:8], self._interface
         segment = memoryview(frame)[self._ip + ipv4.HEADER_LEN : end]
-        options = tcp.usual_syn(segment[tcp.HEADER_LEN :])
         if (
-            options is None
-            or not (meta.csum_valid or tcp.verify(source, key[4:8], segment))
-            or not self._listening.take_syn(key, seq, wnd, *options, now)
+            not sound
+            or self._listening is None
+            or end > len(frame)
+            or here not in interface.own
+            or not interface.is_foreign(there)
+            or not (meta.csum_valid or tcp.verify(there, here, segment))
         ):
             return False
+        try:
+            seg = tcp.parse(segment, meta.gso_size)
+        except WireError:
+            return False
+        seg.ecn = self._head[-1] & MASK
         self._stats.segments_in += 1
+        self._listening.on_segment(seg, key, now)
         return True
 
     def _sums_up(self, flow: Flow, frame: memoryview) -> bool:

@@ -124,8 +124,8 @@ class Stack:
             self._flight,
             self._ts_now,
         )
-        welcomes = self._listening if caps.queues == 1 and tracer is None else None
-        self._shortcut = Shortcut(self._interface, self._flows, welcomes, self.stats)
+        strangers = self._listening if caps.queues == 1 else None
+        self._shortcut = Shortcut(self._interface, self._flows, strangers, self.stats)
         self._ack_runs = AckRuns(self._interface.mac, self._flows, self.stats, self._shortcut.is_ours)
         self._icmp = Icmp(self._egress, self._routes, self.stats, self._flows, self.notify)
         self._time_wait: dict[Connection, None] = {}  # in the order in which they entered it
@@ -293,7 +293,7 @@ class Stack:
         conn = self._flows.get(key)
         if conn is None:
             if self._is_ours(key):
-                self._listening.on_segment(packet, seg, key, now)
+                self._listening.on_segment(seg, key, now)
             else:  # sent before all queues were there: its retransmission will find the right one
                 self.stats.drop(Drop.OTHER_QUEUE)
             return
@@ -301,7 +301,7 @@ class Stack:
             listener = self._listening.find(key)
             if listener is not None and listener.has_room():
                 after = self._displace(key)  # RFC 6191: a new incarnation takes the place of one in TIME-WAIT
-                self._listening.on_segment(packet, seg, key, now, after)
+                self._listening.on_segment(seg, key, now, after)
                 return
         conn.on_segment(seg, now)
 

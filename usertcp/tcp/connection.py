@@ -316,22 +316,14 @@ class Connection:
     def accept_syn(self, seg: Segment, now: int, listener: Listener) -> None:
         """Passive OPEN: ``seg`` is a SYN that ``listener`` admits (RFC 9293 §3.10.7.2, third). Text on it is not taken;
         the peer sends it again."""
-        self.listen(now, listener)
-        if self.tracer is not None:
-            self.tracer.on_segment(self, False, seg, now)
-        take_syn(self, seg, now)
-        self.half_open(listener)
-
-    def listen(self, now: int, listener: Listener) -> None:
-        """A SYN has come for ``listener``."""
         self.opened_at = self.last_received_at = now
         self.segments_in += 1
         self.passive = True
         self.listener = listener
         self.enter(State.LISTEN)
-
-    def half_open(self, listener: Listener) -> None:
-        """It is agreed to."""
+        if self.tracer is not None:
+            self.tracer.on_segment(self, False, seg, now)
+        take_syn(self, seg, now)
         self.enter(State.SYN_RECEIVED)
         self.syn_due = True
         listener.on_half_open(self)

@@ -28,7 +28,6 @@ from usertcp.wire.tcp import ACK, SYN, Segment, syn_header
 if TYPE_CHECKING:
     from usertcp.tcp.config import TcpConfig
     from usertcp.tcp.connection import Connection
-    from usertcp.tcp.listener import Listener
 
 
 def take_syn(conn: "Connection", seg: Segment, now: int) -> None:
@@ -102,17 +101,6 @@ def takes_usual(config: "TcpConfig") -> bool:
     return config.timestamps and config.sack and config.window_scaling
 
 
-def accept_usual_syn(
-    conn: "Connection", seq: int, wnd: int, mss: int, shift: int, tsval: int, now: int, listener: "Listener"
-) -> None:
-    """``Connection.accept_syn`` for a SYN that asks for just these options and SACK, and for no ECN; all of it is
-    granted."""
-    conn.listen(now, listener)
-    conn.scale_ok = conn.sack_ok = conn.ts_ok = True
-    _begin(conn, seq, wnd, mss, shift, tsval, now)
-    conn.half_open(listener)
-
-
 def take_synack(conn: "Connection", seq: int, ack: int, wnd: int, mss: int, shift: int, tsval: int, now: int) -> bool:
     """Take a SYN,ACK without text that has just the options ``mss``, window scale ``shift``, timestamps with ``tsval``
     and SACK, and no mark of ECN, if it answers our SYN, of which nothing is written down (``conn.calm``). Numbers as on
@@ -127,16 +115,9 @@ def take_synack(conn: "Connection", seq: int, ack: int, wnd: int, mss: int, shif
         or snd.fin_queued
     ):
         return False
-    conn.segments_in += 1
-    conn.last_received_at = now
     conn.scale_ok = conn.sack_ok = conn.ts_ok = True
     _begin(conn, seq, wnd, mss, shift, tsval, now)
-    snd.on_answer(now)
-    snd.rate.app_limited = 0  # it was no text that ran out
-    snd.wl2 = snd.nxt
-    conn.calm = DOUBTED
-    conn.establish(now)
-    _calm(conn)
+    _open(conn, now)
     conn.rcv.ack = ACK_NOW
     conn.host.owes(conn)
     return True
@@ -160,22 +141,24 @@ def take_ack_of_syn(conn: "Connection", seq: int, ack: int, wnd: int, tsval: int
         or not listener.has_room()
     ):
         return False
-    conn.segments_in += 1
-    conn.last_received_at = now
     rcv.ts_recent, rcv.ts_recent_at = tsval, now
-    snd.on_answer(now)
-    snd.rate.app_limited = 0
-    snd.wl1, snd.wl2 = rcv.nxt, snd.nxt
+    snd.wl1 = rcv.nxt
     snd.offered(wnd << snd.shift)
-    conn.calm = DOUBTED
-    conn.establish(now)
+    _open(conn, now)
     rest(conn)
-    _calm(conn)
     return True
 
 
-def _calm(conn: "Connection") -> None:
-    """What was sent and agreed on is as usual, and nothing has happened since: is nothing the matter then?"""
+def _open(conn: "Connection", now: int) -> None:
+    """Our SYN is acknowledged, by a segment of which the rest is known: nothing has happened since it left, and mostly
+    nothing is the matter."""
     snd = conn.snd
+    conn.segments_in += 1
+    conn.last_received_at = now
+    snd.on_answer(now)
+    snd.rate.app_limited = 0  # it was no text that ran out
+    snd.wl2 = snd.nxt
+    conn.calm = DOUBTED
+    conn.establish(now)
     if snd.wnd and not (conn.config.cork or snd.cc.paced or snd.fin_queued):
         calm_down(conn)
