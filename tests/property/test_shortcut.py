@@ -123,6 +123,7 @@ class World:
         self.now = 5 * SEC
         offload = dice.random() < 0.7
         ethernet = dice.random() < 0.7
+        self.start = 14 if ethernet else 0  # of IP's header
         self.loss = dice.choice([0, 0, 0, 0.02, 0.1])
         self.double = dice.choice([0, 0, 0.05])
         self.swap = dice.choice([0, 0, 0.1])
@@ -220,6 +221,7 @@ class World:
         dice = self.dice
         for me, other in ((self.ends[0], self.ends[1]), (self.ends[1], self.ends[0])):
             me.stack.poll(self.now, me)
+            me.wire = deque(sorted(me.wire, key=self.flow_of))  # whose turn comes first is nobody's concern
             self.log.append(list(me.wire))
             arriving = []
             while me.wire:
@@ -234,6 +236,10 @@ class World:
                 other.gulp(arriving, self.now, self.log)
             else:
                 other.arrive(arriving, self.now)
+
+    def flow_of(self, frame: tuple[bytes, FrameMeta]) -> bytes:
+        """The ports of a TCP segment."""
+        return frame[0][self.start + 20 : self.start + 24]
 
     def note(self) -> None:
         for end in self.ends:
