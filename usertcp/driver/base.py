@@ -185,6 +185,8 @@ class Pump:
                 rest = len(target) - buffer.read_seq + before
                 if got is not None or (not dry and rest >= LARGEST and count < SLICE_FRAMES):
                     dry = self._gulp_on(conn, target[len(target) - rest :], got, SLICE_FRAMES - count)
+                    if buffer.read_seq != before:
+                        conn.lower()
         except OSError as error:
             self._read_failed(error)
         except BaseException as error:

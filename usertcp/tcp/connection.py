@@ -409,7 +409,7 @@ class Connection:
         """End the offer; how many bytes of ``target`` were filled. What came after them is to be read as usual."""
         landed = self.rcv.buffer.take_back()
         if landed:
-            self._lower()  # whether a window update is due was asked when they landed
+            self.lower()  # whether a window update is due was asked when they landed
         return landed
 
     def read(self, limit: int) -> bytes:
@@ -437,12 +437,12 @@ class Connection:
             raise os_error(errno.EAGAIN)
 
     def _after_read(self) -> None:
-        self._lower()
+        self.lower()
         if self.rcv.window_update_due() and self.state in CAN_RECEIVE:
             self.host.dirty(self)
 
-    def _lower(self) -> None:
-        """Levels, when something was read."""
+    def lower(self) -> None:
+        """Levels, when something was read, wherever it lay."""
         rcv = self.rcv
         read = rcv.buffer.read_seq
         if read == rcv.buffer.nxt and not self.ready & GONE:
