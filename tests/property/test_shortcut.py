@@ -281,7 +281,8 @@ class Lives(World):
                 self.carry_all()
                 if server.conn is None:
                     server.conn = listener.accept()
-                self.note()
+                if self.dice.random() < 0.5:  # who looks has what is on its way alone written down
+                    self.note()
                 for end in self.ends:
                     self.use(end, closing=n > 3)
 

@@ -50,6 +50,7 @@ def fragment(offset: int, more: bool) -> bytes:
     return ethernet.header(OUR_MAC, PEER_MAC, ethernet.IPV4) + bytes(packet)
 
 
+USUAL = tcp.syn_options(1460, 7, True, (1, 0))  # of a SYN, as it mostly comes
 SHORT_HEADER = tcp_bytes(SYN)[:12]
 
 
@@ -83,6 +84,10 @@ SILENT: list[tuple[Drop, bytes]] = [
     (Drop.FRAGMENT, fragment(0, more=True)),
     (Drop.FRAGMENT, fragment(10, more=False)),
     (Drop.NOT_OURS, tcp_frame(SYN, dst="10.9.0.3")),
+    (Drop.NOT_OURS, tcp_frame(SYN, dst="10.9.0.3", options=USUAL)),
+    (Drop.NOT_UNICAST, tcp_frame(SYN, to=ethernet.BROADCAST, options=USUAL)),
+    (Drop.BAD_TCP_CHECKSUM, flipped(tcp_frame(SYN, options=USUAL), 14 + 20 + 5)),
+    (Drop.BAD_IP_CHECKSUM, flipped(tcp_frame(SYN, options=USUAL), 14 + 8)),
     (Drop.NOT_UNICAST, tcp_frame(SYN, to=ethernet.BROADCAST)),
     (Drop.NOT_UNICAST, tcp_frame(SYN, to=b"\x01\x00\x5e\x00\x00\x01")),
     (Drop.NOT_UNICAST, ip_frame(bytes(8), ipv4.UDP, dst="10.9.0.255", to=ethernet.BROADCAST)),
@@ -245,11 +250,12 @@ def test_syn_to_many_is_dropped_in_silence(dst: str) -> None:
 
 @pytest.mark.rfc(1122, "§4.2.3.10")
 @pytest.mark.rfc(9293, "MUST-63")
+@pytest.mark.parametrize("options", [b"", USUAL])
 @pytest.mark.parametrize("src", ["0.0.0.0", "127.0.0.1", "224.0.0.5", "10.9.0.255", "255.255.255.255", US, "250.0.0.1"])
-def test_syn_from_an_impossible_source_is_dropped_in_silence(src: str) -> None:
+def test_syn_from_an_impossible_source_is_dropped_in_silence(src: str, options: bytes) -> None:
     bench = Bench()
     bench.stack.listen(("", 80))
-    bench.give(tcp_frame(SYN, src=src))
+    bench.give(tcp_frame(SYN, src=src, options=options))
     assert bench.take() == []
     assert bench.drops() == {Drop.MARTIAN: 1}
     assert not list(bench.stack.connections())
