@@ -21,16 +21,18 @@ from usertcp.driver.base import Pump
 from usertcp.frame import PLAIN, FrameMeta, LinkCaps, Source
 from usertcp.net import stack as stack_module
 from usertcp.net.burst import Followed
-from usertcp.net.shortcut import Shortcut, unlooked_at
+from usertcp.net.shortcut import Awaited, Shortcut, unlooked_at
 from usertcp.net.stack import Stack, StackConfig
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.ecn_policy import Ecn
+from usertcp.tcp.exchange import reply
 from usertcp.tcp.express import is_plain
 from usertcp.tcp.predicted import take_answer
+from usertcp.tcp.receiver import ACK_DELAYED
 from usertcp.tcp.sender import Sender
-from usertcp.tcp.state import DOUBTED, WRITABLE, State
-from usertcp.tcp.timers import LOSS_PROBE, RETRANSMIT, USER_TIMEOUT
+from usertcp.tcp.state import ALONE, ANSWERED, DOUBTED, EOF, READABLE, WRITABLE, State
+from usertcp.tcp.timers import DELAYED_ACK, LOSS_PROBE, RETRANSMIT, USER_TIMEOUT
 from usertcp.units import KIB, MASK32, MS, NEVER, SEC, US
 
 pytestmark = pure_only  # both ways are told apart by putting something in between
@@ -73,6 +75,12 @@ class Counting:
         self.followed += found[1]
         return found
 
+    def expect(self, conn: Connection) -> Awaited | None:
+        return self.inner.expect(conn)
+
+    def hear(self, awaited: Awaited, frame: memoryview, now: int, meta: FrameMeta) -> bool:
+        return self.inner.hear(awaited, frame, now, meta)
+
     def forget(self) -> None:
         self.inner.forget()
 
@@ -86,13 +94,33 @@ class End:
     target: bytearray | None = None  # offered to the connection
     said: int = 0  # what was handed in and left at once
     quiet: bool = False  # the last of it, after which nothing was left to do
+    full: bool = False  # it takes nothing
+    heard: int = 0  # answers that were awaited
+    replied: int = 0  # of these, such that were followed by the next message at once
 
     def send(self, header: bytes | bytearray, payload: list[memoryview], meta: FrameMeta) -> bool:
+        if self.full:
+            return False
         arrives = PLAIN
         if meta.csum_start:
             arrives = VOUCHED.setdefault(meta.gso_size, FrameMeta(meta.gso_size, csum_valid=True))
         self.wire.append((b"".join((header, *payload)), arrives))
         return True
+
+    def hear(self, frames: list[tuple[bytes, FrameMeta]], now: int, *, closed: bool) -> None:
+        """As who waits for an answer; ``closed``: he does not know what it is."""
+        assert self.conn is not None
+        awaited = None if closed or not frames else self.stack.expect(self.conn)
+        if awaited is None:
+            self.arrive(frames, now)
+            return
+        (frame, meta), *others = frames
+        if self.stack.hear(awaited, memoryview(frame), now, meta):
+            self.heard += 1
+        else:
+            others = frames
+        if others:
+            self.arrive(others, now)
 
     def arrive(self, frames: list[tuple[bytes, FrameMeta]], now: int) -> None:
         """As the pump does it."""
@@ -202,16 +230,20 @@ class World:
                 self.now = due
         self.carry_all()
 
-    def write(self, end: End, conn: Connection, data: bytes | bytearray) -> None:
-        """The user hands in ``data``, and half of the time it leaves at once."""
+    def write(self, end: End, conn: Connection, data: bytes | bytearray, *, at_once: bool = False) -> None:
+        """The user hands in ``data``, and half of the time it leaves at once; ``at_once``: always, and nobody looks
+        first whether there is something else to do."""
         end.quiet = False
-        if self.dice.random() < 0.5:
+        if not at_once and self.dice.random() < 0.5:
             conn.write(data)
             return
-        end.stack.poll(self.now, end)
+        if not at_once or end.stack.stirred:
+            end.stack.poll(self.now, end)
+        answered = conn.calm == ANSWERED
         said = 0 if end.shortcut.closed else end.stack.say(conn, data, self.now, end)
         assert said in (0, len(data))
         end.said += said > 0
+        end.replied += said > 0 and answered
         end.quiet = said > 0 and not end.stack.stirred
         if not said and conn.writable:
             conn.write(data)
@@ -260,6 +292,82 @@ class World:
                 self.log.append((snd.una, snd.nxt, snd.wl1, snd.wl2, snd.max_wnd, snd.cc.cwnd, snd.reorder_at))
                 self.log.append((snd.rack.sent_at, snd.rack.end, snd.rack.rtt, snd.rack.fack, vars_of(snd.rate)))
                 self.log.append((vars_of(end.conn.timers), end.conn.ready, vars_of(rcv.tuner)))
+
+
+class Talks(World):
+    """Both ends ask and answer, and wait for what the other one says with memory of their own."""
+
+    def run(self) -> None:
+        client, server = self.ends
+        listener = server.stack.listen(("", 80))
+        client.conn = client.stack.connect(("10.9.0.2", 80), self.now)
+        for _ in range(30):
+            self.carry_all()
+            if server.conn is None:
+                server.conn = listener.accept()
+        for n in range(STEPS):
+            for me, other in ((client, server), (server, client)):
+                if me.conn is not None and other.conn is not None:
+                    self.talk(me, me.conn, other, other.conn)
+            if n % 5 == 0:
+                self.note()
+
+    def settings(self, dice: random.Random) -> TcpConfig:
+        """Such as most have: only then is there a short way."""
+        return TcpConfig(
+            nodelay=dice.random() < 0.7,
+            receive_buffer=dice.choice([64 * KIB, 1024 * KIB]),
+            delayed_ack=dice.choice([40 * MS, 1 * MS]),
+            send_buffer=dice.choice([1 * KIB, 128 * KIB]),
+        )
+
+    def talk(self, me: End, mine: Connection, other: End, theirs: Connection) -> None:
+        """The other one waits, I say something and look what the answer to what I said before has done."""
+        dice = self.dice
+        target = bytearray(dice.choice([16, 16, 16, 300, 5000]))
+        waits = dice.random() < 0.9 and not theirs.readable and theirs.offer(memoryview(target))
+        size = dice.choice([1, 1, 1, 1, 2, 200, 200, 400, 1448, 5000]) if dice.random() < 0.95 else 0
+        if size and mine.writable:
+            self.write(me, mine, bytes(size), at_once=dice.random() < 0.9)
+        if dice.random() < 0.05:
+            changes: list[dict[str, Any]] = [{"tos": 8}, {"nodelay": True}, {"receive_buffer": 128 * KIB}]
+            mine.configure(**dice.choice(changes))
+        me.stack.poll(self.now, me)
+        self.now += dice.choice([10 * US, 100 * US, 100 * US, 1 * MS, 50 * MS if dice.random() < 0.2 else 1 * US])
+        frames, me.wire = list(me.wire), deque()
+        self.log.append(frames)
+        if frames and dice.random() < self.loss:
+            frames.pop(0)
+        if frames and dice.random() < self.double:
+            frames.insert(0, frames[0])
+        other.hear(frames, self.now, closed=other.shortcut.closed or not waits)
+        if waits:
+            landed = target[: theirs.take_back()]
+            self.log.append((bytes(landed), theirs.readable))
+        if theirs.readable:
+            self.log.append(theirs.read(dice.choice([10, 1 << 20])))
+        self.happens(other, theirs)
+
+    def happens(self, end: End, conn: Connection) -> None:
+        """Between an answer and what its reader says, or instead of it."""
+        dice = self.dice
+        what = dice.choice(["", "", "", "", "", "info", "deadline", "time", "long", "write", "close", "poll"])
+        if what == "info" and conn.state is not State.CLOSED:  # what is over learns nothing more of its path
+            self.log.append((conn.info(self.now), conn.writable))
+        elif what == "deadline":
+            due = end.stack.next_deadline()
+            assert due <= conn.next_deadline()
+        elif what == "time":
+            self.now += dice.choice([10 * US, 300 * US, 900 * US])
+        elif what == "long":
+            self.now += dice.choice([1 * MS, 39 * MS, 41 * MS, 199 * MS, 201 * MS, 3 * SEC])
+            end.stack.poll(self.now, end)
+        elif what == "write" and conn.writable:
+            conn.write(bytes(dice.choice([1, 2000])))
+        elif what == "close" and dice.random() < 0.02:
+            dice.choice([conn.close, conn.shutdown_write])()
+        elif what == "poll":
+            end.stack.poll(self.now, end)
 
 
 class Lives(World):
@@ -365,6 +473,22 @@ def test_any_traffic_by_the_short_way_and_by_the_general_one_gives_the_same(seed
 @given(seed=st.integers(0, 1 << 32))
 def test_any_bulk_by_the_short_way_and_by_the_general_one_gives_the_same(seed: int) -> None:
     give_the_same(Streams, seed)
+
+
+@given(seed=st.integers(0, 1 << 32))
+def test_any_talk_by_the_short_way_and_by_the_general_one_is_the_same(seed: int) -> None:
+    give_the_same(Talks, seed)
+
+
+def test_answers_that_are_awaited_are_heard_and_replied_to() -> None:
+    heard = replied = 0
+    for seed in range(20):
+        world = Talks(seed, closed=False)
+        world.run()
+        heard += sum(end.heard for end in world.ends)
+        replied += sum(end.replied for end in world.ends)
+    assert heard > 300
+    assert replied > 200
 
 
 @given(seed=st.integers(0, 1 << 32))
@@ -731,3 +855,148 @@ def test_answer_to_a_message_leaves_what_other_text_needs_to_know() -> None:
     client.stack.poll(world.now + 10 * MS, client)  # the message is alone no more
     assert snd.unacked_since == snd.board.first.sent_at == world.now  # type: ignore[union-attr]
     assert conn.timers.is_set(RETRANSMIT)
+
+
+def asking() -> tuple[World, End, Connection, Awaited, tuple[bytes, FrameMeta]]:
+    """A client that waits, with memory of its own, for the answer to a message: the world, the client, its connection,
+    what it waits for, and the frame with that, which has not come yet."""
+    world, client, server = opened(closed=False, offload=True)
+    ours, theirs = client.conn, server.conn
+    assert ours is not None
+    assert theirs is not None
+    for n in range(12):
+        for end, conn, peer in ((client, ours, theirs), (server, theirs, ours)):
+            if not end.stack.say(conn, b"message", world.now, end):
+                conn.write(b"message")
+            world.now += 100 * US
+            world.carry_all()
+            if end is server and n == 11:
+                break
+            assert peer.read(100) == b"message"
+    ours.read(100)
+    assert client.stack.say(ours, b"question", world.now, client) == 8
+    world.now += 100 * US
+    client.target = bytearray(16)
+    assert ours.offer(memoryview(client.target))
+    awaited = client.stack.expect(ours)
+    assert awaited is not None
+    server.arrive(list(client.wire), world.now)
+    client.wire.clear()
+    assert theirs.read(100) == b"question"
+    assert server.stack.say(theirs, b"answer", world.now, server) == 6
+    world.now += 100 * US
+    return world, client, ours, awaited, server.wire.popleft()
+
+
+def test_answer_that_is_awaited_is_where_its_reader_wants_it_and_the_next_message_leaves_at_once() -> None:
+    world, client, conn, awaited, (frame, meta) = asking()
+    assert client.stack.hear(awaited, memoryview(frame), world.now, meta)
+    assert client.target is not None
+    assert bytes(client.target[: conn.take_back()]) == b"answer"
+    assert not conn.ready & READABLE
+    assert not client.stack.hear(awaited, memoryview(frame), world.now, meta)  # once
+    assert client.stack.say(conn, b"next", world.now, client) == 4
+    assert len(client.wire) == 1
+    assert conn.calm == ALONE
+    assert conn.info(world.now).unacked == 4
+    client.stack.receive(frame, world.now, meta)  # the answer again: it is a duplicate
+    client.stack.poll(world.now, client)
+    assert len(client.wire) == 2
+    assert conn.readable == 0
+
+
+def damaged(frame: bytes, at: int, value: int) -> bytes:
+    """``frame`` with another byte."""
+    return frame[:at] + bytes([value]) + frame[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "what", ["a bit", "fin", "ecn", "window", "old", "sum", "memory", "closed", "longer", "shorter", "another"]
+)
+def test_frame_that_is_not_the_answer_that_is_awaited_changes_nothing(what: str) -> None:
+    world, client, conn, awaited, (frame, meta) = asking()
+    ip, tcp = 14, 34
+    if what == "a bit":
+        frame = damaged(frame, ip + 8, frame[ip + 8] ^ 1)
+    elif what == "fin":
+        frame = damaged(frame, tcp + 13, frame[tcp + 13] | 1)
+    elif what == "ecn":
+        frame = damaged(frame, ip + 1, 3)
+    elif what == "window":
+        frame = damaged(frame, tcp + 15, frame[tcp + 15] ^ 1)
+    elif what == "old":
+        conn.rcv.ts_recent += 1000
+    elif what == "sum":
+        meta = PLAIN
+    elif what == "memory":
+        conn.rcv.buffer.memory.pressed = True
+    elif what == "closed":
+        conn.shutdown_write()
+    elif what == "longer":
+        awaited = (*awaited[:2], 5)
+    elif what == "shorter":
+        frame = frame[:-1]
+    else:
+        frame = damaged(frame, tcp + 1, frame[tcp + 1] ^ 1)
+    before = conn.rcv.nxt, conn.segments_in, vars_of(conn.rcv.buffer), client.stack.stats.frames_in
+    assert not client.stack.hear(awaited, memoryview(frame), world.now, meta)
+    assert before == (conn.rcv.nxt, conn.segments_in, vars_of(conn.rcv.buffer), client.stack.stats.frames_in)
+
+
+@pytest.mark.parametrize("what", ["quick", "news", "unread", "closed", "odd window", "due", "queued"])
+def test_reader_who_waits_for_something_that_is_to_be_looked_at_knows_no_answer(what: str) -> None:
+    _, client, conn, _, _ = asking()
+    if what == "quick":
+        conn.rcv.quick = 1
+    elif what == "news":
+        conn.ready |= EOF
+    elif what == "unread":
+        conn.rcv.buffer.read_seq -= 1
+    elif what == "closed":
+        conn.shutdown_write()
+    elif what == "odd window":
+        conn.snd.shift, conn.snd.wnd = 7, conn.snd.wnd | 1
+    elif what == "due":
+        conn.rcv.ack = ACK_DELAYED
+    else:
+        client.stack.dirty(conn)
+    assert client.stack.expect(conn) is None
+
+
+@pytest.mark.parametrize("what", ["idle", "cwnd", "wnd", "mss", "neighbour", "memory", "kind", "full", "nothing"])
+def test_message_that_may_not_follow_an_answer_at_once_goes_the_general_way(what: str) -> None:
+    """Nothing of it has changed then, but that the answer is written down."""
+    world, client, conn, awaited, (frame, meta) = asking()
+    assert client.stack.hear(awaited, memoryview(frame), world.now, meta)
+    conn.take_back()
+    data: bytes | bytearray = bytes(1000)
+    snd, now, template = conn.snd, world.now, conn.flow.template
+    assert template is not None
+    if what == "idle":
+        now += snd.rtt.least + 1
+    elif what == "cwnd":
+        snd.cc.cwnd = 1999
+    elif what == "wnd":
+        snd.wnd = 999
+    elif what == "mss":
+        snd.lone = 999
+    elif what == "neighbour":
+        template.neighbor.fresh_until = now
+    elif what == "memory":
+        conn.rcv.buffer.memory.pressed = True
+    elif what == "kind":
+        data = bytearray(data)
+    elif what == "full":
+        client.full = True
+    nxt, edge, sent = snd.nxt, conn.rcv.edge, conn.segments_out
+    client.stack._egress.begin(client, now)
+    assert reply(conn, data, now, client.stack._egress) == (1000 if what == "nothing" else 0)
+    if what == "nothing":
+        return
+    assert conn.calm == ANSWERED
+    assert (snd.nxt, conn.rcv.edge, conn.segments_out) == (nxt, edge, sent)
+    client.stack.settle()
+    assert snd.una == snd.nxt
+    assert conn.rcv.ack == ACK_DELAYED
+    assert conn.timers.at(DELAYED_ACK) == world.now + conn.config.delayed_ack
+    assert conn.flow.wake <= conn.timers.at(DELAYED_ACK)

@@ -41,7 +41,7 @@ CORE_MAY_NOT: Final = {"time", "socket", "select", "selectors", "threading", "as
 }
 MAX_FUNCTION: Final = 80  # lines
 MAX_MODULE: Final = 700  # lines, unless the docstring says why it is longer
-MAX_CORE: Final = 13800  # lines in all
+MAX_CORE: Final = 14000  # lines in all
 UNFINISHED: Final = re.compile(
     "|".join(("NotImplemented" + "Error", r"\bTO" + r"DO\b", r"\bFIX" + r"ME\b", r"\bX" + r"XX\b"))
 )

@@ -26,6 +26,7 @@ from usertcp.errors import StackError
 from usertcp.frame import FrameMeta
 from usertcp.link.base import Link
 from usertcp.net.burst import Frame
+from usertcp.net.shortcut import Awaited
 from usertcp.net.stack import Stack
 from usertcp.tcp.buffers import ReceiveBuffer
 from usertcp.tcp.connection import Connection
@@ -162,6 +163,23 @@ class Pump:
             if not self._mend(error):
                 raise
             return True
+
+    def hear(self, awaited: Awaited) -> bool:
+        """Read a frame for who waits for an answer (:meth:`Stack.expect`). True: it is that, it is in his memory, and
+        nobody else is concerned. False: a turn must follow."""
+        try:
+            now = self.turned_at = self.clock()
+            got = self.link.read()
+            if got is not None:
+                if self.stack.hear(awaited, got[0], now, got[1]):
+                    return True
+                self.stack.receive(got[0], now, got[1])
+        except OSError as error:
+            self._read_failed(error)
+        except BaseException as error:
+            if not self._mend(error):
+                raise
+        return False
 
     def gulp(self, conn: Connection, target: memoryview) -> int:
         """A turn of who reads a stream: what continues it goes straight to ``target``; how much did.

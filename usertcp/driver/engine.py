@@ -53,6 +53,7 @@ class Engine:
         self._posted: deque[Callable[[], object]] = deque()
         self._link_fd = pump.link.fileno()
         self._link_events = 0
+        self.frame = [(self._link_fd, IN)]  # what ``wait`` gives when there is nothing but a frame
         self._room = True  # there is some when the link polls writable: it took something then
         self.busy_poll = 0  # ns that ``wait`` looks again and again before it sleeps
         self._closed = False

@@ -30,7 +30,7 @@ PARK: Final = 50  # looks at one and the same leader after which the keeper slee
 SELDOM: Final = 1.0  # seconds that it sleeps then at most: an interrupt may keep a leader from saying that it leaves
 LONE: Final = 2048  # bytes; less than this in a turn is no bulk transfer
 FEW: Final = 4  # frames; with more in a turn several connections are probably at work
-SIPS: Final = 8  # turns that read no more than is waited for, after one that found few
+SIPS: Final = 32  # turns that read no more than is waited for, after one that found few
 
 
 class Watch:
@@ -124,7 +124,7 @@ class Attended(Watch):
         time, the others then find theirs already there. The ACK of a SYN,ACK or FIN that ends the waiting is left for
         what the user does next, to ride along; if that is nothing, the keeper finds it.
         """
-        engine, lock, clock = self._engine, self._lock, self._clock
+        engine, pump, lock, clock = self._engine, self._pump, self._lock, self._clock
         stack = self.stack
         stats, more = stack.stats, False
         company = None if stack.stirred else watch._expected()
@@ -134,7 +134,7 @@ class Attended(Watch):
             self._waiting_for = watch
             self._stints += 1
             while True:
-                timeout = 0
+                timeout, awaited = 0, None
                 if not more:
                     now = clock()
                     if now >= deadline:
@@ -146,12 +146,17 @@ class Attended(Watch):
                         wake = now
                     self._sleeps_until = wake
                     timeout = wake - now if wake < NEVER else NEVER
+                    if budget == 1 and timeout and isinstance(company, Connection) and not watch._followers:
+                        awaited = stack.expect(company)
                 try:
                     lock.release()  # in here: a signal that was waiting is heard when this returns
                     events = engine.wait(timeout)
                 finally:
                     lock.acquire()
                     self._sleeps_until = 0
+                if awaited is not None and events == engine.frame and not engine.posted and pump.hear(awaited):
+                    self._sips -= 1
+                    return True
                 frames, octets = stats.frames_in, stats.bytes_in
                 stack.company = company
                 more = engine.handle(events, budget)

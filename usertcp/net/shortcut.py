@@ -18,7 +18,7 @@ from the TCP header on: what is below has been looked at. Text that goes on is n
 
 from collections.abc import Callable
 from struct import Struct
-from typing import Final
+from typing import Final, TypeAlias
 
 from usertcp.errors import WireError
 from usertcp.frame import FrameMeta, Source
@@ -29,18 +29,24 @@ from usertcp.net.listening import Listening
 from usertcp.net.stats import Stats
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.control import take_ack_of_fin, take_fin
+from usertcp.tcp.exchange import expect, take
 from usertcp.tcp.opening import take_ack_of_syn, take_synack
 from usertcp.tcp.predicted import room_in_burst, settle, take_answer, take_message, take_predicted
 from usertcp.tcp.state import CONTROL, DOUBTED
 from usertcp.tcp.timewait import reusable_by
+from usertcp.units import MASK32
 from usertcp.wire import ethernet, ipv4, tcp
 from usertcp.wire.ecn import CE, MASK
+
+Awaited: TypeAlias = tuple[Connection, bytes, int]  # whose answer; its fields from the key to the window; its most text
 
 LEAST_OF_BURST: Final = 512  # bytes of text: what is less is a message, and the next one answers another question
 
 _FIELDS: Final = "H H 4s H 12s I I H H 4x I I I"  # from the IPv4 header's third byte on
 _ETHERNET: Final = Struct("! 16s" + _FIELDS)
 _BARE: Final = Struct("! 2s" + _FIELDS)
+_FRONT: Final = "H H 4s H 24s 4x I I 4x"  # the same for who knows all from the key to the window
+_NUMBERS: Final = Struct("! I I H H")  # of a TCP header, from SEQ on
 _WORDS: Final = Struct("! H H")
 _IPV4: Final = b"\x45"  # version 4, five words: no options
 _ONE_PIECE: Final = 0x3FFF  # more fragments, fragment offset
@@ -62,6 +68,7 @@ class Shortcut:
     __slots__ = (
         "_fields",
         "_flows",
+        "_front_fields",
         "_head",
         "_interface",
         "_ip",
@@ -86,6 +93,7 @@ class Shortcut:
         self._mac = mac
         self._start = ethernet.IPV4.to_bytes(2, "big") + _IPV4 if mac else _IPV4
         self._fields = fields.unpack_from
+        self._front_fields = Struct(f"! {16 if mac else 2}s {_FRONT}").unpack_from
         self._least = fields.size
         self._ip = fields.size - _HEADERS
         self._flows = flows
@@ -187,6 +195,39 @@ class Shortcut:
         seg.ecn = self._head[-1] & MASK
         self._stats.segments_in += 1
         self._listening.on_segment(seg, key, now)
+        return True
+
+    def expect(self, conn: Connection) -> Awaited | None:
+        """The answer that the reader of ``conn`` waits for, for :meth:`hear`; None: that would not take it."""
+        snd, most = conn.snd, expect(conn)
+        window = snd.wnd >> snd.shift
+        if most <= 0 or window << snd.shift != snd.wnd or conn.flow.queued:
+            return None
+        fields = conn.rcv.nxt & MASK32, snd.nxt & MASK32, _EXPECTED | tcp.PSH, window
+        return conn, conn.flow.key + _NUMBERS.pack(*fields), most
+
+    def hear(self, awaited: Awaited, frame: memoryview, now: int, meta: FrameMeta) -> bool:
+        """:meth:`take` for the answer that is awaited."""
+        size, least, (conn, expected, most) = len(frame), self._least, awaited
+        if not least < size <= least + most:
+            return False
+        head, total, ident, middle, check, front, kind, tsval = self._front_fields(frame)
+        if (
+            front != expected
+            or kind != tcp.NOP_NOP_TS
+            or middle != self._middle
+            or head != self._head
+            or self._ip + total != size
+            or (self._sum + conn.flow.address_sum + total + ident + check) % 0xFFFF
+            or not meta.csum_valid
+            or not take(conn, frame[least:], tsval, now)
+        ):
+            return False
+        stats = self._stats
+        stats.frames_in += 1
+        stats.bytes_in += size
+        stats.segments_in += 1
+        self.forget()
         return True
 
     def _sums_up(self, flow: Flow, frame: memoryview) -> bool:

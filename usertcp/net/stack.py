@@ -34,12 +34,13 @@ from usertcp.net.listening import Limits, Listening
 from usertcp.net.listing import listing
 from usertcp.net.neighbor import NeighborCache, Owner
 from usertcp.net.route import Routes
-from usertcp.net.shortcut import Shortcut
+from usertcp.net.shortcut import Awaited, Shortcut
 from usertcp.net.stats import Drop, Stats
 from usertcp.tcp.buffers import SMALL
 from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.connection import Connection
 from usertcp.tcp.cookies import Cookies
+from usertcp.tcp.exchange import reply, settle
 from usertcp.tcp.express import acknowledge, calms, owes_only, pour
 from usertcp.tcp.listener import Listener
 from usertcp.tcp.memory import UNBOUNDED, Memory
@@ -48,7 +49,7 @@ from usertcp.tcp.predicted import may_ride, may_stretch
 from usertcp.tcp.ring import Buffer
 from usertcp.tcp.rtt import TS_TICK
 from usertcp.tcp.seq import initial_sequence, timestamp_offset, unwrap
-from usertcp.tcp.state import ALONE
+from usertcp.tcp.state import ALONE, ANSWERED
 from usertcp.tcp.timers import DELAYED_ACK
 from usertcp.tcp.timewait import outlived, reusable_by
 from usertcp.tcp.tlp import MAX_ACK_DELAY
@@ -126,6 +127,7 @@ class Stack:
         )
         strangers = self._listening if caps.queues == 1 else None
         self._shortcut = Shortcut(self._interface, self._flows, strangers, self.stats)
+        self.expect = self._shortcut.expect
         self._ack_runs = AckRuns(self._interface.mac, self._flows, self.stats, self._shortcut.is_ours)
         self._icmp = Icmp(self._egress, self._routes, self.stats, self._flows, self.notify)
         self._time_wait: dict[Connection, None] = {}  # in the order in which they entered it
@@ -133,6 +135,7 @@ class Stack:
         # Whose user is about to go on, or the listener of such a one: its ACK may wait for what he does.
         self.company: Connection | Listener | None = None
         self._rider: Connection | None = None  # whose ACK waits for that
+        self._answered: Connection | None = None  # of whose last message the answer has come (``tcp.exchange``)
         self.news: dict[Connection | Listener | Pinger, None] = {}  # what became ready, for :meth:`take_ready`
         self._heap: list[tuple[int, int, Connection]] = []  # (deadline, tie-breaker, connection); see _schedule
         self._serial = 0
@@ -142,6 +145,8 @@ class Stack:
 
     def receive(self, frame: bytes | bytearray | memoryview, now: int, meta: FrameMeta = PLAIN) -> None:
         """Take one frame, borrowed until the return. Never raises for what is in it."""
+        if self._answered is not None:
+            self.settle()
         stats = self.stats
         stats.frames_in += 1
         stats.bytes_in += len(frame)
@@ -170,6 +175,8 @@ class Stack:
         """Take from ``source`` what continues text that came before, up to ``frames`` and ``size`` bytes. The first
         frame that does not, for :meth:`receive`, or None; how many did; their bytes; whether nothing waits any more. So
         with acknowledgments, of which the last may stand for several."""
+        if self._answered is not None:
+            self.settle()
         runs = self._ack_runs
         if runs.ahead:
             got = runs.ahead.pop()
@@ -180,11 +187,29 @@ class Stack:
             return found
         return runs.last(got, source.read, clock, count, octets)
 
+    def hear(self, awaited: Awaited, frame: memoryview, now: int, meta: FrameMeta) -> bool:
+        """:meth:`receive` for the answer that a reader waits for, and no turn is due. False: nothing has changed."""
+        if not self._shortcut.hear(awaited, frame, now, meta):
+            return False
+        self._answered = awaited[0]
+        return True
+
+    def settle(self) -> None:
+        """Write down what :meth:`hear` has left out."""
+        conn, self._answered = self._answered, None
+        if conn is not None and conn.calm == ANSWERED:
+            settle(conn)
+            deadline = min(conn.timers.due)
+            if deadline < conn.flow.wake:
+                self._schedule(conn, deadline)
+
     def pull(
         self, conn: Connection, target: memoryview, source: Source, frames: int, size: int, now: int
     ) -> Followed | None:
         """:meth:`follow` for the reader of ``conn``, straight into his memory ``target``; who then is to call
         :meth:`answer`. None: nothing has been read, since it is not known whether what comes continues his text."""
+        if self._answered is not None:
+            self.settle()
         return None if self._ack_runs.ahead else self._shortcut.pull(conn, target, source, frames, size, now)
 
     def answer(self, conn: Connection, now: int, sink: Sink, *, waits: bool) -> bool:
@@ -310,6 +335,8 @@ class Stack:
     def poll(self, now: int, sink: Sink, budget: int = 64) -> bool:
         """Let everything out that may go: about ``budget`` segments. True: more waits although nothing new comes in
         (the budget is spent, or ``sink`` is full)."""
+        if self._answered is not None:
+            self.settle()
         heap, asked = self._heap, self._asked
         due = (heap and heap[0][0] <= now) or (asked and asked[0][0] <= now)
         if self._rider is not None and not self._in_company(self._rider):
@@ -352,6 +379,12 @@ class Stack:
         if not conn.calm:
             calms(conn)
         self._egress.begin(sink, now)
+        taken = 0
+        if self._answered is not None:
+            if conn is self._answered and not dirty and (taken := reply(conn, data, now, self._egress)):
+                self._answered = None
+            else:
+                self.settle()
         if len(data) > SMALL:
             queued, flow.queued = flow.queued, False  # what it had to do is done with this
             dirty.clear()
@@ -363,7 +396,8 @@ class Stack:
             elif (deadline := min(conn.timers.due)) < flow.wake:
                 self._schedule(conn, deadline)
             return taken
-        taken = say(conn, data, now, self._egress) if not dirty else 0
+        if not (taken or dirty):
+            taken = say(conn, data, now, self._egress)
         if taken:
             self._rider = None
         if self._requests:  # who the next hop is has to be asked
@@ -461,6 +495,8 @@ class Stack:
 
     def next_deadline(self) -> int:
         """When to call ``poll`` again although nothing comes in (ns); 0: at once; NEVER."""
+        if self._answered is not None:
+            self.settle()
         if self._dirty or self._rider or self._backlog or self._local or self._requests:
             return 0
         heap, others = self._heap, self._neighbors.next_deadline() if self._asked else NEVER
@@ -473,6 +509,7 @@ class Stack:
 
     def look_again(self) -> None:
         """A turn was broken off, anywhere: whatever had been noted as due is noted anew."""
+        self.settle()
         self._dirty.clear()
         self._rider = None
         self._heap.clear()

@@ -25,6 +25,7 @@ from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.control import enter as enter_control
 from usertcp.tcp.ecn import NOT_ECN
 from usertcp.tcp.ecn_setup import ask
+from usertcp.tcp.exchange import settle
 from usertcp.tcp.express import poll
 from usertcp.tcp.info import TcpInfo, collect
 from usertcp.tcp.listener import Listener
@@ -38,6 +39,7 @@ from usertcp.tcp.rtt import TS_TICK
 from usertcp.tcp.sender import Sender
 from usertcp.tcp.state import (
     ALONE,
+    ANSWERED,
     CALM,
     CAN_RECEIVE,
     CAN_SEND,
@@ -194,10 +196,9 @@ class Connection:
         self.error: OSError | None = None
         self.soft_error: OSError | None = None  # what the path last complained of (SHLD-25)
         self.reported: OSError | None = None
-        self.passive = False
+        self.passive = self.read_shut = False
         self.listener: Listener | None = None
         self.orphan = False  # the user has closed: nobody reads any more
-        self.read_shut = False
         self.snd = Sender(config, iss, mss, memory, flight, opening(config.congestion, mss))
         self.rcv = Receiver(config, memory, flight)
         self.ecn = NOT_ECN
@@ -206,12 +207,10 @@ class Connection:
         self.ts_ok = self.sack_ok = self.scale_ok = False
         self.syn_due = self.probe_due = self.keepalive_due = self.override = False
         self.reset_due: tuple[int, int, int] | None = None  # seq, ack, flags
-        self.segments_in = self.segments_out = 0
-        self.bytes_acked = self.bytes_received = 0
-        self.last_received_at = self.opened_at = 0
+        self.segments_in = self.segments_out = self.bytes_acked = self.bytes_received = 0
+        self.last_received_at = self.opened_at = self.challenges = 0
         self.probes = 0  # keepalive and window probes that nobody has answered
         self.challenge_at = -SEC  # when the ration of challenge ACKs began that ``challenges`` is the rest of
-        self.challenges = 0
 
     def __repr__(self) -> str:
         return f"<Connection {self.flow if self.flow is not None else (self.sport, self.dport)} {self.state}>"
@@ -238,6 +237,9 @@ class Connection:
             enter_message(self)
         elif self.calm == CONTROL:
             enter_control(self)
+        elif self.calm == ANSWERED:
+            settle(self)
+            self.host.dirty(self)
 
     def signal(self, bits: int) -> None:
         if bits & ~self.ready:
@@ -357,6 +359,8 @@ class Connection:
         """The same, but 0 when the buffer is full."""
         if self.error is not None or self.snd.fin_queued or self.state is not State.ESTABLISHED:
             self._check_sending()
+        if self.calm == ANSWERED:
+            self.write_down()
         buffer = self.snd.buffer
         taken = buffer.write(data)
         if buffer.alone is None and buffer.free <= 0:
@@ -369,6 +373,8 @@ class Connection:
         """Queue what ``read`` puts into the views it is given, of ``limit`` bytes at most, and says how much that was:
         a copy less than :meth:`write`. BlockingIOError as there; what ``read`` raises."""
         self._check_sending()
+        if self.calm == ANSWERED:
+            self.write_down()
         buffer = self.snd.buffer
         places = buffer.offer(limit)
         if not places:
@@ -408,7 +414,7 @@ class Connection:
     def take_back(self) -> int:
         """End the offer; how many bytes of ``target`` were filled. What came after them is to be read as usual."""
         landed = self.rcv.buffer.take_back()
-        if landed:
+        if landed and self.ready & (READABLE | URGENT):
             self.lower()  # whether a window update is due was asked when they landed
         return landed
 

@@ -112,6 +112,10 @@ class Memory:
             self.peak = used
         return True
 
+    def eases(self, size: int) -> bool:
+        """Whether :meth:`lend` would."""
+        return self.used + size <= self._low
+
     def credit(self, size: int) -> None:
         """A ring gave its ``size`` bytes back."""
         self.used -= size

@@ -83,7 +83,7 @@ def say(conn: "Connection", data: Buffer, now: int, tx: "Transmit") -> int:
 
 def send(conn: "Connection", now: int, tx: "Transmit") -> bool:
     """Send it. False: the sink was full, and nothing has changed."""
-    snd, rcv, chrono = conn.snd, conn.rcv, conn.chrono
+    snd, rcv = conn.snd, conn.rcv
     start, buffer, edge = snd.nxt, snd.buffer, rcv.edge
     end, text = buffer.end, buffer.alone
     length = end - start
@@ -94,15 +94,21 @@ def send(conn: "Connection", now: int, tx: "Transmit") -> bool:
     if not tx.send(conn, header(conn, now, start, ACK | PSH), views, length, 0, NOT_ECT):
         rcv.edge = edge
         return False
-    rcv.quick = 0
+    left(conn, now)
+    return True
+
+
+def left(conn: "Connection", now: int) -> None:
+    """All that the user has handed in is on its way, as a message alone."""
+    snd, chrono = conn.snd, conn.chrono
+    conn.rcv.quick = 0
     acknowledged(conn)
     conn.segments_out += 1
-    snd.nxt = end
+    snd.nxt = snd.buffer.end
     snd.last_sent_at = now
     chrono.rest(now)
     chrono.state, chrono.since = BUSY, now
     conn.calm = ALONE
-    return True
 
 
 def answered(conn: "Connection", now: int) -> None:

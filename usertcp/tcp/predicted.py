@@ -53,32 +53,17 @@ def take_predicted(
     if seq != nxt & MASK32 or nxt + size > rcv.edge or (tsval - rcv.ts_recent) & MASK32 >= _HALF:
         return False
     acked = (ack - snd.una) & MASK32
-    answer = (  # to the message alone that is on its way: what else would be asked is known
-        conn.calm == ALONE
-        and ack == snd.nxt & MASK32
-        and window > 0
-        and snd.buffer.end == snd.nxt
-        and conn.ready & WRITABLE
-    )
-    if not answer and not _is_expected(conn, acked, window, size):
+    if not _is_expected(conn, acked, window, size):
         return False
     conn.segments_in += 1
     conn.last_received_at = now
     if nxt <= rcv.last_ack_sent:  # RFC 7323 §4.3 (2)
         rcv.ts_recent = tsval
         rcv.ts_recent_at = now
-    if answer:
-        snd.wl1, snd.wl2 = nxt, snd.nxt
-        if window != snd.wnd:
-            snd.offered(window)
-        answered(conn, now)
-    else:
-        _take_ack(conn, acked, window, now)
+    _take_ack(conn, acked, window, now)
     conn.probes = 0
     conn.soft_error = None
-    if size and size <= rcv.buffer.wanted and rcv.buffer.read_seq == nxt and size <= rcv.mss and not rcv.quick:
-        _land(conn, text, size, tsecr, now)
-    elif size:
+    if size:
         take_text(conn, nxt, text, gso_size or size, tsecr, now)
     return True
 
@@ -92,7 +77,7 @@ def take_message(
     one in any case (ns).
     """
     rcv, snd = conn.rcv, conn.snd
-    nxt, size, buffer, window = rcv.nxt, len(text), rcv.buffer, wnd << snd.shift
+    nxt, size, window = rcv.nxt, len(text), wnd << snd.shift
     if (
         seq != nxt & MASK32
         or ack != snd.nxt & MASK32
@@ -118,10 +103,7 @@ def take_message(
         snd.offered(window)
     if not size:
         return True
-    if size <= buffer.wanted and buffer.read_seq == nxt:
-        _land(conn, text, size, tsecr, now)
-    else:
-        take_text(conn, nxt, text, size, tsecr, now)
+    take_text(conn, nxt, text, size, tsecr, now)
     if not (rcv.ack == ACK_DELAYED and _delays(conn, wake, now)):
         conn.host.dirty(conn)
     return True
@@ -222,23 +204,6 @@ def _take_ack(conn: "Connection", acked: int, window: int, now: int) -> None:
         conn.chrono.rest(now)
     elif acked or not conn.ready & WRITABLE:
         after_ack(conn, acked, now)
-
-
-def _land(conn: "Connection", text: memoryview, size: int, tsecr: int, now: int) -> None:
-    """``take_text`` for a reader who waits for as much, when there are no gaps, the text is no larger than segments
-    were before, and its ACK may wait."""
-    rcv = conn.rcv
-    buffer, tuner = rcv.buffer, rcv.tuner
-    at = buffer.landed
-    buffer.target[at : at + size] = text
-    buffer.filled(size)
-    rcv.nxt = nxt = buffer.nxt
-    rcv.duplicates = 0
-    rcv.owe(size)
-    conn.bytes_received += size
-    conn.signal(READABLE)
-    if nxt > tuner.bar and now >= tuner.due:
-        measure(conn, tsecr, now)
 
 
 def settle(conn: "Connection", wake: int, now: int) -> bool:

@@ -21,14 +21,15 @@ SYN_LOSS_RTO: Final = 3 * SEC  # the RTO when data begins after a SYN was lost (
 
 
 class RttEstimator:
-    """Times in ns: ``srtt`` and ``min_rtt`` (0 until the first sample), ``rttvar``, ``rto``; ``backoffs`` counts."""
+    """Times in ns: ``srtt`` and ``min_rtt`` (0: none yet), ``rttvar``, ``rto``, ``least`` at least; ``backoffs``."""
 
-    __slots__ = ("_max", "_min", "_start", "backoffs", "min_rtt", "rto", "rttvar", "srtt")
+    __slots__ = ("_max", "_min", "_start", "backoffs", "least", "min_rtt", "rto", "rttvar", "srtt")
 
     def __init__(self, initial_rto: int, min_rto: int, max_rto: int) -> None:
         self._min = min_rto
         self._max = max_rto
         self._start = initial_rto
+        self.least = min(initial_rto, min_rto, max_rto)
         self.srtt = self.rttvar = self.min_rtt = 0
         self.backoffs = 0
         self.rto = initial_rto

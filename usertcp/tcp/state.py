@@ -101,6 +101,7 @@ CONTROL: Final = -1  # our SYN or FIN, sent once and not written down, is all th
 DOUBTED: Final = 0
 CALM: Final = 1  # nothing is the matter (``express.is_plain``)
 ALONE: Final = 2  # nor is anything on its way but one message, sent once (``message``), and all that waits is in it
+ANSWERED: Final = 3  # that one's answer has come, and is not written down yet (``exchange``)
 
 # Why the path says a segment of ours did not arrive (ICMP; RFC 9293 §3.9.2.2, RFC 5461).
 UNREACHABLE_NET: Final = 0
