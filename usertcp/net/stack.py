@@ -189,10 +189,11 @@ class Stack:
 
     def hear(self, awaited: Awaited, frame: memoryview, now: int, meta: FrameMeta) -> bool:
         """:meth:`receive` for the answer that a reader waits for, and no turn is due. False: nothing has changed."""
-        if not self._shortcut.hear(awaited, frame, now, meta):
-            return False
-        self._answered = awaited[0]
-        return True
+        self._answered = awaited[0]  # first, for an interrupt may break off what follows
+        if self._shortcut.hear(awaited, frame, now, meta):
+            return True
+        self._answered = None
+        return False
 
     def settle(self) -> None:
         """Write down what :meth:`hear` has left out."""
