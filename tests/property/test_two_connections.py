@@ -18,6 +18,7 @@ from usertcp.tcp.config import TcpConfig
 from usertcp.tcp.ecn_policy import Ecn
 from usertcp.tcp.state import State
 from usertcp.units import MS, SEC
+from usertcp.wire.tcp import SYN
 
 BASE = TcpConfig(synack_retries=100, syn_timeout=100_000 * SEC, r2=60, msl=2 * SEC)  # patience: healing may come late
 
@@ -352,3 +353,24 @@ def test_storm_passes_and_everything_has_arrived(seed: int) -> None:
 
 TestTwoConnections = TwoConnections.TestCase
 TestTwoConnections.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+
+
+@pytest.mark.parametrize("policy", [Ecn.OFF, Ecn.CLASSIC, Ecn.ACCURATE])
+@pytest.mark.parametrize("common", [True, False])
+def test_syn_due_again_for_which_there_was_no_room_does_not_leave_once_it_is_acknowledged(
+    policy: Ecn, common: bool
+) -> None:
+    chosen = config(65_535, 65_535, policy, common, common, common, False, False)
+    pair = Pair((chosen, chosen))
+    opener, other = pair.ends
+    opener.full = True
+    pair.advance(chosen.initial_rto)
+    pair.deliver_all(opener)  # the first SYN, late
+    pair.deliver_all(other)
+    assert opener.conn.state is State.ESTABLISHED
+    opener.full = False
+    opener.poll()
+    assert [frame[13] & SYN for frame, *_ in opener.wire] == [0]  # an ACK alone
+    pair.deliver_all(opener)
+    assert other.conn.state is State.ESTABLISHED
+    pair.finish()

@@ -256,6 +256,9 @@ def _ack_of_syn(conn: "Connection", seg: Segment, seq: int, ack: int, now: int) 
 def _syn_acked(conn: "Connection", seg: Segment, ack: int, now: int) -> None:
     """Our SYN is acknowledged: one that was sent once, which is nearly always so, has left no more than its time."""
     snd = conn.snd
+    if conn.syn_due:  # once more, or with the ACK of the peer's: the device had no room for it, and it is of no use now
+        conn.syn_due = False
+        conn.rcv.ack = ACK_NOW
     if conn.calm == CONTROL and snd.sack_ok:
         snd.on_answer(now)
         snd.rate.app_limited = 0  # it was no text that ran out
