@@ -117,6 +117,8 @@ class Host(Attended):
             try:
                 self._flush(core)
                 caught = self._pump.catch(core, _OPENED, company=not self._leading)
+                if self._sleeps_until:  # what was read may be due before the leader wakes
+                    self._flush()
                 if not caught and not self._wait(conn, conn._opened, deadline):
                     raise TimeoutError(errno.ETIMEDOUT, f"no answer from {remote[0]} port {remote[1]} in {timeout} s")
                 error = core.take_error()
@@ -345,7 +347,7 @@ class Conn(_Endpoint):
 
     def send(self, data: Buffer) -> int:
         """Hand in what fits the send buffer, at least one byte; how many bytes that were."""
-        if not len(data):
+        if not (len(data) if isinstance(data, bytes) else memoryview(data).nbytes):
             return 0
         host = self._host
         with host._lock:

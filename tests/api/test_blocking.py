@@ -249,6 +249,17 @@ def test_recv_into_memory_that_cannot_be_filled_is_refused_and_takes_nothing() -
             assert client.recv(100) == b"text"
 
 
+def test_what_is_no_bytes_is_refused_and_the_connection_lives() -> None:
+    with two_blocking() as (left, right):
+        client, server = pair(left, right)
+        with client, server:
+            for send in (client.send, client.sendall):
+                with pytest.raises(TypeError):
+                    send("text")  # type: ignore[arg-type]
+            client.sendall(b"text")
+            assert server.recv(100) == b"text"
+
+
 def test_two_threads_that_recv_into_their_buffers_share_the_stream() -> None:
     data = bytes(range(256)) * 4000
     with nothing_left(), two_blocking() as (left, right), ThreadPoolExecutor(3) as pool:

@@ -934,7 +934,7 @@ def test_frame_that_is_not_the_answer_that_is_awaited_changes_nothing(what: str)
     elif what == "closed":
         conn.shutdown_write()
     elif what == "longer":
-        awaited = (*awaited[:2], 5)
+        awaited = (*awaited[:2], 5, awaited[3])
     elif what == "shorter":
         frame = frame[:-1]
     else:
@@ -944,7 +944,45 @@ def test_frame_that_is_not_the_answer_that_is_awaited_changes_nothing(what: str)
     assert before == (conn.rcv.nxt, conn.segments_in, vars_of(conn.rcv.buffer), client.stack.stats.frames_in)
 
 
-@pytest.mark.parametrize("what", ["quick", "news", "unread", "closed", "odd window", "due", "queued"])
+def test_answer_that_came_another_way_while_its_reader_slept_is_not_heard_a_second_time() -> None:
+    """Who connects meanwhile takes what has come, and another writes: the message is alone again, but a later one."""
+    world, client, conn, awaited, (frame, meta) = asking()
+    client.stack.receive(frame, world.now, meta)
+    client.stack.poll(world.now, client)
+    assert client.stack.say(conn, b"next", world.now, client) == 4
+    assert conn.calm == ALONE
+    nxt, una = conn.rcv.nxt, conn.snd.una
+    assert not client.stack.hear(awaited, memoryview(frame), world.now, meta)
+    assert (conn.rcv.nxt, conn.snd.una, conn.landed) == (nxt, una, 6)
+
+
+def test_text_that_found_no_room_while_the_answer_was_awaited_leaves_after_it() -> None:
+    """What waits for the device in front of it keeps the connection from its turn."""
+    world, client, conn, awaited, (frame, meta) = asking()
+    client.full = True
+    client.stack._egress.backlog.send(bytearray(60), [], PLAIN)
+    assert conn.put(b"more") == 4
+    client.stack.poll(world.now, client)
+    assert conn.calm == ALONE
+    assert not client.stack.hear(awaited, memoryview(frame), world.now, meta)
+    client.stack.receive(frame, world.now, meta)
+    assert conn.landed == 6
+    client.full = False
+    client.stack.poll(world.now, client)
+    assert client.wire[-1][0].endswith(b"more")
+
+
+def test_answer_is_settled_before_another_is_heard() -> None:
+    """As while the device is full, when nobody asks the stack when it is due."""
+    world, client, conn, awaited, (frame, meta) = asking()
+    assert client.stack.hear(awaited, memoryview(frame), world.now, meta)
+    assert not client.stack.hear(awaited, memoryview(frame), world.now, meta)
+    assert conn.calm != ANSWERED
+    assert conn.snd.una == conn.snd.nxt
+    assert conn.flow.wake <= conn.timers.at(DELAYED_ACK) == world.now + conn.config.delayed_ack
+
+
+@pytest.mark.parametrize("what", ["quick", "news", "unread", "closed", "odd window", "due", "queued", "local"])
 def test_reader_who_waits_for_something_that_is_to_be_looked_at_knows_no_answer(what: str) -> None:
     _, client, conn, _, _ = asking()
     if what == "quick":
@@ -959,6 +997,8 @@ def test_reader_who_waits_for_something_that_is_to_be_looked_at_knows_no_answer(
         conn.snd.shift, conn.snd.wnd = 7, conn.snd.wnd | 1
     elif what == "due":
         conn.rcv.ack = ACK_DELAYED
+    elif what == "local":  # what comes from a device in the name of this host is a martian
+        conn.flow.next_hop = b""
     else:
         client.stack.dirty(conn)
     assert client.stack.expect(conn) is None

@@ -134,6 +134,7 @@ class Burst:
                 until = size - 1
             if now >= tuner.due and tuner.bar - rcv.nxt < until:
                 until = max(tuner.bar - rcv.nxt, 0)
+            run.count = 0  # an interrupt may come before the link has begun
             try:
                 source.read_run(run, place, frames if frames < self._left else self._left, until)
             finally:

@@ -32,13 +32,14 @@ from usertcp.tcp.control import take_ack_of_fin, take_fin
 from usertcp.tcp.exchange import expect, take
 from usertcp.tcp.opening import take_ack_of_syn, take_synack
 from usertcp.tcp.predicted import room_in_burst, settle, take_answer, take_message, take_predicted
-from usertcp.tcp.state import CONTROL, DOUBTED
+from usertcp.tcp.state import CONTROL, DOUBTED, URGENT
 from usertcp.tcp.timewait import reusable_by
 from usertcp.units import MASK32
 from usertcp.wire import ethernet, ipv4, tcp
 from usertcp.wire.ecn import CE, MASK
 
-Awaited: TypeAlias = tuple[Connection, bytes, int]  # whose answer; its fields from the key to the window; its most text
+# Whose answer; its fields from the key to the window; its most text; segments that had come before.
+Awaited: TypeAlias = tuple[Connection, bytes, int, int]
 
 LEAST_OF_BURST: Final = 512  # bytes of text: what is less is a message, and the next one answers another question
 
@@ -201,15 +202,15 @@ class Shortcut:
         """The answer that the reader of ``conn`` waits for, for :meth:`hear`; None: that would not take it."""
         snd, most = conn.snd, expect(conn)
         window = snd.wnd >> snd.shift
-        if most <= 0 or window << snd.shift != snd.wnd or conn.flow.queued:
+        if most <= 0 or window << snd.shift != snd.wnd or conn.flow.queued or not conn.flow.next_hop:
             return None
         fields = conn.rcv.nxt & MASK32, snd.nxt & MASK32, _EXPECTED | tcp.PSH, window
-        return conn, conn.flow.key + _NUMBERS.pack(*fields), most
+        return conn, conn.flow.key + _NUMBERS.pack(*fields), most, conn.segments_in
 
     def hear(self, awaited: Awaited, frame: memoryview, now: int, meta: FrameMeta) -> bool:
-        """:meth:`take` for the answer that is awaited."""
-        size, least, (conn, expected, most) = len(frame), self._least, awaited
-        if not least < size <= least + most:
+        """:meth:`take` for the answer that is awaited, if no other segment has come for its connection since."""
+        size, least, (conn, expected, most, count) = len(frame), self._least, awaited
+        if not least < size <= least + most or conn.segments_in != count:
             return False
         head, total, ident, middle, check, front, kind, tsval = self._front_fields(frame)
         if (
@@ -299,6 +300,7 @@ class Shortcut:
             or buffer.wanted
             or buffer.landed
             or conn.read_shut
+            or conn.ready & URGENT
         ):
             return None
         limit, room = len(target), room_in_burst(conn)

@@ -189,6 +189,8 @@ class Stack:
 
     def hear(self, awaited: Awaited, frame: memoryview, now: int, meta: FrameMeta) -> bool:
         """:meth:`receive` for the answer that a reader waits for, and no turn is due. False: nothing has changed."""
+        if self._answered is not None:
+            self.settle()
         self._answered = awaited[0]  # first, for an interrupt may break off what follows
         if self._shortcut.hear(awaited, frame, now, meta):
             return True

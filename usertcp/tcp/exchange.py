@@ -52,11 +52,17 @@ def expect(conn: "Connection") -> int:
 
 
 def take(conn: "Connection", text: memoryview, tsval: int, now: int) -> bool:
-    """The answer has come, with the numbers and the window that were expected and no more ``text``. False: it is not to
-    be taken like this, and nothing has changed."""
-    rcv = conn.rcv
+    """The answer has come, with the numbers and the window that were expected and no more ``text``; it is the first
+    segment since. False: it is not to be taken like this, for what the user has done meanwhile, and nothing has
+    changed."""
+    rcv, snd = conn.rcv, conn.snd
     buffer = rcv.buffer
-    if conn.calm != ALONE or (tsval - rcv.ts_recent) & MASK32 >= _HALF or buffer.memory.pressed:
+    if (
+        conn.calm != ALONE
+        or snd.buffer.end != snd.nxt
+        or (tsval - rcv.ts_recent) & MASK32 >= _HALF
+        or buffer.memory.pressed
+    ):
         return False
     size = len(text)
     buffer.target[:size] = text
