@@ -9,6 +9,7 @@ import pytest
 
 from tests.api.hosts import PORT, RIGHT, run, two_aio
 from usertcp import aio
+from usertcp.driver import transport
 from usertcp.driver.base import Pump
 from usertcp.units import KIB
 
@@ -130,3 +131,36 @@ def test_one_who_fails_in_the_midst_ends_its_connection(gulps: list[int]) -> Non
     assert len(protocol.got) < len(FLOOD)
     assert isinstance(error, Burst)
     assert sum(gulps)
+
+
+def test_before_anything_has_come_memory_that_is_of_no_use_is_no_mistake(
+    gulps: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "PLENTY", 1)  # whatever came last, more is looked for
+
+    class Exact(Bulk):
+        def get_buffer(self, sizehint: int) -> bytearray:
+            return self.buffer if len(self.got) < len(FLOOD) else bytearray()
+
+        def buffer_updated(self, nbytes: int) -> None:
+            super().buffer_updated(nbytes)
+            if len(self.got) == len(FLOOD):
+                self.transport.write(b"thanks")
+
+    thanked: list[bytes] = []
+
+    async def answered(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(FLOOD)
+        thanked.append(await reader.readexactly(6))
+        writer.close()
+
+    async def main() -> None:
+        async with two_aio() as (left, right, _), await right.start_server(answered, None, PORT):
+            _, protocol = await left.create_connection(lambda: Exact(lambda _: None), RIGHT, PORT)
+            assert isinstance(protocol, Exact)
+            assert await protocol.lost is None
+            assert protocol.got == FLOOD
+
+    run(main())
+    assert gulps
+    assert thanked == [b"thanks"]

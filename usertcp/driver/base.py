@@ -213,6 +213,8 @@ class Pump:
         landed = buffer.read_seq - before
         if not landed or self._dying is not None or not self.stack.answer(conn, now, self, waits=not dry):
             _ = self.flush()
+        elif self.stack.news:
+            self._tell()
         return landed
 
     def _gulp_on(self, conn: Connection, target: memoryview, got: Frame | None, frames: int) -> bool:
@@ -428,16 +430,20 @@ class Pump:
                 return False
             if not stack.news:
                 break
-            for item in stack.take_ready():
-                user = item.user
-                if user is not None:
-                    user.on_ready()
+            self._tell()
             if stack.busy:
                 more = stack.poll(self.clock(), self, BUDGET)
         else:
             more = True
         self.pending = more and not self.blocked
         return self.pending
+
+    def _tell(self) -> None:
+        """Tell the front ends what became ready."""
+        for item in self.stack.take_ready():
+            user = item.user
+            if user is not None:
+                user.on_ready()
 
     # -- waiting ---------------------------------------------------------------------------------------------------
 

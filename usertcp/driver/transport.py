@@ -207,7 +207,11 @@ class Transport(_FlowControlMixin, asyncio.Transport):
         while landed >= PLENTY and given < TURN and not (self._reading_paused or self._closing or core.readable):
             if not isinstance(protocol, asyncio.BufferedProtocol) or protocol is not self._protocol:
                 return
-            landed = pump.gulp(core, _memory_of(protocol))
+            try:
+                target = _memory_of(protocol)
+            except Exception:  # as in ``_offer``
+                return
+            landed = pump.gulp(core, target)
             given += landed
             if landed:
                 protocol.buffer_updated(landed)

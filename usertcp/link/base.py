@@ -68,7 +68,7 @@ class Link(ABC):
                     self._put_apart(run, frame, meta, lead, place[at:])
                     break
                 last = known[0]
-                place[at : at + last] = frame[front:]
+                place[at : at + last] = frame[front : front + last]
                 run.head += known[2]
                 at += last
                 count += 1

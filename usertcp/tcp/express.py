@@ -20,7 +20,7 @@ from usertcp.tcp.receiver import ACK_DELAYED, ACK_NONE, ACK_NOW
 from usertcp.tcp.recovery import OPEN
 from usertcp.tcp.ring import Buffer
 from usertcp.tcp.rtt import TS_TICK
-from usertcp.tcp.sender import COMPANY, DEFERRING
+from usertcp.tcp.sender import COMPANY, DEFERRING, NO_HEAD
 from usertcp.tcp.state import ALONE, CALM, DOUBTED, ENDING, WRITABLE, State
 from usertcp.tcp.timeouts import rearm, text_sent
 from usertcp.tcp.timers import DELAYED_ACK
@@ -256,7 +256,7 @@ def pour(conn: "Connection", data: Buffer, now: int, tx: output.Transmit) -> int
     if spare >= 0:
         length, edge = whole * min(1 + spare // whole, conn.train), conn.rcv.edge
         if not _hand_over(conn, now, tx, _header(conn, now, nxt), nxt, length, snd.lone):
-            conn.rcv.edge = edge
+            conn.rcv.edge, snd.head = edge, NO_HEAD
             conn.host.dirty(conn)
             return size
         text_sent(conn, now)

@@ -48,11 +48,12 @@ class Frames(Reading):
 class Peer:
     """The other end of a connection to its port 80, whose sequence numbers begin at ``iss``."""
 
-    def __init__(self, iss: int) -> None:
+    def __init__(self, iss: int, bench: Bench | None = None, port: int = 5000) -> None:
         caps = LinkCaps(mac=OUR_MAC, tx_checksum=True, tx_gso=True)
-        self.bench = Bench(caps, tcp=TcpConfig(receive_buffer=8 << 20))
+        self.bench = bench or Bench(caps, tcp=TcpConfig(receive_buffer=8 << 20))
         self.bench.meet()
-        self.conn = self.bench.stack.connect((PEER, 80), self.bench.now, (US, 5000))
+        self.port = port
+        self.conn = self.bench.stack.connect((PEER, 80), self.bench.now, (US, port))
         (syn,) = self.bench.take_segments()
         self.seq, self.ack, self.stamp, self.ident = iss, syn.seq + 1 & MASK32, MASK32 - 3, 0
         self.echo = syn.options.tsval
@@ -66,7 +67,7 @@ class Peer:
     def frame(self, text: bytes, flags: int = ACK, options: bytes = b"") -> tuple[bytes, FrameMeta]:
         """The next one, and what goes with it."""
         options = options or tcp.timestamps(self.stamp, self.echo)
-        segment = tcp.header(80, 5000, self.seq, self.ack, flags, 512, options) + text
+        segment = tcp.header(80, self.port, self.seq, self.ack, flags, 512, options) + text
         addresses = ipv4.pack(PEER), ipv4.pack(US)
         head = ipv4.header(*addresses, ipv4.TCP, len(segment), ident=self.ident)
         meta = BURSTS if len(text) > MSS else LONE
@@ -164,3 +165,43 @@ def test_much_is_acknowledged_at_once_by_one_segment_and_without_a_turn() -> Non
         assert not stack.stirred
         assert peer.conn.rcv.last_ack_sent == peer.conn.rcv.nxt
     assert stack.stats.segments_out - before == 8
+
+
+def test_what_lies_behind_the_packet_in_a_frame_is_no_text() -> None:
+    peer = Peer(1000)
+    frames = [peer.says(MSS, 1) for _ in range(6)]
+    got, seen = peer.gulp([(frame + b"trailer", meta) for frame, meta in frames])
+    assert got == b"".join(frame[66:] for frame, _ in frames)
+    assert seen["foretold"] > 0
+
+
+def test_frames_of_the_last_run_are_not_counted_again_if_an_interrupt_comes_before_the_next_has_begun() -> None:
+    class Interrupted(Frames):
+        def read_run(self, run: Run, place: memoryview, frames: int, until: int) -> None:
+            raise KeyboardInterrupt
+
+    peer = Peer(1000)
+    _, seen = peer.gulp([peer.says(MSS, 1) for _ in range(6)])
+    assert seen["foretold"] > 0
+    stack, nxt = peer.bench.stack, peer.conn.rcv.nxt
+    with pytest.raises(KeyboardInterrupt):
+        stack.pull(peer.conn, memoryview(bytearray(1 << 20)), Interrupted(peer.bench.caps, deque()), 32, 1 << 20, 0)
+    assert peer.conn.rcv.nxt == nxt
+
+
+def test_others_are_told_of_what_came_for_them_in_between() -> None:
+    class Watch:
+        calls = 0
+
+        def on_ready(self) -> None:
+            self.calls += 1
+
+    peer = Peer(1000)
+    other = Peer(5000, peer.bench, 5001)
+    other.conn.user = watch = Watch()
+    peer.bench.stack.take_ready()
+    peer.gulp([peer.says(MSS, 1) for _ in range(3)])
+    got, _ = peer.gulp([peer.says(MSS, 1), other.says(100, 1), peer.says(MSS, 1), peer.says(MSS, 1)])
+    assert len(got) == 3 * MSS
+    assert other.conn.readable == 100
+    assert watch.calls == 1
