@@ -28,6 +28,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 
 #include "figures.h"
@@ -131,12 +132,15 @@ static void serve_apart(int port, const char *cc, void (*serve)(int)) {
     }
 }
 
+/* One after the other: one whose peer has vanished (its device went with it) holds up the others for a second. */
 static void serve_in_turn(int port, void (*serve)(int)) {
     int listener = listening(port, "cubic", 0);
+    struct timeval patience = {1, 0};
     for (;;) {
         int fd = accept(listener, NULL, NULL);
         if (fd < 0)
             continue;
+        setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
         serve(fd);
         close(fd);
     }
