@@ -36,7 +36,7 @@ def drawing(table: Sequence[dict[str, Any]], path: Path) -> None:
     rows = [row for row in ROWS if any(key == row.key for key, _ in ratios)]
     columns = [column for column in COLUMNS if column.key.removesuffix(HOLLOW) in MARKS]
     with rc_context(STYLE):
-        figure = Figure(figsize=(9, 1.6 + LINE * len(rows)), layout="constrained")
+        figure = Figure(figsize=(10, 2.0 + LINE * len(rows)), layout="constrained")
         axes = figure.subplots()
         for column in columns:
             _marks(axes, column, [(ratios.get((row.key, column.key)), at) for at, row in enumerate(rows)])
@@ -48,7 +48,7 @@ def drawing(table: Sequence[dict[str, Any]], path: Path) -> None:
         axes.set_yticks(range(len(rows)), [row.title for row in rows])
         axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.set_xlabel("ratio to the kernel's TCP over veth in the same round")
-        figure.legend(loc="outside upper center", ncols=6, frameon=False)
+        figure.legend(loc="outside upper center", ncols=3, frameon=False)
         figure.savefig(path, format="svg", metadata={"Date": None})
 
 
