@@ -414,18 +414,11 @@ class Stack:
     def tell(self, conn: Connection, now: int, sink: Sink) -> None:
         """:meth:`poll` for ``conn`` alone, whose user has just opened or closed it, if nobody else has anything to say.
         :attr:`stirred`: a poll is due nevertheless."""
-        dirty, flow = self._dirty, conn.flow
+        dirty = self._dirty
         if len(dirty) != 1 or dirty[0] is not conn or self._backlog or self._local or self._requests or self._rider:
             return
-        egress = self._egress
-        egress.begin(sink, now)
-        dirty.clear()
-        flow.queued = False
-        if conn.poll(now, egress, MIN_QUANTUM):
-            self.dirty(conn)
-        deadline = min(conn.timers.due)
-        if deadline < flow.wake:
-            self._schedule(conn, deadline)
+        self._egress.begin(sink, now)
+        self._poll_connections(now, MIN_QUANTUM)
 
     def _poll_connections(self, now: int, budget: int) -> None:
         """Every dirty connection once, with its share of the budget; those that have more go to the end of the line."""

@@ -15,12 +15,11 @@ from usertcp.tcp import control, message, opening, output
 from usertcp.tcp.buffers import bytewise
 from usertcp.tcp.chrono import BUSY
 from usertcp.tcp.ecn import NOT_ECN
-from usertcp.tcp.pacing import QUANTUM
 from usertcp.tcp.receiver import ACK_DELAYED, ACK_NONE, ACK_NOW
 from usertcp.tcp.recovery import OPEN
 from usertcp.tcp.ring import Buffer
 from usertcp.tcp.rtt import TS_TICK
-from usertcp.tcp.sender import COMPANY, DEFERRING, NO_HEAD
+from usertcp.tcp.sender import NO_HEAD
 from usertcp.tcp.state import ALONE, CALM, DOUBTED, ENDING, WRITABLE, State
 from usertcp.tcp.timeouts import rearm, text_sent
 from usertcp.tcp.timers import DELAYED_ACK
@@ -292,7 +291,7 @@ def is_done(conn: "Connection", now: int) -> bool:
     if left:
         if not _waits(conn, left, flight):
             return False
-        snd.rate.app_limited = snd.rate.delivered + flight  # as ``on_user_idle``
+        snd.rate.on_user_idle(flight)
         snd.note_usage(flight, full=False)
     if conn.chrono.state != BUSY:
         conn.chrono.enter(BUSY, now)
@@ -300,16 +299,14 @@ def is_done(conn: "Connection", now: int) -> bool:
 
 
 def _waits(conn: "Connection", left: int, flight: int) -> bool:
-    """Whether ``left`` bytes of text, all that is to be sent, wait for company as :func:`_send_text` has it
-    (``Sender.awaits_company``), with ``flight`` bytes on their way."""
+    """Whether ``left`` bytes of text, all that is to be sent, wait for company as :func:`_send_text` has it,
+    with ``flight`` bytes on their way."""
     snd, burst = conn.snd, conn.max_burst
-    bursts, cwnd = DEFERRING * burst, snd.cc.cwnd
     return (
         left < burst
-        and COMPANY <= bursts <= flight
-        and burst * snd.rtt.srtt <= cwnd * QUANTUM
         and left <= snd.una + snd.wnd - snd.nxt
-        and left <= min(cwnd, snd.flight) - flight
+        and left <= min(snd.cc.cwnd, snd.flight) - flight
+        and snd.awaits_company(burst)
     )
 
 
