@@ -294,43 +294,40 @@ class Conn(_Endpoint):
         host, core = self._host, self.core
         received = core.rcv.buffer
         with host._lock:
-            if self._bulk and received.nxt == received.read_seq and not (host._leading or self._closed):
-                host._stints += 1
-                landed = host._pump.gulp(core, view)
-                self._bulk = landed >= PLENTY
-                if landed:
-                    return landed
+            self._check()
+            if self._bulk and received.nxt == received.read_seq and not host._leading and (landed := self._gulp(view)):
+                return landed
             deadline = NEVER if self._timeout is None else host._deadline(self._timeout)
-            while True:
-                self._check()
-                taken = 0
-                if self._readable() or not len(view):
-                    taken = core.read_into(view)
-                    if not 0 < taken < len(view) or (taken < PLENTY and not self._bulk):
-                        if taken:
-                            host._flush()
-                        return taken
-                landed = self._land(view[taken:] if taken else view, deadline, wait=not taken)
-                if taken or landed:
-                    return taken + landed
-
-    def _land(self, view: memoryview, deadline: int, *, wait: bool) -> int:
-        """Offer ``view`` to what the device has and, with ``wait``, to what comes; how much of it was filled. 0: look
-        at what is there."""
-        host, core, landed = self._host, self.core, 0
-        pump = host._pump
-        if (self._bulk or not wait) and not host._leading:  # there is probably something
-            host._stints += 1
-            landed = pump.gulp(core, view)
-        if wait and not landed:
-            if not pump.offer(core, view):  # another thread reads here, too
-                self._until(self._readable, deadline)
+            while not (self._readable() or not len(view)):
+                if landed := self._land(view, deadline):
+                    return landed
+            taken = core.read_into(view)
+            if 0 < taken < len(view) and (taken >= PLENTY or self._bulk) and not host._leading:
+                taken += self._gulp(view[taken:])
+            elif taken:
                 host._flush()
-                return 0
-            try:
-                self._until(self._arrived, deadline)
-            finally:
-                landed = pump.take_back(core)
+            return taken
+
+    def _gulp(self, view: memoryview) -> int:
+        """Fill ``view`` with what the device has, where there is probably something; how much of it."""
+        host = self._host
+        host._stints += 1
+        landed = host._pump.gulp(self.core, view)
+        self._bulk = landed >= PLENTY
+        return landed
+
+    def _land(self, view: memoryview, deadline: int) -> int:
+        """Offer ``view`` to what comes, and wait for that; how much of it was filled. 0: look at what is there."""
+        host, core = self._host, self.core
+        pump = host._pump
+        if not pump.offer(core, view):  # another thread reads here, too
+            self._until(self._readable, deadline)
+            host._flush()
+            return 0
+        try:
+            self._until(self._arrived, deadline)
+        finally:
+            landed = pump.take_back(core)
         self._bulk = landed >= PLENTY
         return landed
 

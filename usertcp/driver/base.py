@@ -214,7 +214,7 @@ class Pump:
         if not landed or self._dying is not None or not self.stack.answer(conn, now, self, waits=not dry):
             _ = self.flush()
         elif self.stack.news:
-            self._tell()
+            self._notify()
         return landed
 
     def _gulp_on(self, conn: Connection, target: memoryview, got: Frame | None, frames: int) -> bool:
@@ -430,7 +430,7 @@ class Pump:
                 return False
             if not stack.news:
                 break
-            self._tell()
+            self._notify()
             if stack.busy:
                 more = stack.poll(self.clock(), self, BUDGET)
         else:
@@ -438,7 +438,7 @@ class Pump:
         self.pending = more and not self.blocked
         return self.pending
 
-    def _tell(self) -> None:
+    def _notify(self) -> None:
         """Tell the front ends what became ready."""
         for item in self.stack.take_ready():
             user = item.user

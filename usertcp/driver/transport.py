@@ -305,9 +305,7 @@ class Transport(_FlowControlMixin, asyncio.Transport):
                 return
             self._driver.kick()
         if len(view):
-            self._waiting.append(
-                view if type(data) is bytes else memoryview(bytes(view))
-            )  # what cannot change may wait
+            self._waiting.append(view if type(data) is bytes else memoryview(bytes(view)))  # bytes cannot change
             self._waiting_size += len(view)
             self._hold()
             self._maybe_pause_protocol()
