@@ -191,7 +191,8 @@ class World:
                 patch.setattr(stack_module, "acknowledge", lambda *_: False)
             self.play()
 
-    def play(self) -> None:
+    def meet(self) -> tuple[End, End]:
+        """The client's and the server's end, between which there is a connection unless luck is bad."""
         client, server = self.ends
         listener = server.stack.listen(("", 80))
         client.conn = client.stack.connect(("10.9.0.2", 80), self.now)
@@ -199,6 +200,10 @@ class World:
             self.carry_all()
             if server.conn is None:
                 server.conn = listener.accept()
+        return client, server
+
+    def play(self) -> None:
+        self.meet()
         for n in range(STEPS):
             self.step()
             if n % 5 == 0:
@@ -298,13 +303,7 @@ class Talks(World):
     """Both ends ask and answer, and wait for what the other one says with memory of their own."""
 
     def run(self) -> None:
-        client, server = self.ends
-        listener = server.stack.listen(("", 80))
-        client.conn = client.stack.connect(("10.9.0.2", 80), self.now)
-        for _ in range(30):
-            self.carry_all()
-            if server.conn is None:
-                server.conn = listener.accept()
+        client, server = self.meet()
         for n in range(STEPS):
             for me, other in ((client, server), (server, client)):
                 if me.conn is not None and other.conn is not None:
